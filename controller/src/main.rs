@@ -1,0 +1,2 @@
+//! lvs-controller
+fn main() {}

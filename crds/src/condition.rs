@@ -1,0 +1,176 @@
+//! Condition types and the one list of reasons, used unchanged in conditions, Events and metrics.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// Condition types of every kind. All are positive: `True` is the good state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConditionType {
+    /// The object's own demands are permitted and free of conflict.
+    Accepted,
+    /// Everything the object names exists.
+    ResolvedRefs,
+    /// The kernel of every concerned node holds what was asked, verified by a dump.
+    Programmed,
+    /// Summary: traffic is served as asked.
+    Ready,
+}
+
+impl ConditionType {
+    /// The word in `status.conditions[].type`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::ResolvedRefs => "ResolvedRefs",
+            Self::Programmed => "Programmed",
+            Self::Ready => "Ready",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// Why a condition has its status. The variant's name is the word users see.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $($(#[$doc])* $name,)+ }
+        impl Reason {
+            /// Every reason, for documentation and metrics.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+            /// The CamelCase word.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+            /// The reason with this word, if there is one.
+            pub fn parse(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == word)
+            }
+        }
+        impl std::fmt::Display for Reason {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+reasons! {
+    // Good states.
+    /// Nothing stands against the object.
+    Accepted,
+    /// Every reference was found.
+    Resolved,
+    /// The kernel holds what was asked.
+    Programmed,
+    /// Traffic is served.
+    Ready,
+    // Waiting.
+    /// The agents have not yet reported the newest plan.
+    Pending,
+    /// The status of some agent is not known.
+    Unknown,
+    /// No director holds the addresses at this moment.
+    NoMaster,
+    /// Some, not all, real servers or nodes are ready.
+    PartiallyReady,
+    /// The plan is being withdrawn.
+    Withdrawn,
+    /// The node no longer directs; it keeps the plan until the address has moved.
+    Leaving,
+    // Rules across objects.
+    /// No VirtualRouter is named and none is annotated as default.
+    NoDefaultRouter,
+    /// More than one VirtualRouter is annotated as default and this is not the oldest.
+    DuplicateDefaultRouter,
+    /// The named VirtualRouter does not exist.
+    VirtualRouterNotFound,
+    /// The address lies in no pool granted to the namespace.
+    AddressNotPermitted,
+    /// An older VirtualService or VirtualRouter holds the address or port.
+    AddressInUse,
+    /// Every granted pool is exhausted.
+    AddressPoolExhausted,
+    /// The named pool does not exist or is not granted to the namespace.
+    AddressPoolNotPermitted,
+    /// An older VirtualService uses this firewall mark.
+    FirewallMarkInUse,
+    /// No firewall mark is left in the managed range.
+    FirewallMarkExhausted,
+    /// The target of a real server lies outside what the namespace may use.
+    TargetNotPermitted,
+    /// The named node does not exist or has no suitable address.
+    NodeNotFound,
+    /// An older RealServer has the same target for this VirtualService and port.
+    DuplicateTarget,
+    /// The target has no address of a family that the forwarding can reach.
+    AddressFamilyMismatch,
+    /// A port named by the RealServer is not a port of the VirtualService.
+    PortNotFound,
+    /// The port or forwarding of the RealServer does not fit the VirtualService.
+    PortNotPermitted,
+    /// The selector matches no RealServer.
+    NoRealServers,
+    /// No node is a director of the router.
+    NoDirectors,
+    /// Routers on one node disagree on a setting of which a node has only one.
+    NodeSettingConflict,
+    /// Every known API endpoint is one of the router's own addresses.
+    ApiEndpointIsOwnVip,
+    /// A change would remove more than half of the plans at once and waits for confirmation.
+    MassRemovalHeld,
+    /// The object cannot be decoded by this version; what it had keeps working.
+    Undecodable,
+    /// The object is inconsistent in a way that the schema could not refuse.
+    Invalid,
+    /// The planner's independent check found a contradiction; nothing was written.
+    CheckFailed,
+    // Node and kernel.
+    /// A kernel module is missing and cannot be loaded automatically.
+    KernelModuleMissing,
+    /// The kernel has no IPv6 or it is disabled.
+    IPv6Unavailable,
+    /// The agent lacks a capability it needs.
+    PermissionDenied,
+    /// /proc/sys cannot be written.
+    SysctlReadOnly,
+    /// No interface on the node suits the address.
+    InterfaceNotFound,
+    /// An IPVS service, address or device that is not ours stands in the way.
+    ForeignObject,
+    /// The way back from a NAT real server cannot be decided.
+    ReturnPathUnresolved,
+    /// The kernel refused an operation.
+    KernelError,
+    /// The state of the kernel could not be read; nothing was changed.
+    ObservationFailed,
+    /// After applying, the kernel still differs.
+    VerificationFailed,
+    /// The plan vanished without having been withdrawn; it is kept.
+    OrphanedPlan,
+    /// The agent could not read its plan; the last good one is kept.
+    PlanUndecodable,
+    // Leadership.
+    /// The node holds the router's addresses.
+    BecameMaster,
+    /// The node does not hold the router's addresses.
+    BecameBackup,
+    /// The node stopped holding because its authority ended.
+    Fenced,
+    /// The controller has not made the router's Lease yet.
+    LeaseNotFound,
+    /// Drift in the kernel was repaired.
+    DriftRepaired,
+}
+
+/// Whether two condition lists say the same, ignoring `lastTransitionTime`.
+pub fn same_meaning(left: &[Condition], right: &[Condition]) -> bool {
+    let key = |list: &[Condition]| {
+        let mut rows: Vec<_> = list
+            .iter()
+            .map(|c| {
+                (c.type_.clone(), c.status.clone(), c.reason.clone(), c.message.clone(), c.observed_generation)
+            })
+            .collect();
+        rows.sort();
+        rows
+    };
+    key(left) == key(right)
+}

@@ -1,0 +1,340 @@
+//! NodePlan: what ONE node does for ONE VirtualService or VirtualRouter. The only wire from
+//! controller to agent: spec is the controller's, status the node's agent's.
+
+use std::net::IpAddr;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::value::{
+    AddressFamily, Forwarding, PacketScheduling, Persistence, Protocol, Scheduler, Timeouts, Tunnel,
+};
+use crate::virtual_router::Announcement;
+
+/// What one node does for one VirtualService or VirtualRouter. Written by the controller alone.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "lvs.dev",
+    version = "v1alpha1",
+    kind = "NodePlan",
+    plural = "nodeplans",
+    shortname = "lvsnp",
+    namespaced,
+    status = "NodePlanStatus",
+    selectable = ".spec.nodeName",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePlanSpec {
+    /// Node whose agent carries this out. Immutable.
+    pub node_name: String,
+    /// Whether the plan is to be held, handed over, or removed.
+    pub state: PlanState,
+    /// Object this plan was made from.
+    pub source: PlanSource,
+    /// VirtualRouter whose leadership decides where the addresses are.
+    pub virtual_router_name: String,
+    /// What the node does as director.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub director: Option<DirectorPlan>,
+    /// What the node does as real server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub real_server: Option<RealServerPlan>,
+}
+
+/// Life of a plan. Teardown is a state, not an absence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PlanState {
+    /// Program and keep.
+    Active,
+    /// Keep, but give up the addresses as soon as another director has them.
+    Leaving,
+    /// Remove everything that only this plan wants, then acknowledge in status.
+    Withdrawn,
+    /// Uninstalling with KeepTraffic: keep everything for the time without an agent; the holder's
+    /// addresses become permanent.
+    Retained,
+}
+
+/// Object a plan was made from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanSource {
+    /// VirtualService or VirtualRouter.
+    pub kind: SourceKind,
+    /// Namespace; empty for a VirtualRouter.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Generation the plan was made from.
+    pub generation: i64,
+}
+
+/// Kind of a plan's source.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum SourceKind {
+    /// A VirtualService.
+    VirtualService,
+    /// A VirtualRouter.
+    VirtualRouter,
+}
+
+/// Work as director.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DirectorPlan {
+    /// Leadership of the router; exactly in plans whose source is a VirtualRouter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leadership: Option<LeadershipPlan>,
+    /// Addresses the node holds while it is master of the router.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<PlannedAddress>,
+    /// Packets to mark before IPVS sees them (nftables).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firewall_marks: Vec<PlannedFirewallMark>,
+    /// IPVS services.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<PlannedService>,
+}
+
+/// Leadership of one router on this node. Lease: same namespace as the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeadershipPlan {
+    /// Name of the Lease that the controller made.
+    pub lease_name: String,
+    /// VRRP priority of this node, 1..254.
+    pub priority: u8,
+    /// Whether this node may acquire the Lease.
+    pub candidacy: Candidacy,
+    /// Nodes of all directors, this one included, sorted.
+    pub directors: Vec<String>,
+    /// Lease duration, seconds.
+    pub lease_duration_seconds: u32,
+    /// How addresses are announced.
+    pub announcement: Announcement,
+    /// IPVS timeouts of the node; unset = left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
+}
+
+/// Whether a director may acquire the Lease (leadership.md rule 13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Candidacy {
+    /// It may.
+    Permitted,
+    /// Not before every older director has acknowledged the new set of directors.
+    Pending,
+}
+
+/// An address that moves with the router.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedAddress {
+    /// The address; programmed as /32 or /128.
+    pub address: IpAddr,
+    /// Device names, the first that exists; empty = the device whose connected subnet holds the address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
+}
+
+/// A mark and the packets that get it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedFirewallMark {
+    /// The whole mark.
+    pub mark: u32,
+    /// Packets that get it.
+    pub matches: Vec<MarkMatch>,
+}
+
+/// Packets by destination.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MarkMatch {
+    /// Destination address.
+    pub address: IpAddr,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// First port; 0 = all ports.
+    pub port: u16,
+    /// Last port; equals port for a single one.
+    pub end_port: u16,
+}
+
+/// One IPVS service, or one per port of a range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedService {
+    /// What packets the service takes: exactly one of address and firewallMark is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<ServiceAddress>,
+    /// What packets the service takes, by mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall_mark: Option<ServiceFirewallMark>,
+    /// Port name of the VirtualService; unset for a sole port or a firewall mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_name: Option<String>,
+    /// Scheduler.
+    pub scheduler: Scheduler,
+    /// Persistence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Persistence>,
+    /// Unit that is scheduled.
+    pub packet_scheduling: PacketScheduling,
+    /// Destinations in canonical order (address, port).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub real_servers: Vec<PlannedRealServer>,
+}
+
+/// A service by address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAddress {
+    /// Virtual address.
+    pub address: IpAddr,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// First port; 0 = all ports.
+    pub port: u16,
+    /// Last port; equals port for a single one. A range becomes one IPVS service per port.
+    pub end_port: u16,
+}
+
+/// A service by firewall mark.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceFirewallMark {
+    /// The whole mark.
+    pub mark: u32,
+    /// Family: IPVS keeps one service per mark and family.
+    pub address_family: AddressFamily,
+}
+
+/// One IPVS destination, or one per port of a range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedRealServer {
+    /// RealServer it comes from.
+    pub name: String,
+    /// Address of the host.
+    pub address: IpAddr,
+    /// Port on the host for the first port of the service; a range keeps its offsets. 0 for all-ports and marks.
+    pub port: u16,
+    /// Weight.
+    pub weight: u16,
+    /// How packets reach it.
+    pub forwarding: Forwarding,
+    /// Upper threshold of connections, 0 = none.
+    #[serde(default)]
+    pub upper_threshold: u32,
+    /// Lower threshold of connections, 0 = three quarters of upper.
+    #[serde(default)]
+    pub lower_threshold: u32,
+}
+
+/// Work as real server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RealServerPlan {
+    /// Virtual addresses the node answers as, without telling neighbours (DR).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub direct_routing_addresses: Vec<IpAddr>,
+    /// Tunnels that end here (TUN).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<TunnelEndpoint>,
+    /// Replies that go back through the director (NAT).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub return_paths: Vec<ReturnPath>,
+}
+
+/// End of a tunnel on a real server.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TunnelEndpoint {
+    /// Address of this node to which directors send tunnel packets.
+    pub local_address: IpAddr,
+    /// Encapsulation.
+    pub tunnel: Tunnel,
+    /// Virtual addresses inside the tunnel.
+    pub virtual_addresses: Vec<IpAddr>,
+}
+
+/// A policy route for replies of a NAT real server.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReturnPath {
+    /// Address of this node that serves.
+    pub source_address: IpAddr,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// First port that serves.
+    pub port: u16,
+    /// Last port that serves.
+    pub end_port: u16,
+    /// Addresses of the director side, in order of preference; the first on a connected subnet is used.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// What the agent reports.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePlanStatus {
+    /// Generation of spec that the rest of status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Boot of the node, from /proc/sys/kernel/random/boot_id.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "bootID")]
+    pub boot_id: Option<String>,
+    /// Version of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_version: Option<String>,
+    /// Role of the node for this plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// Programmed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Addresses of the director plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<AddressStatus>,
+}
+
+/// Role of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Role {
+    /// Director that holds the addresses.
+    Master,
+    /// Director that does not.
+    Backup,
+    /// Real server only.
+    RealServer,
+}
+
+/// State of one address on this node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressStatus {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether the node holds it.
+    pub state: AddressState,
+}
+
+/// Whether a node holds an address.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum AddressState {
+    /// In the kernel, refreshed.
+    Held,
+    /// Not on this node.
+    Released,
+}

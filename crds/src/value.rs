@@ -1,0 +1,298 @@
+//! Values shared by several kinds.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Transport protocol that IPVS balances.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Protocol {
+    /// Transmission Control Protocol (6).
+    #[default]
+    TCP,
+    /// User Datagram Protocol (17).
+    UDP,
+    /// Stream Control Transmission Protocol (132).
+    SCTP,
+}
+
+impl Protocol {
+    /// IP protocol number as in the IANA registry.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::TCP => 6,
+            Self::UDP => 17,
+            Self::SCTP => 132,
+        }
+    }
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::TCP => "TCP",
+            Self::UDP => "UDP",
+            Self::SCTP => "SCTP",
+        })
+    }
+}
+
+/// IP address family.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum AddressFamily {
+    /// IP version 4.
+    IPv4,
+    /// IP version 6.
+    IPv6,
+}
+
+impl AddressFamily {
+    /// Family of an address.
+    pub const fn of(address: &std::net::IpAddr) -> Self {
+        match address {
+            std::net::IpAddr::V4(_) => Self::IPv4,
+            std::net::IpAddr::V6(_) => Self::IPv6,
+        }
+    }
+}
+
+/// How a director hands packets to a real server (ipvsadm -m, -g, -i).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum ForwardingType {
+    /// Destination address (and port) rewritten; replies return through the director (ipvsadm -m).
+    NAT,
+    /// Direct routing: the frame goes unchanged to the real server's MAC address; replies go straight to the client (ipvsadm -g).
+    DR,
+    /// Tunnel: the packet is wrapped to the real server; replies go straight to the client (ipvsadm -i).
+    TUN,
+}
+
+/// Encapsulation of TUN forwarding.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
+pub enum TunnelType {
+    /// IP in IP, 20 bytes of overhead over IPv4 (RFC 2003, RFC 4213, RFC 2473).
+    #[default]
+    IPIP,
+    /// Generic UDP encapsulation (foo-over-udp), 28 bytes over IPv4; needs a port.
+    GUE,
+    /// Generic routing encapsulation, 24 bytes over IPv4 (RFC 2784).
+    GRE,
+}
+
+/// Outer checksum of a GUE or GRE tunnel.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
+pub enum TunnelChecksum {
+    /// No outer checksum (ipvsadm --tun-nocsum).
+    #[default]
+    None,
+    /// Outer checksum (ipvsadm --tun-csum).
+    Checksum,
+    /// Remote checksum offload, GUE only (ipvsadm --tun-remcsum).
+    RemoteChecksum,
+}
+
+/// Parameters of TUN forwarding.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tunnel {
+    /// Encapsulation. Default IPIP.
+    #[serde(rename = "type", default)]
+    pub type_: TunnelType,
+    /// UDP destination port of the tunnel on the real server, 1..65535. Required by GUE, refused otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// Outer checksum. Default None. Checksum needs GUE or GRE, RemoteChecksum needs GUE.
+    #[serde(default)]
+    pub checksum: TunnelChecksum,
+}
+
+/// How packets reach the real servers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Forwarding {
+    /// NAT, DR or TUN.
+    #[serde(rename = "type")]
+    pub type_: ForwardingType,
+    /// Encapsulation for TUN. Unset with TUN means IPIP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
+}
+
+/// IPVS scheduler, by ipvsadm's own name.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum SchedulerName {
+    /// Round robin.
+    Rr,
+    /// Weighted round robin.
+    Wrr,
+    /// Least connections.
+    Lc,
+    /// Weighted least connections (default).
+    #[default]
+    Wlc,
+    /// Locality-based least connections.
+    Lblc,
+    /// Locality-based least connections with replication.
+    Lblcr,
+    /// Destination hashing.
+    Dh,
+    /// Source hashing.
+    Sh,
+    /// Shortest expected delay.
+    Sed,
+    /// Never queue.
+    Nq,
+    /// Weighted failover: the available real server with the highest weight.
+    Fo,
+    /// Weighted overflow: the next real server once active connections exceed the weight.
+    Ovf,
+    /// Maglev hashing.
+    Mh,
+    /// Weighted random twos choice, where the kernel has it.
+    Twos,
+}
+
+impl SchedulerName {
+    /// The word the kernel and ipvsadm use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rr => "rr",
+            Self::Wrr => "wrr",
+            Self::Lc => "lc",
+            Self::Wlc => "wlc",
+            Self::Lblc => "lblc",
+            Self::Lblcr => "lblcr",
+            Self::Dh => "dh",
+            Self::Sh => "sh",
+            Self::Sed => "sed",
+            Self::Nq => "nq",
+            Self::Fo => "fo",
+            Self::Ovf => "ovf",
+            Self::Mh => "mh",
+            Self::Twos => "twos",
+        }
+    }
+}
+
+/// Flag of a hashing scheduler. The fallback flag is always on for sh and mh and cannot be chosen.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum SchedulerOption {
+    /// Include the source port in the hash (sh only).
+    #[serde(rename = "sh-port")]
+    ShPort,
+    /// Include the source port in the hash (mh only).
+    #[serde(rename = "mh-port")]
+    MhPort,
+}
+
+/// Scheduler and its options.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Scheduler {
+    /// Scheduler name as in ipvsadm -s. Default wlc.
+    #[serde(default)]
+    pub name: SchedulerName,
+    /// Options of the scheduler; sh-port for sh, mh-port for mh.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub options: Vec<SchedulerOption>,
+}
+
+/// Unit that is scheduled.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
+pub enum PacketScheduling {
+    /// All packets of a connection go to one real server (default).
+    #[default]
+    PerConnection,
+    /// Every packet is scheduled on its own, UDP only (ipvsadm -o).
+    OnePacket,
+}
+
+/// Persistence engine.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum PersistenceEngine {
+    /// By the Call-ID of SIP over UDP (ipvsadm --pe sip).
+    SIP,
+}
+
+/// Persistence: a client returns to its real server (ipvsadm -p, -M).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Persistence {
+    /// Seconds after the last connection of a client until its template expires, 1..31536000. Default 300.
+    #[serde(default = "Persistence::default_timeout_seconds")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub timeout_seconds: u32,
+    /// Clients of one IPv4 prefix of this length count as one, 1..32. Default 32.
+    #[serde(default = "Persistence::default_ipv4_prefix_length")]
+    #[schemars(range(min = 1, max = 32))]
+    pub ipv4_prefix_length: u8,
+    /// Clients of one IPv6 prefix of this length count as one, 1..128. Default 128.
+    #[serde(default = "Persistence::default_ipv6_prefix_length")]
+    #[schemars(range(min = 1, max = 128))]
+    pub ipv6_prefix_length: u8,
+    /// Persistence by application data instead of the client's address. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<PersistenceEngine>,
+}
+
+impl Persistence {
+    const fn default_timeout_seconds() -> u32 {
+        300
+    }
+    const fn default_ipv4_prefix_length() -> u8 {
+        32
+    }
+    const fn default_ipv6_prefix_length() -> u8 {
+        128
+    }
+}
+
+/// IPVS timeouts of a network namespace (ipvsadm --set). Zero is refused: the kernel reads it as "keep".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeouts {
+    /// Seconds an idle established TCP connection is kept, 1..31536000. Default 900.
+    #[serde(default = "Timeouts::default_tcp_seconds")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub tcp_seconds: u32,
+    /// Seconds a TCP connection is kept after a FIN, 1..31536000. Default 120.
+    #[serde(default = "Timeouts::default_tcp_fin_seconds")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub tcp_fin_seconds: u32,
+    /// Seconds an idle UDP flow is kept, 1..31536000. Default 300.
+    #[serde(default = "Timeouts::default_udp_seconds")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub udp_seconds: u32,
+}
+
+impl Timeouts {
+    const fn default_tcp_seconds() -> u32 {
+        900
+    }
+    const fn default_tcp_fin_seconds() -> u32 {
+        120
+    }
+    const fn default_udp_seconds() -> u32 {
+        300
+    }
+}

@@ -1,0 +1,1 @@
+//! The lab, the stories and the benches.
