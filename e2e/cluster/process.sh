@@ -1,0 +1,84 @@
+# Sourced: background processes that belong to one run, each with a pid file
+# that also holds the start time, so that exactly what was started is ended.
+#
+#   STATE/run/<name>.pid    "<pid> <start time in clock ticks>"
+#   STATE/logs/<name>.log   its output
+# shellcheck shell=bash
+
+# start_time PID: field 22 of /proc/PID/stat; the command name may hold spaces.
+start_time() {
+    local stat
+    stat="$(cat "/proc/$1/stat" 2>/dev/null)" || return 1
+    stat="${stat##*) }"
+    # shellcheck disable=SC2086  # split on purpose
+    set -- $stat
+    [ "$1" != Z ] || return 1
+    printf '%s\n' "${20}"
+}
+
+# launch STATE NAME COMMAND…: starts COMMAND in its own session.
+launch() {
+    local state="$1" name="$2" pid
+    shift 2
+    mkdir -p "$state/run" "$state/logs"
+    setsid "$@" </dev/null >>"$state/logs/$name.log" 2>&1 &
+    pid=$!
+    disown "$pid"
+    printf '%s %s\n' "$pid" "$(start_time "$pid" || echo 0)" >"$state/run/$name.pid"
+    printf '%s\n' "$name" >>"$state/run/order"
+}
+
+# running STATE NAME: true while the process that was launched is there.
+running() {
+    local pid started
+    [ -f "$1/run/$2.pid" ] || return 1
+    read -r pid started <"$1/run/$2.pid"
+    [ "$(start_time "$pid")" = "$started" ]
+}
+
+# finish STATE NAME [SIGNAL]: ends one process and waits for it; KILL after 10 s.
+finish() {
+    local state="$1" name="$2" signal="${3:-TERM}" pid started deadline=$((SECONDS + 10))
+    [ -f "$state/run/$name.pid" ] || return 0
+    read -r pid started <"$state/run/$name.pid"
+    if running "$state" "$name"; then
+        kill -s "$signal" "$pid" 2>/dev/null || true
+        while running "$state" "$name"; do
+            [ "$SECONDS" -lt "$deadline" ] || kill -s KILL "$pid" 2>/dev/null || true
+            sleep 0.05
+        done
+    fi
+    rm -f "$state/run/$name.pid"
+}
+
+# finish_all STATE: ends everything that was launched there, newest first.
+finish_all() {
+    local name
+    [ -f "$1/run/order" ] || return 0
+    tac "$1/run/order" | while read -r name; do finish "$1" "$name"; done
+    rm -f "$1/run/order"
+}
+
+# wait_until SECONDS WHAT COMMAND…: polls a condition; on time-out says what
+# was waited for.
+wait_until() {
+    local deadline=$((SECONDS + $1)) what="$2"
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        if [ "$SECONDS" -ge "$deadline" ]; then
+            printf 'timed out waiting for %s\n' "$what" >&2
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+
+# free_port: a TCP port nobody listens on now, outside the ephemeral range.
+free_port() {
+    local port
+    while :; do
+        port=$((20000 + RANDOM % 10000))
+        ss -Hltn "sport = :$port" | grep -q . || break
+    done
+    printf '%s\n' "$port"
+}

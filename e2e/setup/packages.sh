@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Debian packages the lab needs. Nothing is started, and no service that this
+# installs is left enabled: they are used as plain binaries, inside guests and
+# namespaces only.
+set -euo pipefail
+# shellcheck source=cache.sh
+. "$(dirname "${BASH_SOURCE[0]}")/cache.sh"
+
+# package:binary that shows it is there (a path, or a name looked up on PATH
+# and in the sbin directories).
+PACKAGES="
+    etcd-server:etcd
+    qemu-system-x86:qemu-system-x86_64
+    busybox-static:busybox
+    containerd:containerd
+    runc:runc
+    containernetworking-plugins:/usr/lib/cni/bridge
+    buildah:buildah
+    ipvsadm:ipvsadm
+    keepalived:keepalived
+    nftables:nft
+    iptables:iptables
+    ipset:ipset
+    conntrack:conntrack
+    iproute2:ip
+    iputils-ping:ping
+    iputils-arping:arping
+    tcpdump:tcpdump
+    curl:curl
+    dnsmasq-base:dnsmasq
+    bind9-dnsutils:dig
+    lighttpd:lighttpd
+    vsftpd:vsftpd
+    ftp:ftp
+    cpio:cpio
+    kmod:modprobe
+    python3-minimal:/usr/bin/python3
+    jq:jq
+    socat:socat
+    openssl:openssl
+    util-linux:unshare
+    procps:ps
+    psmisc:fuser
+    xz-utils:xz
+    gcc:cc
+    libc6-dev:/usr/include/stdio.h
+    shellcheck:shellcheck
+"
+# Daemons among them whose packages enable themselves.
+SERVICES="etcd etcd-server containerd keepalived lighttpd vsftpd ipvsadm nftables"
+
+present() {
+    case "$1" in
+    /*) [ -e "$1" ] ;;
+    *) PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null ;;
+    esac
+}
+
+absent=()
+for entry in $PACKAGES; do
+    present "${entry#*:}" || absent+=("${entry%%:*}")
+done
+[ "${#absent[@]}" -eq 0 ] && exit 0
+
+how="on Debian 12, as root: apt-get install --no-install-recommends ${absent[*]}"
+command -v apt-get >/dev/null || missing "Debian packages: ${absent[*]}" "$how"
+[ "$(id -u)" -eq 0 ] || missing "Debian packages: ${absent[*]} (and root to install them)" "$how"
+
+say "installing ${#absent[@]} Debian packages: ${absent[*]} (usually 1 min)"
+log="$LVS_CACHE/packages.log"
+exec {lock_fd}>"$LVS_CACHE/packages.lock"
+flock "$lock_fd"
+
+# policy-rc.d is Debian's own way to keep maintainer scripts from starting
+# daemons; one that is already there is the administrator's and stays.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
+enabled_before=()
+for service in $SERVICES; do
+    if [ -e "/lib/systemd/system/$service.service" ] || [ -e "/etc/init.d/$service" ]; then
+        enabled_before+=("$service")
+    fi
+done
+
+export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+install() {
+    apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=600 "${absent[@]}"
+}
+if ! { install || { apt-get update -q && install; }; } >"$log" 2>&1 {lock_fd}>&-; then
+    tail -n 15 "$log" >&2
+    missing "Debian packages: ${absent[*]} (apt-get failed; log: $log)" "$how"
+fi
+
+# Only services that came with this run are taken out of the boot sequence.
+for service in $SERVICES; do
+    case " ${enabled_before[*]} " in *" $service "*) continue ;; esac
+    if [ -e "/lib/systemd/system/$service.service" ]; then
+        systemctl disable --quiet "$service" >>"$log" 2>&1 || say "could not disable $service.service at boot"
+    fi
+    if [ -e "/etc/init.d/$service" ]; then
+        update-rc.d "$service" disable >>"$log" 2>&1 || say "could not disable /etc/init.d/$service at boot"
+    fi
+done
+
+still=()
+for entry in $PACKAGES; do
+    present "${entry#*:}" || still+=("${entry%%:*} (for ${entry#*:})")
+done
+[ "${#still[@]}" -eq 0 ] || missing "after apt-get install: ${still[*]}" "$how"
