@@ -1,0 +1,206 @@
+//! Everything of a node's network, IPVS aside, that we may create or set, as plain values.
+//!
+//! Director addresses are not here: only the fence thread adds, refreshes and deletes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use lvs_crds::node_plan::MarkMatch;
+use lvs_crds::value::{AddressFamily, Protocol};
+use serde::{Deserialize, Serialize};
+
+/// Owner tag in `FRA_PROTOCOL`, `RTA`'s `rtm_protocol` and `IFA_PROTO`: 'L'. Not in use in
+/// `include/uapi/linux/rtnetlink.h`.
+pub const OWNER_PROTOCOL: u8 = 76;
+/// Prefix of the names of devices we make.
+pub const DEVICE_PREFIX: &str = "lvs-";
+/// The dummy device that carries DR addresses of a real server.
+pub const DIRECT_ROUTING_DEVICE: &str = "lvs-dr";
+/// Name of the nftables table (family inet) that sets marks.
+pub const NFT_TABLE: &str = "lvs-operator";
+/// First priority of our policy rules (`ip rule`): before the main table (32766).
+pub const RULE_PRIORITY: u32 = 22_000;
+/// First routing table of ours.
+pub const ROUTE_TABLE: u32 = 7_600;
+
+/// Kind of a device of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum LinkKind {
+    /// `dummy`: carries addresses nobody is told of.
+    Dummy,
+    /// `ipip`: IPv4 in IPv4, with this local address.
+    IpIp(IpAddr),
+    /// `sit`: IPv6 in IPv4, with this local address.
+    Sit(IpAddr),
+    /// `ip6tnl` mode any: IPv4 or IPv6 in IPv6, with this local address.
+    Ip6Tunnel(IpAddr),
+    /// `gre`: any in GRE over IPv4, with this local address.
+    Gre(IpAddr),
+    /// `ip6gre`: any in GRE over IPv6, with this local address.
+    Ip6Gre(IpAddr),
+}
+
+impl LinkKind {
+    /// `IFLA_INFO_KIND`, also the kernel module's alias `rtnl-link-<kind>`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dummy => "dummy",
+            Self::IpIp(_) => "ipip",
+            Self::Sit(_) => "sit",
+            Self::Ip6Tunnel(_) => "ip6tnl",
+            Self::Gre(_) => "gre",
+            Self::Ip6Gre(_) => "ip6gre",
+        }
+    }
+}
+
+/// A device as seen on the node, foreign ones included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Kind when it is one that we make; `None` for every other device.
+    pub kind: Option<LinkKind>,
+    /// `IFF_UP`.
+    pub up: bool,
+    /// `IFF_LOOPBACK`.
+    pub loopback: bool,
+    /// Hardware address, empty when it has none.
+    pub hardware_address: Vec<u8>,
+}
+
+/// One address on one device.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AddressKey {
+    /// Device name.
+    pub device: String,
+    /// Address.
+    pub address: IpAddr,
+    /// Prefix length.
+    pub prefix_length: u8,
+}
+
+/// Attributes of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressAttributes {
+    /// Remaining valid lifetime in seconds; `None` = for ever.
+    pub valid_seconds: Option<u32>,
+    /// `IFA_PROTO` (Linux 5.18 and later; 0 before, and for addresses without it).
+    pub protocol: u8,
+    /// `scope global`.
+    pub global: bool,
+}
+
+/// A sysctl by its path below /proc/sys, such as `net/ipv4/conf/eth0/arp_ignore`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SysctlKey(pub String);
+
+impl fmt::Display for SysctlKey {
+    /// As `sysctl` prints it: dots for slashes.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0.replace('/', "."))
+    }
+}
+
+/// A foo-over-udp receive port (`ip fou add port N gue`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FouPort {
+    /// UDP port.
+    pub port: u16,
+    /// Family of the outer packet.
+    pub family: AddressFamily,
+}
+
+/// A policy rule of ours (`ip rule … protocol 76`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PolicyRule {
+    /// Priority.
+    pub priority: u32,
+    /// `from`: the real server's address.
+    pub source: IpAddr,
+    /// `ipproto`.
+    pub protocol: Protocol,
+    /// `sport`, first.
+    pub port: u16,
+    /// `sport`, last.
+    pub end_port: u16,
+    /// `lookup`.
+    pub table: u32,
+}
+
+/// A default route of ours in a table of ours.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DefaultRoute {
+    /// Table.
+    pub table: u32,
+    /// `via`.
+    pub gateway: IpAddr,
+    /// `dev`.
+    pub device: String,
+}
+
+/// A mark and what gets it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MarkRule {
+    /// Packets.
+    pub packets: MarkMatch,
+    /// The whole mark.
+    pub mark: u32,
+}
+
+/// What was read from the node. Reading is all or nothing: a part that could not be read makes the whole an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedHost {
+    /// Every device by name.
+    pub links: BTreeMap<String, Link>,
+    /// Every address.
+    pub addresses: Vec<(AddressKey, AddressAttributes)>,
+    /// Sysctls that desired state speaks of; `None` = the file does not exist.
+    pub sysctls: BTreeMap<SysctlKey, Option<String>>,
+    /// foo-over-udp ports, foreign ones included; empty when the module is not loaded.
+    pub fou_ports: BTreeSet<FouPort>,
+    /// Rules with our protocol number.
+    pub policy_rules: BTreeSet<PolicyRule>,
+    /// Default routes with our protocol number.
+    pub routes: BTreeSet<DefaultRoute>,
+    /// Rules in our nftables table in order; `None` = there is no such table; `Err`-like damage is shown as an unknown rule count.
+    pub mark_rules: Option<ObservedMarkRules>,
+    /// Whether the kernel has IPv6 enabled.
+    pub ipv6: bool,
+}
+
+/// Content of our nftables table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedMarkRules {
+    /// Rules that are exactly as we write them.
+    pub rules: Vec<MarkRule>,
+    /// Whether anything else was found (a changed rule, a missing chain): the table must be written again.
+    pub damaged: bool,
+}
+
+impl ObservedHost {
+    /// Device and prefix whose connected subnet holds `address`: the longest prefix on an up, non-loopback
+    /// device that is not ours; on equal length the first name.
+    pub fn connected_device(&self, address: IpAddr) -> Option<&str> {
+        self.addresses
+            .iter()
+            .filter(|(key, _)| {
+                !key.device.starts_with(DEVICE_PREFIX)
+                    && self
+                        .links
+                        .get(&key.device)
+                        .is_some_and(|link| link.up && !link.loopback)
+                    && key.prefix_length < if key.address.is_ipv4() { 32 } else { 128 }
+                    && IpNet::new(key.address, key.prefix_length)
+                        .is_ok_and(|net| net.contains(&address))
+            })
+            .max_by(|(left, _), (right, _)| {
+                left.prefix_length
+                    .cmp(&right.prefix_length)
+                    .then(right.device.cmp(&left.device))
+            })
+            .map(|(key, _)| key.device.as_str())
+    }
+}

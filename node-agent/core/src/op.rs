@@ -1,0 +1,281 @@
+//! Operations as data. The Display of each is one line: dry run, log, golden file and Event show the same text.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::{AddressKey, DefaultRoute, FouPort, LinkKind, MarkRule, PolicyRule, SysctlKey};
+use crate::ipvs::{
+    Destination, DestinationForwarding, DestinationKey, DestinationTunnel, IpvsTimeouts, Service,
+    ServiceFlags, ServiceKey,
+};
+
+/// An IPVS operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpvsOp {
+    /// ipvsadm -A.
+    AddService(ServiceKey, Service),
+    /// ipvsadm -E.
+    EditService(ServiceKey, Service),
+    /// ipvsadm -D.
+    DeleteService(ServiceKey),
+    /// ipvsadm -a.
+    AddDestination(ServiceKey, DestinationKey, Destination),
+    /// ipvsadm -e.
+    EditDestination(ServiceKey, DestinationKey, Destination),
+    /// ipvsadm -d.
+    DeleteDestination(ServiceKey, DestinationKey),
+    /// ipvsadm --set.
+    SetTimeouts(IpvsTimeouts),
+}
+
+/// An operation on the rest of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostOp {
+    /// Make a device, up.
+    AddLink {
+        /// Name.
+        name: String,
+        /// Kind.
+        kind: LinkKind,
+    },
+    /// Set a device of ours up.
+    SetLinkUp {
+        /// Name.
+        name: String,
+    },
+    /// Remove a device of ours.
+    DeleteLink {
+        /// Name.
+        name: String,
+    },
+    /// Add a permanent address on a device of ours (nodad, noprefixroute; IPv6 deprecated).
+    AddAddress(AddressKey),
+    /// Remove an address from a device of ours.
+    DeleteAddress(AddressKey),
+    /// Write a sysctl.
+    SetSysctl {
+        /// Which.
+        key: SysctlKey,
+        /// New value.
+        value: String,
+    },
+    /// ip fou add port N gue.
+    AddFouPort(FouPort),
+    /// ip fou del port N.
+    DeleteFouPort(FouPort),
+    /// ip route add default.
+    AddRoute(DefaultRoute),
+    /// ip route del default.
+    DeleteRoute(DefaultRoute),
+    /// ip rule add.
+    AddPolicyRule(PolicyRule),
+    /// ip rule del.
+    DeletePolicyRule(PolicyRule),
+    /// Write our nftables table anew, in one transaction.
+    ReplaceMarkRules(Vec<MarkRule>),
+    /// Delete our nftables table.
+    DeleteMarkRules,
+}
+
+/// Any operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// On IPVS.
+    Ipvs(IpvsOp),
+    /// On the rest of the host.
+    Host(HostOp),
+}
+
+struct ServiceText<'a>(&'a Service);
+
+impl fmt::Display for ServiceText<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Service {
+            scheduler,
+            flags,
+            timeout_seconds,
+            prefix_length,
+            persistence_engine,
+        } = self.0;
+        write!(formatter, "-s {scheduler}")?;
+        let ServiceFlags(bits) = flags;
+        if bits & ServiceFlags::PERSISTENT != 0 {
+            write!(formatter, " -p {timeout_seconds} -M /{prefix_length}")?;
+        }
+        if let Some(engine) = persistence_engine {
+            write!(formatter, " --pe {engine}")?;
+        }
+        if bits & ServiceFlags::ONE_PACKET != 0 {
+            formatter.write_str(" -o")?;
+        }
+        let names: Vec<String> = [
+            (ServiceFlags::FALLBACK, "fallback", "flag-1"),
+            (ServiceFlags::PORT, "port", "flag-2"),
+            (ServiceFlags::SCHEDULER_3, "", "flag-3"),
+        ]
+        .iter()
+        .filter(|(bit, _, _)| bits & bit != 0)
+        .map(|(_, word, number)| match scheduler.as_str() {
+            "sh" | "mh" if !word.is_empty() => format!("{scheduler}-{word}"),
+            _ => (*number).to_owned(),
+        })
+        .collect();
+        if !names.is_empty() {
+            write!(formatter, " -b {}", names.join(","))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.forwarding {
+            DestinationForwarding::Masquerade => formatter.write_str("-m")?,
+            DestinationForwarding::DirectRoute => formatter.write_str("-g")?,
+            DestinationForwarding::LocalNode => formatter.write_str("(local)")?,
+            DestinationForwarding::Bypass => formatter.write_str("(bypass)")?,
+            DestinationForwarding::Tunnel(tunnel) => {
+                formatter.write_str("-i")?;
+                let flags = match tunnel {
+                    DestinationTunnel::IpIp => 0,
+                    DestinationTunnel::Gue { port, flags } => {
+                        write!(formatter, " --tun-type gue --tun-port {port}")?;
+                        flags
+                    }
+                    DestinationTunnel::Gre { flags } => {
+                        formatter.write_str(" --tun-type gre")?;
+                        flags
+                    }
+                };
+                match flags {
+                    0 => {}
+                    1 => formatter.write_str(" --tun-csum")?,
+                    2 => formatter.write_str(" --tun-remcsum")?,
+                    other => write!(formatter, " (tunnel flags {other:#x})")?,
+                }
+            }
+        }
+        write!(formatter, " -w {}", self.weight)?;
+        if self.upper_threshold != 0 {
+            write!(formatter, " -x {}", self.upper_threshold)?;
+        }
+        if self.lower_threshold != 0 {
+            write!(formatter, " -y {}", self.lower_threshold)?;
+        }
+        Ok(())
+    }
+}
+
+/// ipvsadm's own words, as its `-R` reads them.
+impl fmt::Display for IpvsOp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddService(key, service) => {
+                write!(formatter, "-A {key} {}", ServiceText(service))
+            }
+            Self::EditService(key, service) => {
+                write!(formatter, "-E {key} {}", ServiceText(service))
+            }
+            Self::DeleteService(key) => write!(formatter, "-D {key}"),
+            Self::AddDestination(key, destination, state) => {
+                write!(formatter, "-a {key} -r {destination} {state}")
+            }
+            Self::EditDestination(key, destination, state) => {
+                write!(formatter, "-e {key} -r {destination} {state}")
+            }
+            Self::DeleteDestination(key, destination) => {
+                write!(formatter, "-d {key} -r {destination}")
+            }
+            Self::SetTimeouts(timeouts) => write!(
+                formatter,
+                "--set {} {} {}",
+                timeouts.tcp_seconds, timeouts.tcp_fin_seconds, timeouts.udp_seconds
+            ),
+        }
+    }
+}
+
+impl fmt::Display for HostOp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddLink { name, kind } => {
+                write!(formatter, "link add {name} type {}", kind.as_str())?;
+                match kind {
+                    LinkKind::Dummy => Ok(()),
+                    LinkKind::IpIp(local)
+                    | LinkKind::Sit(local)
+                    | LinkKind::Ip6Tunnel(local)
+                    | LinkKind::Gre(local)
+                    | LinkKind::Ip6Gre(local) => write!(formatter, " local {local}"),
+                }
+            }
+            Self::SetLinkUp { name } => write!(formatter, "link set {name} up"),
+            Self::DeleteLink { name } => write!(formatter, "link delete {name}"),
+            Self::AddAddress(key) => {
+                write!(
+                    formatter,
+                    "addr add {}/{} dev {}",
+                    key.address, key.prefix_length, key.device
+                )
+            }
+            Self::DeleteAddress(key) => {
+                write!(
+                    formatter,
+                    "addr del {}/{} dev {}",
+                    key.address, key.prefix_length, key.device
+                )
+            }
+            Self::SetSysctl { key, value } => write!(formatter, "sysctl {key}={value}"),
+            Self::AddFouPort(fou) => {
+                write!(formatter, "fou add port {} gue {:?}", fou.port, fou.family)
+            }
+            Self::DeleteFouPort(fou) => {
+                write!(formatter, "fou del port {} {:?}", fou.port, fou.family)
+            }
+            Self::AddRoute(route) => write!(
+                formatter,
+                "route add default via {} dev {} table {}",
+                route.gateway, route.device, route.table
+            ),
+            Self::DeleteRoute(route) => write!(
+                formatter,
+                "route del default via {} dev {} table {}",
+                route.gateway, route.device, route.table
+            ),
+            Self::AddPolicyRule(rule) => write!(formatter, "rule add {}", RuleText(rule)),
+            Self::DeletePolicyRule(rule) => write!(formatter, "rule del {}", RuleText(rule)),
+            Self::ReplaceMarkRules(rules) => {
+                write!(formatter, "nft replace {} mark rules", rules.len())
+            }
+            Self::DeleteMarkRules => formatter.write_str("nft delete table"),
+        }
+    }
+}
+
+struct RuleText<'a>(&'a PolicyRule);
+
+impl fmt::Display for RuleText<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rule = self.0;
+        write!(
+            formatter,
+            "priority {} from {} ipproto {} sport {}-{} lookup {}",
+            rule.priority,
+            rule.source,
+            rule.protocol.to_string().to_lowercase(),
+            rule.port,
+            rule.end_port,
+            rule.table
+        )
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ipvs(op) => write!(formatter, "ipvs {op}"),
+            Self::Host(op) => op.fmt(formatter),
+        }
+    }
+}
