@@ -1,0 +1,84 @@
+{{/* One operator per cluster: names do not depend on the release, so that a
+second release is refused by Helm instead of fighting over the hosts. */}}
+{{- define "lvs-operator.controller" -}}lvs-operator-controller{{- end }}
+{{- define "lvs-operator.agent" -}}lvs-operator-agent{{- end }}
+{{- define "lvs-operator.uninstall" -}}lvs-operator-prepare-uninstall{{- end }}
+
+{{- define "lvs-operator.selector" -}}
+app.kubernetes.io/name: lvs-operator
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "lvs-operator.labels" -}}
+{{ include "lvs-operator.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "lvs-operator.image" -}}
+{{- $image := .root.Values.image -}}
+{{- with $image.registry }}{{ . }}/{{ end }}{{ index $image (printf "%sRepository" .component) }}:{{ $image.tag | default .root.Chart.AppVersion }}
+{{- end }}
+
+{{/* Annotations by which Prometheus finds a pod. */}}
+{{- define "lvs-operator.scrape" -}}
+{{- if .root.Values.metrics.prometheusAnnotations }}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ .port | quote }}
+prometheus.io/path: /metrics
+{{- end }}
+{{- end }}
+
+{{/* The projected token: bound to the pod, therefore to the node; renewed by the kubelet. */}}
+{{- define "lvs-operator.tokenVolume" -}}
+- name: api-token
+  projected:
+    defaultMode: 0444
+    sources:
+    - serviceAccountToken:
+        path: token
+        expirationSeconds: 3600
+    - configMap:
+        name: kube-root-ca.crt
+        items:
+        - {key: ca.crt, path: ca.crt}
+    - downwardAPI:
+        items:
+        - path: namespace
+          fieldRef: {fieldPath: metadata.namespace}
+{{- end }}
+{{- define "lvs-operator.tokenMount" -}}
+- name: api-token
+  mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+  readOnly: true
+{{- end }}
+
+{{/* Refuses what a schema cannot see. */}}
+{{- define "lvs-operator.check" -}}
+{{- if hasKey (.Values.agent.resources.limits | default dict) "cpu" }}
+{{- fail "values: agent.resources.limits.cpu: remove it; a throttled agent could not keep its addresses alive" }}
+{{- end }}
+{{- $router := .Values.defaultRouter }}
+{{- $pools := dict }}
+{{- range $router.addressPools }}{{- $_ := set $pools .name true }}{{- end }}
+{{- range $index, $grant := $router.grants }}
+{{- range $grant.addressPoolNames }}
+{{- if not (hasKey $pools .) }}
+{{- fail (printf "values: defaultRouter.grants[%d].addressPoolNames names %q, which is not in defaultRouter.addressPools (%s)" $index . (keys $pools | sortAlpha | join ", " | default "empty")) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $interfaces := dict }}
+{{- range $router.interfaces }}{{- $_ := set $interfaces .name true }}{{- end }}
+{{- range $list := list "addressPools" "additionalAddresses" }}
+{{- range $index, $entry := index $router $list }}
+{{- with $entry.interfaceName }}
+{{- if not (hasKey $interfaces .) }}
+{{- fail (printf "values: defaultRouter.%s[%d].interfaceName names %q, which is not in defaultRouter.interfaces (%s)" $list $index . (keys $interfaces | sortAlpha | join ", " | default "empty")) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# What the chart renders, without a cluster: lint, refusals of wrong values,
+# and the promises about the agent's pod that the manifests must keep.
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+# shellcheck source=check.sh
+. "$here/check.sh"
+chart="$here/../../charts/lvs-operator"
+helm="$("$here/../setup/tool.sh" helm)"
+
+kubectl="$("$here/../setup/tool.sh" kubectl)"
+
+# render FLAGS…: the manifests, as YAML.
+render() { "$helm" template lvs-operator "$chart" --namespace lvs-system --kube-version 1.34.0 "$@"; }
+# holds KIND NAME TRUTH FLAGS…: the jq expression TRUTH is true of that manifest.
+# (kubectl patch --local is the YAML reader that the lab has anyway.)
+holds() {
+    local kind="$1" name="$2" truth="$3" manifest
+    shift 3
+    manifest="$(render "$@" | KUBECONFIG=/dev/null "$kubectl" patch --local -f - --type=merge -p '{}' -o json |
+        jq --arg kind "$kind" --arg name "$name" 'select(.kind == $kind and .metadata.name == $name)')"
+    [ -n "$manifest" ] || {
+        printf 'no %s %s was rendered\n' "$kind" "$name"
+        return 1
+    }
+    jq -e "$truth" <<<"$manifest"
+}
+agent() { holds DaemonSet lvs-operator-agent "$@"; }
+
+accepted "lint" "$helm" lint --strict "$chart"
+accepted "every template renders" render
+accepted "without the default router" render --set defaultRouter.enabled=false
+
+# Wrong values are refused by name.
+refused "Kubernetes 1.31" "kubeVersion: >=1.32" "$helm" template x "$chart" --kube-version 1.31.9
+refused "a misspelt value" "'agnet' not allowed" render --set agnet.logLevel=debug
+refused "a misspelt field of the router" "/defaultRouter" render --set defaultRouter.adressPools.x=1
+refused "an unknown uninstall policy" "'Clean', 'KeepTraffic'" render --set uninstallPolicy=clean
+refused "no controllers" "/controller/replicas" render --set controller.replicas=0
+refused "a pool without addresses" "missing property 'addresses'" render --set 'defaultRouter.addressPools[0].name=public'
+refused "a pool whose address is none" "/defaultRouter/addressPools/0/addresses/0" \
+    render --set 'defaultRouter.addressPools[0].name=public,defaultRouter.addressPools[0].addresses[0]=web.example'
+refused "a grant of an unknown pool" 'names "publik", which is not in defaultRouter.addressPools (public)' \
+    render --set 'defaultRouter.addressPools[0].name=public,defaultRouter.addressPools[0].addresses[0]=192.0.2.1' \
+    --set 'defaultRouter.grants[0].namespaces.from=All,defaultRouter.grants[0].addressPoolNames[0]=publik'
+refused "an unknown logical interface" 'interfaceName names "outside", which is not in defaultRouter.interfaces' \
+    render --set 'defaultRouter.addressPools[0].name=public,defaultRouter.addressPools[0].addresses[0]=192.0.2.1,defaultRouter.addressPools[0].interfaceName=outside'
+refused "a director by name and by label" "/defaultRouter/directors/0" \
+    render --set 'defaultRouter.directors[0].nodeName=a,defaultRouter.directors[0].nodeSelector.matchLabels.a=b'
+refused "a CPU limit on the agent" "agent.resources.limits.cpu: remove it" render --set agent.resources.limits.cpu=1
+refused "a mark range in decimal" "/controller/firewallMarkRange" render --set controller.firewallMarkRange=1-9
+
+# What the hosts are promised.
+accepted "the agent: no privileges but two capabilities" agent '.spec.template.spec.containers[0].securityContext ==
+    {privileged: false, runAsUser: 0, runAsGroup: 0, allowPrivilegeEscalation: false, readOnlyRootFilesystem: true,
+     capabilities: {drop: ["ALL"], add: ["NET_ADMIN", "NET_RAW"]}}'
+accepted "the agent: host's network and nothing else of the host's name spaces" agent \
+    '.spec.template.spec | .hostNetwork and .dnsPolicy == "ClusterFirstWithHostNet" and (has("hostPID") or has("hostIPC") | not)'
+accepted "the agent: three host paths, sysctls of the network among them" agent \
+    '[.spec.template.spec.volumes[] | select(.hostPath).hostPath.path] == ["/proc/sys/net", "/run/lvs-operator", "/var/lib/lvs-operator"]'
+accepted "the agent: never two on a host, one node at a time" agent \
+    '.spec.updateStrategy.rollingUpdate == {maxSurge: 0, maxUnavailable: 1}'
+accepted "the agent: survives pressure and taints" agent '.spec.template.spec
+    | .priorityClassName == "system-node-critical" and .tolerations == [{operator: "Exists"}]
+    and (.containers[0].resources.limits | has("cpu") | not)'
+accepted "the agent: its own token, renewed and bound" agent '.spec.template.spec
+    | .automountServiceAccountToken == false
+    and ([.volumes[].projected.sources[]?.serviceAccountToken.expirationSeconds // empty] == [3600])'
+accepted "the agent: direct endpoint of the API server" agent \
+    '[.spec.template.spec.containers[0].env[] | select(.name | startswith("KUBERNETES_SERVICE")).value] == ["192.0.2.7", "6443"]' \
+    --set agent.apiServer.host=192.0.2.7
+accepted "the controllers: no privileges at all" holds Deployment lvs-operator-controller '.spec.template.spec
+    | .securityContext.runAsNonRoot and (has("hostNetwork") | not)
+    and (.containers[0].securityContext | .readOnlyRootFilesystem and .capabilities == {drop: ["ALL"]})'
+accepted "the default router: annotated, only what was given" holds VirtualRouter default \
+    '.metadata.annotations["lvs.dev/is-default-router"] == "true" and .spec == {addressPools: [{name: "p", addresses: ["192.0.2.1"]}]}' \
+    --set 'defaultRouter.addressPools[0].name=p,defaultRouter.addressPools[0].addresses[0]=192.0.2.1'
+accepted "uninstall is prepared by a hook with its own rights" holds Job lvs-operator-prepare-uninstall \
+    '.metadata.annotations["helm.sh/hook"] == "pre-delete"
+    and .spec.template.spec.serviceAccountName == "lvs-operator-prepare-uninstall"
+    and (.spec.template.spec.containers[0].args | index("--policy=KeepTraffic") != null)' \
+    --set uninstallPolicy=KeepTraffic
+
+summary
