@@ -1,2 +1,2 @@
-//! lvs-agent
+//! lvs-agent: applies NodePlans to the kernel of one node.
 fn main() {}
