@@ -22,7 +22,6 @@ tool="$here/../setup/tool.sh"
 # How guests behind QEMU's user network reach this machine's loopback.
 GUEST_VIEW_OF_HOST=10.0.2.2
 SERVICE_CIDR=10.96.0.0/16
-POD_CIDR=10.244.0.0/16
 
 certificate_authority() {
     local pki="$1"
@@ -109,8 +108,7 @@ start_part() {
             --kubeconfig="$dir/controller-manager.kubeconfig" --bind-address=127.0.0.1 --secure-port=0 \
             --service-account-private-key-file="$dir/pki/service-account.key" --root-ca-file="$dir/pki/ca.crt" \
             --use-service-account-credentials=true --leader-elect=false \
-            --allocate-node-cidrs=true --cluster-cidr="$POD_CIDR" --service-cluster-ip-range="$SERVICE_CIDR" \
-            --node-cidr-mask-size=24
+            --allocate-node-cidrs=false
         ;;
     scheduler)
         launch "$dir" scheduler "$("$tool" kube-scheduler)" \

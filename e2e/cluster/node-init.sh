@@ -1,0 +1,112 @@
+#!/bin/bash
+# Pid 1 of a guest that is a Kubernetes node: containerd, kubelet, kube-proxy
+# and the bridge CNI plugin, all real. eth0 is the user network with the default
+# route (the way to the API server), eth1 the segment with the node's address.
+# shellcheck source=guest-init.sh
+. "$(dirname "${BASH_SOURCE[0]}")/guest-init.sh"
+
+# Our own processes in a leaf of the cgroup tree, then every controller on.
+mkdir -p /sys/fs/cgroup/system
+echo 1 >/sys/fs/cgroup/system/cgroup.procs
+for process in $(</sys/fs/cgroup/cgroup.procs); do
+    echo "$process" >/sys/fs/cgroup/system/cgroup.procs 2>/dev/null
+done
+for controller in $(</sys/fs/cgroup/cgroup.controllers); do
+    echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control
+done
+
+mkdir -p /var/lib/containerd /var/lib/kubelet /etc/containerd
+mount -t tmpfs -o mode=755 containerd /var/lib/containerd
+mount -t tmpfs -o mode=755 kubelet /var/lib/kubelet
+rm -rf /etc/cni
+mkdir -p /etc/cni/net.d
+
+# What a node of any Kubernetes installation has; nothing that the product
+# should be able to load by itself.
+for module in overlay bridge veth nf_conntrack nf_tables; do modprobe "$module" || mark "modprobe $module failed"; done
+sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+
+ip link set eth1 up
+ip address add "$SEGMENT_IPV4.$NODE_OCTET/24" dev eth1
+ip address add "$SEGMENT_IPV6::$NODE_OCTET/64" dev eth1 nodad
+# The pod network: one subnet per node, the bridge made here once so that the
+# first pod changes nothing, and plain routes to the other nodes' subnets.
+ip link add cni0 type bridge
+ip address add "$POD_NETWORK.$NODE_INDEX.1/24" dev cni0
+ip link set cni0 up
+for index in $NODE_INDEXES; do
+    [ "$index" = "$NODE_INDEX" ] || ip route add "$POD_NETWORK.$index.0/24" via "$SEGMENT_IPV4.$((NODE_OCTET - NODE_INDEX + index))"
+done
+nft -f - <<N
+table ip pod-network {
+    chain postrouting {
+        type nat hook postrouting priority srcnat
+        ip saddr $POD_NETWORK.0.0/16 oifname "eth0" masquerade
+    }
+}
+N
+cat >/etc/cni/net.d/10-bridge.conflist <<T
+{"cniVersion": "0.4.0", "name": "pods", "plugins": [
+  {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,
+   "ipam": {"type": "host-local", "ranges": [[{"subnet": "$POD_NETWORK.$NODE_INDEX.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}
+]}
+T
+cat >/etc/containerd/config.toml <<T
+version = 2
+disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.aufs", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing"]
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "$PAUSE_IMAGE"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = false
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "/etc/cni/net.d"
+T
+cat >/etc/kubelet.yaml <<T
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+cgroupDriver: cgroupfs
+failSwapOn: false
+port: 10250
+containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: /share/ca.crt}}
+authorization: {mode: Webhook}
+evictionHard: {memory.available: 50Mi, nodefs.available: "1%", imagefs.available: "1%"}
+imageGCHighThresholdPercent: 100
+housekeepingInterval: 30s
+clusterDomain: cluster.local
+resolvConf: /etc/resolv.conf
+registerNode: true
+volumePluginDir: /var/lib/kubelet/volume-plugins
+localStorageCapacityIsolation: false
+shutdownGracePeriod: 0s
+T
+cat >/etc/kube-proxy.yaml <<T
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: nftables
+clientConnection: {kubeconfig: /share/kube-proxy.kubeconfig}
+clusterCIDR: $POD_NETWORK.0.0/16
+hostnameOverride: $GUEST_NAME
+T
+mark network
+
+containerd >/share/containerd.log 2>&1 &
+until [ -S /run/containerd/containerd.sock ] && ctr --connect-timeout 2s version >/dev/null 2>&1; do sleep 0.1; done
+mark containerd
+for archive in /share/images/*.tar; do
+    [ -e "$archive" ] || continue
+    ctr --namespace k8s.io images import "$archive" >>/share/images.log 2>&1 || mark "import of $archive failed"
+done
+mark images
+"$KUBELET" --config=/etc/kubelet.yaml --kubeconfig=/share/kubelet.kubeconfig --hostname-override="$GUEST_NAME" \
+    --node-ip="$SEGMENT_IPV4.$NODE_OCTET" --root-dir=/var/lib/kubelet >/share/kubelet.log 2>&1 &
+until curl -fs -m 2 http://127.0.0.1:10248/healthz >/dev/null 2>&1; do sleep 0.2; done
+mark kubelet
+"$KUBE_PROXY" --config=/etc/kube-proxy.yaml >/share/kube-proxy.log 2>&1 &
+mark ready
+serve
