@@ -1,1 +1,14 @@
-//! The lab, the stories and the benches.
+//! The lab: one virtual machine whose network namespaces are nodes and hosts, a real control plane
+//! beside it, and the product as its chart renders it. Stories and benches stand on this.
+
+// A lab talks to the person who runs it.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod await_condition;
+pub mod cluster;
+pub mod guest;
+pub mod kubelet;
+pub mod lab;
+pub mod pod;
+pub mod stories;
+pub mod traffic;

@@ -1,0 +1,20 @@
+#!/bin/bash
+# supervise.sh WORK: runs WORK/run.sh again and again, as a kubelet restarts a container.
+#   WORK/pid    process of the container        WORK/log     what it said
+#   WORK/stop   end when the container ends     WORK/hold    do not start it while this is there
+#   WORK/exits  one line per end: status        WORK/delay   seconds before a restart (default 1)
+work="$1"
+while [ ! -e "$work/stop" ]; do
+    if [ -e "$work/hold" ]; then
+        sleep 0.05
+        continue
+    fi
+    # Own session: a signal to the container reaches nothing else. The whole
+    # way down is exec, so the pid is the container's.
+    setsid bash "$work/start.sh" >>"$work/log" 2>&1 &
+    echo $! >"$work/pid"
+    wait $!
+    echo $? >>"$work/exits"
+    [ -e "$work/stop" ] || [ -e "$work/hold" ] || sleep "$(cat "$work/delay" 2>/dev/null || echo 1)"
+done
+rm -f "$work/pid"

@@ -1,0 +1,193 @@
+//! The control plane of a lab and what stories ask of it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// A control plane in a folder, see `e2e/README.md`.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    folder: PathBuf,
+    repository: PathBuf,
+    kubectl: PathBuf,
+    /// Port of the API server on loopback.
+    pub port: u16,
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("starting {command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?}: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Path of one of the lab's tools.
+pub fn tool(repository: &Path, name: &str) -> Result<PathBuf> {
+    Ok(
+        run(Command::new(repository.join("e2e/setup/tool.sh")).arg(name))?
+            .trim()
+            .into(),
+    )
+}
+
+impl Cluster {
+    /// Starts a control plane in `folder`.
+    pub fn up(repository: &Path, folder: &Path) -> Result<Self> {
+        run(
+            Command::new(repository.join("e2e/cluster/control-plane.sh"))
+                .arg("up")
+                .arg(folder),
+        )?;
+        Self::open(repository, folder)
+    }
+
+    /// The control plane that runs in `folder`.
+    pub fn open(repository: &Path, folder: &Path) -> Result<Self> {
+        let environment = std::fs::read_to_string(folder.join("control-plane.env"))?;
+        let port = environment
+            .lines()
+            .find_map(|line| line.strip_prefix("API_PORT="))
+            .context("API_PORT in control-plane.env")?
+            .parse()?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            repository: repository.to_owned(),
+            kubectl: tool(repository, "kubectl")?,
+            port,
+        })
+    }
+
+    /// Ends it.
+    pub fn down(&self) -> Result<()> {
+        self.control("down", &[])
+    }
+
+    /// Stops one part, such as `apiserver`.
+    pub fn stop(&self, part: &str) -> Result<()> {
+        self.control("stop", &[part])
+    }
+
+    /// Starts one part again and waits until the API server answers.
+    pub fn start(&self, part: &str) -> Result<()> {
+        self.control("start", &[part])
+    }
+
+    fn control(&self, verb: &str, words: &[&str]) -> Result<()> {
+        run(
+            Command::new(self.repository.join("e2e/cluster/control-plane.sh"))
+                .arg(verb)
+                .arg(&self.folder)
+                .args(words),
+        )?;
+        Ok(())
+    }
+
+    /// Path of the administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// Port of etcd, for a story that writes what the API server would refuse.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// kubectl as administrator.
+    pub fn kubectl(&self, words: &[&str]) -> Result<String> {
+        run(self.command().args(words))
+    }
+
+    /// kubectl as administrator, with standard input.
+    pub fn kubectl_input(&self, words: &[&str], input: &str) -> Result<String> {
+        let mut child = self
+            .command()
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        child
+            .stdin
+            .take()
+            .context("standard input of kubectl")?
+            .write_all(input.as_bytes())?;
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            bail!(
+                "kubectl {words:?}: {}\n{input}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        command
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .env("HOME", &self.folder);
+        command
+    }
+
+    /// `kubectl apply` of YAML text.
+    pub fn apply(&self, yaml: &str) -> Result<()> {
+        self.kubectl_input(&["apply", "-f", "-"], yaml).map(drop)
+    }
+
+    /// `kubectl apply -f examples/<name>`.
+    pub fn apply_example(&self, name: &str) -> Result<()> {
+        let path = self.repository.join("examples").join(name);
+        self.kubectl(&["apply", "-f", &path.display().to_string()])
+            .map(drop)
+    }
+
+    /// `kubectl delete` of YAML text, waits until the objects are gone.
+    pub fn delete(&self, yaml: &str) -> Result<()> {
+        self.kubectl_input(&["delete", "--ignore-not-found", "-f", "-"], yaml)
+            .map(drop)
+    }
+
+    /// `kubectl get … -o json`.
+    pub fn get(&self, words: &[&str]) -> Result<Value> {
+        let mut all = vec!["get", "-o", "json"];
+        all.extend(words);
+        Ok(serde_json::from_str(&self.kubectl(&all)?)?)
+    }
+
+    /// helm with this cluster's kubeconfig.
+    pub fn helm(&self, words: &[&str]) -> Result<String> {
+        run(Command::new(tool(&self.repository, "helm")?)
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .args(words)
+            .env("HOME", &self.folder))
+    }
+}
+
+/// Status, reason and message of a condition of an object; empty words when it has none.
+pub fn condition(object: &Value, type_: &str) -> (String, String, String) {
+    let empty = Vec::new();
+    let list = object["status"]["conditions"].as_array().unwrap_or(&empty);
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    list.iter()
+        .find(|row| row["type"] == type_)
+        .map_or_else(Default::default, |row| {
+            (
+                word(&row["status"]),
+                word(&row["reason"]),
+                word(&row["message"]),
+            )
+        })
+}

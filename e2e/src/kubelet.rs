@@ -1,0 +1,602 @@
+//! The kubelet of tier 2: nodes are namespaces of one guest, pods become processes with exactly what
+//! the API server holds for them. Pods of the host network run in their node's namespace; others (the
+//! controller) on this machine, in a network namespace of their own that reaches nothing but the API server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, ServiceAccount};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::guest::{Guest, quote};
+use crate::pod::{self, Place};
+
+/// Port on which a pod of the pod network reaches the API server, on its own loopback.
+const POD_NETWORK_API_PORT: u16 = 6443;
+/// The API server as guests see it (QEMU's user network).
+const GUEST_API_HOST: &str = "10.0.2.2";
+
+/// A node that the kubelet plays: name and addresses.
+#[derive(Clone, Debug)]
+pub struct NodeSpec {
+    /// Name of the Node and of the namespace.
+    pub name: String,
+    /// InternalIPs.
+    pub addresses: Vec<String>,
+}
+
+/// Unpacked images by reference.
+#[derive(Clone, Debug, Default)]
+pub struct Images(BTreeMap<String, (PathBuf, Value)>);
+
+impl Images {
+    /// Unpacks an OCI archive as `reference` below `folder`.
+    pub fn add(
+        &mut self,
+        repository: &Path,
+        reference: &str,
+        archive: &Path,
+        folder: &Path,
+    ) -> Result<()> {
+        let target = folder.join(reference.replace(['/', ':'], "_"));
+        let status = Command::new(repository.join("e2e/machine/unpack-image.sh"))
+            .arg(archive)
+            .arg(&target)
+            .status()?;
+        if !status.success() {
+            bail!("unpacking {}", archive.display());
+        }
+        let config = serde_json::from_str(&std::fs::read_to_string(target.join("config.json"))?)?;
+        self.0
+            .insert(reference.to_owned(), (target.join("root"), config));
+        Ok(())
+    }
+
+    fn get(&self, reference: &str) -> Result<(&Path, &Value)> {
+        let (root, config) = self
+            .0
+            .get(reference)
+            .with_context(|| format!("no image {reference}; there are {:?}", self.0.keys()))?;
+        Ok((root, config))
+    }
+}
+
+/// The running kubelet.
+pub struct Kubelet {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    state: PathBuf,
+}
+
+struct Shell {
+    client: Client,
+    guest: Guest,
+    api_port: u16,
+    state: PathBuf,
+    repository: PathBuf,
+    images: Images,
+    nodes: BTreeMap<String, NodeSpec>,
+    started: BTreeSet<String>,
+    stopping: BTreeMap<String, Instant>,
+    ready: BTreeMap<String, bool>,
+}
+
+impl Kubelet {
+    /// Registers the nodes and begins to run their pods in `namespace`.
+    pub fn start(
+        cluster: &Cluster,
+        guest: &Guest,
+        repository: &Path,
+        state: &Path,
+        images: Images,
+        nodes: &[NodeSpec],
+        namespace: &str,
+    ) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig())?;
+        let client = runtime.block_on(async {
+            let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+            anyhow::Ok(Client::try_from(config)?)
+        })?;
+        std::fs::create_dir_all(state.join("pods"))?;
+        let mut shell = Shell {
+            client,
+            guest: guest.clone(),
+            api_port: cluster.port,
+            state: state.to_owned(),
+            repository: repository.to_owned(),
+            images,
+            nodes: nodes
+                .iter()
+                .map(|node| (node.name.clone(), node.clone()))
+                .collect(),
+            started: BTreeSet::new(),
+            stopping: BTreeMap::new(),
+            ready: BTreeMap::new(),
+        };
+        runtime.block_on(shell.register())?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let namespace = namespace.to_owned();
+        let log = state.join("kubelet.log");
+        let thread = std::thread::Builder::new()
+            .name("kubelet".into())
+            .spawn(move || {
+                let mut heartbeat = Instant::now();
+                while !seen.load(Ordering::SeqCst) {
+                    let round = runtime.block_on(async {
+                        if heartbeat.elapsed() > Duration::from_secs(10) {
+                            heartbeat = Instant::now();
+                            shell.heartbeat().await?;
+                        }
+                        shell.round(&namespace).await
+                    });
+                    if let Err(error) = round {
+                        append(&log, &format!("{error:#}"));
+                    }
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+            })?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+            state: state.to_owned(),
+        })
+    }
+
+    /// Ends the kubelet and the pods on this machine; pods in the guest end with it.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        for entry in std::fs::read_dir(self.state.join("pods"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let work = entry.path();
+            let _ = std::fs::write(work.join("stop"), "");
+            if let Ok(pid) = std::fs::read_to_string(work.join("pid")) {
+                let _ = Command::new("kill").arg("-KILL").arg(pid.trim()).status();
+            }
+        }
+    }
+}
+
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn append(log: &Path, line: &str) {
+    use std::io::Write as _;
+    if let Ok(mut file) = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+    {
+        let _ = writeln!(file, "{} {line}", jiff::Timestamp::now());
+    }
+}
+
+/// Folder of a pod in the guest.
+pub fn guest_work(pod_uid: &str) -> String {
+    format!("/run/pods/{pod_uid}")
+}
+
+impl Shell {
+    async fn register(&mut self) -> Result<()> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        for node in self.nodes.values() {
+            let object: Node = serde_json::from_value(json!({
+                "metadata": {"name": node.name, "labels": {
+                    "kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}},
+            }))?;
+            api.create(&PostParams::default(), &object)
+                .await
+                .with_context(|| format!("registering node {}", node.name))?;
+        }
+        self.heartbeat().await
+    }
+
+    async fn heartbeat(&self) -> Result<()> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let now = jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string();
+        for node in self.nodes.values() {
+            if api.get_opt(&node.name).await?.is_none() {
+                continue;
+            }
+            let addresses: Vec<Value> = node
+                .addresses
+                .iter()
+                .map(|address| json!({"type": "InternalIP", "address": address}))
+                .chain([json!({"type": "Hostname", "address": node.name})])
+                .collect();
+            let capacity =
+                json!({"cpu": "4", "memory": "8Gi", "pods": "110", "ephemeral-storage": "10Gi"});
+            let status = json!({"status": {
+                "addresses": addresses, "capacity": capacity, "allocatable": capacity,
+                "conditions": [{"type": "Ready", "status": "True", "reason": "LabKubelet", "message": "ready",
+                    "lastHeartbeatTime": now, "lastTransitionTime": now}],
+            }});
+            api.patch_status(
+                &node.name,
+                &PatchParams::default(),
+                &Patch::Strategic(&status),
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn round(&mut self, namespace: &str) -> Result<()> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let pods = api.list(&ListParams::default()).await?;
+        let mut alive = Vec::new();
+        for pod in pods {
+            let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) else {
+                continue;
+            };
+            let uid = pod.metadata.uid.clone().unwrap_or_default();
+            let name = pod.metadata.name.clone().unwrap_or_default();
+            let phase = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref())
+                .unwrap_or_default();
+            if pod.metadata.deletion_timestamp.is_some() {
+                if self.finish(&pod, &uid)? {
+                    let now = DeleteParams::default().grace_period(0);
+                    let _ = api.delete(&name, &now).await;
+                    self.started.remove(&uid);
+                    self.stopping.remove(&uid);
+                }
+            } else if !self.nodes.contains_key(&node) || matches!(phase, "Succeeded" | "Failed") {
+            } else if self.started.contains(&uid) {
+                alive.push(pod);
+            } else {
+                match self.launch(&pod, &node, &uid).await {
+                    Ok(()) => {
+                        self.started.insert(uid);
+                    }
+                    Err(error) => append(
+                        &self.state.join("kubelet.log"),
+                        &format!("pod {name}: {error:#}"),
+                    ),
+                }
+            }
+        }
+        self.report(&api, &alive).await
+    }
+
+    fn in_guest(pod: &Pod) -> bool {
+        pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true)
+    }
+
+    async fn launch(&self, pod: &Pod, node: &str, uid: &str) -> Result<()> {
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let container = pod::sole_container(pod)?;
+        let (image_root, image_config) = self
+            .images
+            .get(container.image.as_deref().unwrap_or_default())?;
+        let files = self.files(pod, &namespace).await?;
+        if Self::in_guest(pod) {
+            let relative = format!("pods/{uid}");
+            let folder = self.guest.share.join(&relative);
+            pod::write_files(&folder.join("volumes"), &files)?;
+            let image = format!(
+                "/run/images/{}",
+                image_root
+                    .parent()
+                    .and_then(Path::file_name)
+                    .unwrap_or_default()
+                    .display()
+            );
+            let work = guest_work(uid);
+            let place = Place {
+                work: work.clone().into(),
+                files: format!("/share/{relative}/volumes").into(),
+                image_root: image.clone().into(),
+                image_config,
+                node_disk: format!("/run/nodes/{node}").into(),
+                api: (GUEST_API_HOST.into(), self.api_port),
+                prelude: String::new(),
+            };
+            std::fs::write(folder.join("run.sh"), pod::script(pod, &place)?)?;
+            self.guest.run(&format!(
+                "set -e; mkdir -p {work} /run/nodes/{node}; cp /share/{relative}/run.sh {work}/run.sh\n\
+                 [ -d {image} ] || {{ mkdir -p /run/images; cp -a {source} {image}.$$; mv -T {image}.$$ {image} || [ -d {image} ]; }}\n\
+                 echo 'exec ip netns exec {node} unshare --mount bash {work}/run.sh' >{work}/start.sh\n\
+                 setsid bash {repository}/e2e/machine/supervise.sh {work} >/dev/null 2>&1 </dev/null &",
+                source = quote(&image_root.display().to_string()),
+                repository = self.repository.display(),
+            ))?;
+        } else {
+            let work = self.state.join("pods").join(uid);
+            pod::write_files(&work.join("volumes"), &files)?;
+            let socket = work.join("api.sock");
+            let place = Place {
+                work: work.clone(),
+                files: work.join("volumes"),
+                image_root: image_root.to_owned(),
+                image_config,
+                node_disk: self.state.join("disks").join(node),
+                api: ("127.0.0.1".into(), POD_NETWORK_API_PORT),
+                prelude: format!(
+                    "ip link set lo up\nsetpriv --pdeathsig KILL socat TCP-LISTEN:{POD_NETWORK_API_PORT},bind=127.0.0.1,fork,reuseaddr \
+                     UNIX-CONNECT:{} >/dev/null 2>&1 &",
+                    quote(&socket.display().to_string())
+                ),
+            };
+            std::fs::write(work.join("run.sh"), pod::script(pod, &place)?)?;
+            std::fs::write(
+                work.join("start.sh"),
+                format!(
+                    "rm -f {socket}\nsetpriv --pdeathsig KILL socat UNIX-LISTEN:{socket},fork,mode=666 TCP:127.0.0.1:{} >/dev/null 2>&1 &\n\
+                     until [ -S {socket} ]; do sleep 0.02; done\nexec unshare --net --mount bash {}/run.sh",
+                    self.api_port,
+                    work.display(),
+                    socket = quote(&socket.display().to_string()),
+                ),
+            )?;
+            Command::new("setsid")
+                .arg("bash")
+                .arg(self.repository.join("e2e/machine/supervise.sh"))
+                .arg(&work)
+                .stdin(std::process::Stdio::null())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()?;
+        }
+        Ok(())
+    }
+
+    async fn files(&self, pod: &Pod, namespace: &str) -> Result<pod::PodFiles> {
+        let mut wanted = Vec::new();
+        // First pass: what is asked for; second pass: with what was fetched.
+        pod::files(pod, |kind, name, detail| {
+            wanted.push((kind.to_owned(), name.to_owned(), detail.to_owned()));
+            Ok([
+                ("".to_owned(), Vec::new()),
+                ("ca.crt".to_owned(), Vec::new()),
+            ]
+            .into())
+        })?;
+        let mut fetched = BTreeMap::new();
+        for (kind, name, detail) in wanted {
+            let data = match kind.as_str() {
+                "ConfigMap" => {
+                    let map = Api::<ConfigMap>::namespaced(self.client.clone(), namespace)
+                        .get(&name)
+                        .await?;
+                    map.data
+                        .unwrap_or_default()
+                        .into_iter()
+                        .map(|(key, text)| (key, text.into_bytes()))
+                        .collect()
+                }
+                "Secret" => {
+                    let secret = Api::<Secret>::namespaced(self.client.clone(), namespace)
+                        .get(&name)
+                        .await?;
+                    secret
+                        .data
+                        .unwrap_or_default()
+                        .into_iter()
+                        .map(|(key, bytes)| (key, bytes.0))
+                        .collect()
+                }
+                _ => BTreeMap::from([(
+                    "token".to_owned(),
+                    self.token(pod, namespace, &name, &detail).await?,
+                )]),
+            };
+            fetched.insert((kind, name), data);
+        }
+        pod::files(pod, |kind, name, _| {
+            fetched
+                .get(&(kind.to_owned(), name.to_owned()))
+                .cloned()
+                .context("not fetched")
+        })
+    }
+
+    async fn token(
+        &self,
+        pod: &Pod,
+        namespace: &str,
+        audience: &str,
+        seconds: &str,
+    ) -> Result<Vec<u8>> {
+        let account = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.service_account_name.clone())
+            .unwrap_or_else(|| "default".into());
+        let request = TokenRequest {
+            spec: TokenRequestSpec {
+                audiences: if audience.is_empty() {
+                    Vec::new()
+                } else {
+                    vec![audience.to_owned()]
+                },
+                expiration_seconds: Some(seconds.parse::<i64>()?.max(7200)),
+                bound_object_ref: Some(BoundObjectReference {
+                    api_version: Some("v1".into()),
+                    kind: Some("Pod".into()),
+                    name: pod.metadata.name.clone(),
+                    uid: pod.metadata.uid.clone(),
+                }),
+            },
+            ..Default::default()
+        };
+        let answer = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace)
+            .create_token_request(&account, &PostParams::default(), &request)
+            .await?;
+        Ok(answer
+            .status
+            .context("token request without status")?
+            .token
+            .into_bytes())
+    }
+
+    /// Asks a container to end, then makes it end; true when it has.
+    fn finish(&mut self, pod: &Pod, uid: &str) -> Result<bool> {
+        if !self.started.contains(uid) {
+            return Ok(true);
+        }
+        let grace = u64::try_from(pod.metadata.deletion_grace_period_seconds.unwrap_or(30))?;
+        let first = !self.stopping.contains_key(uid);
+        let since = *self
+            .stopping
+            .entry(uid.to_owned())
+            .or_insert_with(Instant::now);
+        let signal = if first {
+            "TERM"
+        } else if since.elapsed() > Duration::from_secs(grace) {
+            "KILL"
+        } else {
+            "0"
+        };
+        let work = if Self::in_guest(pod) {
+            guest_work(uid)
+        } else {
+            self.state.join("pods").join(uid).display().to_string()
+        };
+        // The supervisor removes the pid file when the container has ended.
+        let script = format!(
+            "touch {work}/stop; [ -e {work}/pid ] || {{ echo gone; exit 0; }}; kill -{signal} $(cat {work}/pid) 2>/dev/null; echo there"
+        );
+        let answer = if Self::in_guest(pod) {
+            self.guest.run(&script)?
+        } else {
+            String::from_utf8(Command::new("bash").arg("-c").arg(&script).output()?.stdout)?
+        };
+        Ok(answer.trim() == "gone")
+    }
+
+    async fn report(&mut self, api: &Api<Pod>, pods: &[Pod]) -> Result<()> {
+        let probe = |pod: &Pod| -> Result<String> {
+            let container = pod::sole_container(pod)?;
+            let probe = container
+                .readiness_probe
+                .as_ref()
+                .and_then(|probe| probe.http_get.as_ref());
+            Ok(probe.map_or_else(
+                || "true".to_owned(),
+                |get| {
+                    let port = match &get.port {
+                        k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(port) => *port,
+                        k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::String(name) => container
+                            .ports
+                            .iter()
+                            .flatten()
+                            .find(|port| port.name.as_deref() == Some(name))
+                            .map_or(0, |port| port.container_port),
+                    };
+                    let path = get.path.clone().unwrap_or_default();
+                    format!("exec 3<>/dev/tcp/127.0.0.1/{port} && printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3 && read -r line <&3 && [[ $line == *' 200'* ]]")
+                },
+            ))
+        };
+        let mut script = String::new();
+        let mut answers: BTreeMap<String, bool> = BTreeMap::new();
+        for pod in pods {
+            let uid = pod.metadata.uid.clone().unwrap_or_default();
+            if Self::in_guest(pod) {
+                let node = pod
+                    .spec
+                    .as_ref()
+                    .and_then(|spec| spec.node_name.clone())
+                    .unwrap_or_default();
+                script.push_str(&format!(
+                    "(timeout 5 ip netns exec {node} bash -c {} 2>/dev/null && echo {uid}) &\n",
+                    quote(&probe(pod)?)
+                ));
+            } else {
+                let pid = std::fs::read_to_string(self.state.join("pods").join(&uid).join("pid"))
+                    .unwrap_or_default();
+                let ok = !pid.is_empty()
+                    && Command::new("timeout")
+                        .args([
+                            "5",
+                            "nsenter",
+                            "-t",
+                            pid.trim(),
+                            "-n",
+                            "bash",
+                            "-c",
+                            &probe(pod)?,
+                        ])
+                        .stderr(std::process::Stdio::null())
+                        .status()?
+                        .success();
+                answers.insert(uid, ok);
+            }
+        }
+        if !script.is_empty() {
+            let seen = self.guest.run(&format!("{script}wait"))?;
+            for pod in pods.iter().filter(|pod| Self::in_guest(pod)) {
+                let uid = pod.metadata.uid.clone().unwrap_or_default();
+                let ok = seen.lines().any(|line| line == uid);
+                answers.insert(uid, ok);
+            }
+        }
+        for pod in pods {
+            let uid = pod.metadata.uid.clone().unwrap_or_default();
+            let ready = answers.get(&uid).copied().unwrap_or(false);
+            if self.ready.get(&uid) == Some(&ready) {
+                continue;
+            }
+            let container = pod::sole_container(pod)?;
+            let node = pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.node_name.clone())
+                .unwrap_or_default();
+            let address = self
+                .nodes
+                .get(&node)
+                .and_then(|node| node.addresses.first().cloned())
+                .unwrap_or_default();
+            let now = jiff::Timestamp::now()
+                .strftime("%Y-%m-%dT%H:%M:%SZ")
+                .to_string();
+            let word = if ready { "True" } else { "False" };
+            let conditions =
+                ["Initialized", "Ready", "ContainersReady", "PodScheduled"].map(|type_| {
+                    json!({"type": type_, "lastTransitionTime": now,
+                    "status": if type_.contains("Ready") { word } else { "True" }})
+                });
+            let status = json!({"status": {
+                "phase": "Running", "hostIP": address, "podIP": address, "podIPs": [{"ip": address}], "startTime": now,
+                "conditions": conditions,
+                "containerStatuses": [{"name": container.name, "ready": ready, "started": true, "restartCount": 0,
+                    "image": container.image, "imageID": container.image, "containerID": format!("lab://{uid}"),
+                    "state": {"running": {"startedAt": now}}}],
+            }});
+            let name = pod.metadata.name.clone().unwrap_or_default();
+            api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&status))
+                .await?;
+            self.ready.insert(uid, ready);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,411 @@
+//! Tier 2: everything up, in order, and what stories share.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::await_condition::until;
+use crate::cluster::{Cluster, condition};
+use crate::guest::Guest;
+use crate::kubelet::{Images, Kubelet, NodeSpec, guest_work};
+
+/// Namespace of the product.
+pub const OPERATOR_NAMESPACE: &str = "lvs-system";
+/// Limit for anything that should take a second, under emulation and load.
+pub const LIMIT: Duration = Duration::from_secs(60);
+/// Every host of the machine; see `e2e/machine/machine-init.sh`.
+pub const HOSTS: [&str; 10] = [
+    "client", "router", "lb-a", "lb-b", "web-1", "web-2", "web-3", "plain-1", "plain-2", "far-1",
+];
+
+/// The lab.
+pub struct Lab {
+    /// The virtual machine.
+    pub guest: Guest,
+    /// The control plane.
+    pub cluster: Cluster,
+    /// The repository.
+    pub repository: PathBuf,
+    /// State and logs.
+    pub state: PathBuf,
+    kubelet: Kubelet,
+}
+
+/// Cluster nodes and their InternalIPs.
+pub fn nodes() -> Vec<NodeSpec> {
+    [
+        ("lb-a", 11),
+        ("lb-b", 12),
+        ("web-1", 21),
+        ("web-2", 22),
+        ("web-3", 23),
+    ]
+    .into_iter()
+    .map(|(name, last)| NodeSpec {
+        name: name.into(),
+        addresses: vec![format!("192.168.2.{last}"), format!("fd00:192::{last}")],
+    })
+    .chain([NodeSpec {
+        name: "far-1".into(),
+        addresses: vec!["10.9.0.41".into(), "fd00:9::41".into()],
+    }])
+    .collect()
+}
+
+/// The repository this was built from.
+pub fn repository() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(here
+        .parent()
+        .context("the e2e folder has a parent")?
+        .to_owned())
+}
+
+fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let result = work();
+    println!(
+        "  {what:<48} {:>6.1} s{}",
+        start.elapsed().as_secs_f64(),
+        if result.is_ok() { "" } else { "  FAILED" }
+    );
+    result
+}
+
+impl Lab {
+    /// Boots the machine, starts the control plane, installs the chart and waits until every agent is ready.
+    pub fn up(state: &Path) -> Result<Self> {
+        let repository = repository()?;
+        std::fs::create_dir_all(state)?;
+        let state = state.canonicalize()?;
+        let mut boot = Command::new(repository.join("e2e/machine/boot.sh"))
+            .arg("up")
+            .arg(&state)
+            .spawn()
+            .context("starting e2e/machine/boot.sh")?;
+        let cluster = step("control plane", || {
+            Cluster::up(&repository, &state.join("cluster"))
+        })?;
+        let mut images = Images::default();
+        step("images unpacked", || {
+            let version = env!("CARGO_PKG_VERSION");
+            for name in ["controller", "agent"] {
+                images.add(
+                    &repository,
+                    &format!("localhost/lvs-operator/{name}:{version}"),
+                    &repository.join(format!("target/images/{name}.tar")),
+                    &state.join("images"),
+                )?;
+            }
+            Ok(())
+        })?;
+        step("machine booted", || {
+            if !boot.wait()?.success() {
+                bail!(
+                    "the machine did not boot, see {}",
+                    state.join("logs").display()
+                );
+            }
+            Ok(())
+        })?;
+        let guest = Guest::open(&state)?;
+        let kubelet = Kubelet::start(
+            &cluster,
+            &guest,
+            &repository,
+            &state,
+            images,
+            &nodes(),
+            OPERATOR_NAMESPACE,
+        )?;
+        let lab = Self {
+            guest,
+            cluster,
+            repository,
+            state,
+            kubelet,
+        };
+        step("helm install", || {
+            let chart = lab
+                .repository
+                .join("charts/lvs-operator")
+                .display()
+                .to_string();
+            let values = lab
+                .repository
+                .join("e2e/machine/values.yaml")
+                .display()
+                .to_string();
+            lab.cluster.helm(&[
+                "install",
+                "lvs-operator",
+                &chart,
+                "--namespace",
+                OPERATOR_NAMESPACE,
+                "--create-namespace",
+                "--values",
+                &values,
+            ])
+        })?;
+        step("agents and controllers ready", || lab.await_product())?;
+        Ok(lab)
+    }
+
+    /// Waits until every pod of the product is ready.
+    pub fn await_product(&self) -> Result<()> {
+        until(
+            Duration::from_secs(180),
+            "all pods of the product ready",
+            || {
+                let set =
+                    self.cluster
+                        .get(&["-n", OPERATOR_NAMESPACE, "daemonsets,deployments"])?;
+                let rows: Vec<(String, i64, i64)> = set["items"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|item| {
+                        let status = &item["status"];
+                        let wanted = status["desiredNumberScheduled"]
+                            .as_i64()
+                            .or(item["spec"]["replicas"].as_i64());
+                        let ready = status["numberReady"]
+                            .as_i64()
+                            .or(status["readyReplicas"].as_i64());
+                        (
+                            item["metadata"]["name"].to_string(),
+                            wanted.unwrap_or(-1),
+                            ready.unwrap_or(0),
+                        )
+                    })
+                    .collect();
+                let good = rows.len() == 2
+                    && rows
+                        .iter()
+                        .all(|(_, wanted, ready)| wanted == ready && *wanted > 0);
+                Ok(if good { Ok(()) } else { Err(rows) })
+            },
+        )
+    }
+
+    /// Ends everything that [`Lab::up`] started.
+    pub fn down(mut self) -> Result<()> {
+        self.kubelet.stop();
+        self.cluster.down()?;
+        let status = Command::new(self.repository.join("e2e/machine/boot.sh"))
+            .arg("down")
+            .arg(&self.state)
+            .status()?;
+        if !status.success() {
+            bail!("the machine did not end");
+        }
+        Ok(())
+    }
+
+    /// Waits until a condition of an object is `True`; the error tells reason and message.
+    pub fn await_true(&self, words: &[&str], type_: &str) -> Result<Value> {
+        until(LIMIT, &format!("{type_}=True of {words:?}"), || {
+            let object = self.cluster.get(words)?;
+            let current =
+                object["status"]["observedGeneration"] == object["metadata"]["generation"];
+            let found = condition(&object, type_);
+            Ok(if found.0 == "True" && current {
+                Ok(object)
+            } else {
+                Err(found)
+            })
+        })
+    }
+
+    /// Waits until a condition of an object is `False` with this reason; returns the message.
+    pub fn await_reason(&self, words: &[&str], type_: &str, reason: &str) -> Result<String> {
+        until(
+            LIMIT,
+            &format!("{type_}=False {reason} of {words:?}"),
+            || {
+                let object = self.cluster.get(words)?;
+                let (status, found, message) = condition(&object, type_);
+                Ok(if status == "False" && found == reason {
+                    Ok(message)
+                } else {
+                    Err((status, found, message))
+                })
+            },
+        )
+    }
+
+    /// Waits until a VirtualService is Ready and some director holds its address; returns that node.
+    pub fn await_serving(&self, namespace: &str, name: &str) -> Result<String> {
+        let words = ["-n", namespace, "virtualservices.lvs.dev", name];
+        self.await_true(&words, "Ready")?;
+        until(LIMIT, &format!("a master of {namespace}/{name}"), || {
+            let object = self.cluster.get(&words)?;
+            let master = object["status"]["master"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            Ok(if master.is_empty() {
+                Err(master)
+            } else {
+                Ok(master)
+            })
+        })
+    }
+
+    /// The node in whose kernel an address is now.
+    pub fn holders(&self, address: &str) -> Result<Vec<String>> {
+        let output = self.guest.run(&format!(
+            "for host in lb-a lb-b; do ip -n $host -br address show dev out | grep -qw '{address}' && echo $host; done; true"
+        ))?;
+        Ok(output.lines().map(str::to_owned).collect())
+    }
+
+    /// Waits until exactly one director holds an address; returns it.
+    pub fn await_holder(&self, address: &str) -> Result<String> {
+        until(LIMIT, &format!("one holder of {address}"), || {
+            let holders = self.holders(address)?;
+            Ok(match &holders[..] {
+                [one] => Ok(one.clone()),
+                _ => Err(holders),
+            })
+        })
+    }
+
+    /// IPVS rules of a host as `ipvsadm -Sn` prints them, sorted.
+    pub fn ipvs_rules(&self, host: &str) -> Result<Vec<String>> {
+        let mut rules: Vec<String> = self
+            .guest
+            .on(host, "ipvsadm -Sn")?
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .collect();
+        rules.sort();
+        Ok(rules)
+    }
+
+    /// Folder in the guest of the agent's pod on a node.
+    pub fn agent_work(&self, node: &str) -> Result<String> {
+        let selector = format!("spec.nodeName={node}");
+        let pods = self.cluster.get(&[
+            "-n",
+            OPERATOR_NAMESPACE,
+            "pods",
+            "--field-selector",
+            &selector,
+        ])?;
+        let uid = pods["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|pod| {
+                pod["spec"]["hostNetwork"] == true && pod["metadata"]["deletionTimestamp"].is_null()
+            })
+            .and_then(|pod| pod["metadata"]["uid"].as_str())
+            .with_context(|| format!("no agent pod on {node}"))?;
+        Ok(guest_work(uid))
+    }
+
+    /// Sends a signal to a node's agent; with `hold` it is not started again until [`Lab::release_agent`].
+    pub fn signal_agent(&self, node: &str, signal: &str, hold: bool) -> Result<()> {
+        let work = self.agent_work(node)?;
+        let hold = if hold {
+            format!("touch {work}/hold;")
+        } else {
+            String::new()
+        };
+        self.guest
+            .run(&format!("{hold} kill -{signal} $(cat {work}/pid)"))?;
+        if hold.is_empty() {
+            return Ok(());
+        }
+        until(LIMIT, "the agent ends", || {
+            let output = self
+                .guest
+                .try_run(&format!("[ ! -d /proc/$(cat {work}/pid) ]"))?;
+            Ok(if output.status == 0 {
+                Ok(())
+            } else {
+                Err("still there")
+            })
+        })
+    }
+
+    /// Lets a held agent start again.
+    pub fn release_agent(&self, node: &str) -> Result<()> {
+        let work = self.agent_work(node)?;
+        self.guest.run(&format!("rm -f {work}/hold")).map(drop)
+    }
+
+    /// A metric of a node's agent, summed over its label sets; 0 when absent.
+    pub fn agent_metric(&self, node: &str, name: &str) -> Result<f64> {
+        let text = self.guest.on(
+            node,
+            "curl --silent --show-error --max-time 10 http://127.0.0.1:9650/metrics",
+        )?;
+        Ok(text
+            .lines()
+            .filter(|line| line.starts_with(name))
+            .filter(|line| matches!(line.as_bytes().get(name.len()), Some(b' ' | b'{')))
+            .filter_map(|line| {
+                line.rsplit(' ')
+                    .next()
+                    .and_then(|word| word.parse::<f64>().ok())
+            })
+            .sum())
+    }
+
+    /// Everything of the hosts that the product could change, one text per host.
+    pub fn hosts(&self) -> Result<BTreeMap<String, String>> {
+        let script = format!(
+            "bash {}/e2e/machine/look.sh {}",
+            self.repository.display(),
+            HOSTS.join(" ")
+        );
+        let mut hosts = BTreeMap::new();
+        let mut name = String::new();
+        for line in self.guest.run(&script)?.lines() {
+            if let Some(host) = line.strip_prefix("== ") {
+                name = host.to_owned();
+                hosts.insert(name.clone(), String::new());
+            } else if let Some(text) = hosts.get_mut(&name) {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        Ok(hosts)
+    }
+
+    /// Waits until every host is as it was; the error shows the lines that differ.
+    pub fn await_hosts(&self, before: &BTreeMap<String, String>) -> Result<()> {
+        until(LIMIT, "every host as it was before", || {
+            let now = self.hosts()?;
+            let mut differences = Vec::new();
+            for (host, was) in before {
+                let is = now.get(host).map(String::as_str).unwrap_or_default();
+                let lines = |text: &str| {
+                    text.lines()
+                        .map(str::to_owned)
+                        .collect::<std::collections::BTreeSet<_>>()
+                };
+                let (was, is) = (lines(was), lines(is));
+                differences.extend(
+                    was.difference(&is)
+                        .map(|line| format!("{host} lost: {line}")),
+                );
+                differences.extend(
+                    is.difference(&was)
+                        .map(|line| format!("{host} has: {line}")),
+                );
+            }
+            Ok(if differences.is_empty() {
+                Ok(())
+            } else {
+                Err(differences)
+            })
+        })
+    }
+}

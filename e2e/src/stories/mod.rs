@@ -1,0 +1,47 @@
+//! What users must be able to do, shown with real packets. Each story leaves the hosts as they were.
+
+use anyhow::{Context, Result};
+
+use crate::lab::Lab;
+
+mod direct_routing;
+
+/// One story.
+pub struct Story {
+    /// Name, begins with the scenario's id where there is one.
+    pub name: &'static str,
+    /// What it shows, in one line.
+    pub tells: &'static str,
+    /// The story.
+    pub run: fn(&Lab) -> Result<()>,
+}
+
+/// Every story, in the order they are told.
+pub fn all() -> Vec<Story> {
+    [direct_routing::stories()].into_iter().flatten().collect()
+}
+
+/// Namespace of a story's objects.
+pub const NAMESPACE: &str = "story";
+
+/// Tells one story between two looks at every host: what it made is deleted, and nothing may remain.
+pub fn tell(lab: &Lab, story: &Story) -> Result<()> {
+    let before = lab.hosts().context("looking at the hosts before")?;
+    lab.cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}"
+    ))?;
+    let told = (story.run)(lab);
+    let cleaned = lab
+        .cluster
+        .kubectl(&[
+            "delete",
+            "-n",
+            NAMESPACE,
+            "--all",
+            "--wait",
+            "virtualservices.lvs.dev,realservers.lvs.dev",
+        ])
+        .and_then(|_| lab.await_hosts(&before));
+    told.context("the story")?;
+    cleaned.context("afterwards")
+}
