@@ -16,16 +16,26 @@ start_time() {
     printf '%s\n' "${20}"
 }
 
-# launch STATE NAME COMMAND…: starts COMMAND in its own session.
+# launch STATE NAME COMMAND…: starts COMMAND in its own session. The process
+# writes its pid file itself, before it becomes COMMAND, and gives up when the
+# state is being closed: whoever interrupts us here leaves nothing behind.
 launch() {
-    local state="$1" name="$2" pid
+    local state="$1" name="$2"
     shift 2
     mkdir -p "$state/run" "$state/logs"
-    setsid "$@" </dev/null >>"$state/logs/$name.log" 2>&1 &
-    pid=$!
-    disown "$pid"
-    printf '%s %s\n' "$pid" "$(start_time "$pid" || echo 0)" >"$state/run/$name.pid"
+    rm -f "$state/run/$name.pid" "$state/run/closing"
     printf '%s\n' "$name" >>"$state/run/order"
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    setsid bash -c '
+        read -r stat </proc/$$/stat
+        stat=(${stat##*) })
+        echo "$$ ${stat[19]}" >"$0/$1.pid.new"
+        mv "$0/$1.pid.new" "$0/$1.pid"
+        [ ! -e "$0/closing" ] || exit 1
+        shift
+        exec "$@"' "$state/run" "$name" "$@" </dev/null >>"$state/logs/$name.log" 2>&1 &
+    disown "$!"
+    until [ -f "$state/run/$name.pid" ]; do sleep 0.02; done
 }
 
 # running STATE NAME: true while the process that was launched is there.
@@ -55,6 +65,7 @@ finish() {
 finish_all() {
     local name
     [ -f "$1/run/order" ] || return 0
+    : >"$1/run/closing"
     tac "$1/run/order" | while read -r name; do finish "$1" "$name"; done
     rm -f "$1/run/order"
 }

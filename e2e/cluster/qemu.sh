@@ -110,6 +110,6 @@ await_guest() {
             tail -n 5 "$state/logs/$name.log" "$state/logs/$name.console.log" >&2 || true
             return 1
         fi
-        sleep 0.2
+        sleep 1 # every answer costs an emulated processor time
     done
 }
