@@ -8,6 +8,7 @@ pub mod condition;
 pub mod manifest;
 pub mod node_plan;
 pub mod real_server;
+pub mod text;
 pub mod value;
 pub mod virtual_router;
 pub mod virtual_service;

@@ -50,8 +50,16 @@ pub fn definitions() -> Result<Vec<(&'static str, Value)>, ManifestError> {
     .map(|(plural, definition)| {
         let mut json = serde_json::to_value(definition)
             .map_err(|source| ManifestError::Json { plural, source })?;
-        for version in json["spec"]["versions"].as_array_mut().into_iter().flatten() {
-            make_structural(&mut version["schema"]["openAPIV3Schema"]);
+        for version in json["spec"]["versions"]
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+        {
+            let schema = &mut version["schema"]["openAPIV3Schema"];
+            make_structural(schema);
+            if plural == "nodeplans" {
+                drop_rules_of_values(schema);
+            }
         }
         Ok((plural, json))
     })
@@ -63,8 +71,11 @@ pub fn manifests() -> Result<Vec<Manifest>, ManifestError> {
     definitions()?
         .into_iter()
         .map(|(plural, definition)| {
-            let body = serde_saphyr::to_string(&definition)
-                .map_err(|error| ManifestError::Yaml { plural, message: error.to_string() })?;
+            let body =
+                serde_saphyr::to_string(&definition).map_err(|error| ManifestError::Yaml {
+                    plural,
+                    message: error.to_string(),
+                })?;
             Ok(Manifest {
                 file_name: format!("{}_{plural}.yaml", crate::GROUP),
                 yaml: format!("{FILE_HEAD}{body}"),
@@ -73,9 +84,37 @@ pub fn manifests() -> Result<Vec<Manifest>, ManifestError> {
         .collect()
 }
 
+/// Removes from NodePlan the rules of forwarding, tunnel, scheduler and persistence. They were
+/// checked in the objects a plan is made from, and in lists of this length they would exceed the
+/// API server's limit of CEL cost.
+fn drop_rules_of_values(schema: &mut Value) {
+    for list in [
+        "director/properties/services",
+        "realServer/properties/tunnels",
+    ] {
+        let items = format!("/properties/spec/properties/{list}/items/properties");
+        if let Some(values) = schema.pointer_mut(&items) {
+            drop_rules(values);
+        }
+    }
+}
+
+fn drop_rules(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.remove("x-kubernetes-validations");
+            object.values_mut().for_each(drop_rules);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_rules),
+        _ => {}
+    }
+}
+
 /// Rewrites one schema and all below it.
 fn make_structural(schema: &mut Value) {
-    let Some(object) = schema.as_object_mut() else { return };
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
     fix_integer(object);
     if object.get("format").is_some_and(|format| format == "ip") {
         // The API server knows no such format. 45 = the longest textual IPv6 address.
@@ -121,8 +160,14 @@ fn fix_integer(object: &mut Map<String, Value>) {
             return;
         }
     };
-    let minimum = object.get("minimum").and_then(whole_number).unwrap_or(lowest);
-    let maximum = object.get("maximum").and_then(whole_number).unwrap_or(highest);
+    let minimum = object
+        .get("minimum")
+        .and_then(whole_number)
+        .unwrap_or(lowest);
+    let maximum = object
+        .get("maximum")
+        .and_then(whole_number)
+        .unwrap_or(highest);
     object.insert("format".into(), json!(format));
     object.insert("minimum".into(), json!(minimum));
     object.insert("maximum".into(), json!(maximum));
@@ -131,7 +176,12 @@ fn fix_integer(object: &mut Map<String, Value>) {
 /// A bound as a whole number. Bounds are literals in this crate's attributes, all below 2^53.
 #[allow(clippy::cast_possible_truncation)]
 fn whole_number(value: &Value) -> Option<i64> {
-    value.as_i64().or_else(|| value.as_f64().filter(|float| float.fract() == 0.0).map(|float| float as i64))
+    value.as_i64().or_else(|| {
+        value
+            .as_f64()
+            .filter(|float| float.fract() == 0.0)
+            .map(|float| float as i64)
+    })
 }
 
 /// Doc comments are wrapped in the source; `kubectl explain` wraps for itself.
@@ -157,13 +207,17 @@ fn is_label_selector(object: &Map<String, Value>) -> bool {
 }
 
 fn is_condition(object: &Map<String, Value>) -> bool {
-    has_properties(object, &["type", "status", "reason", "message", "lastTransitionTime"])
+    has_properties(
+        object,
+        &["type", "status", "reason", "message", "lastTransitionTime"],
+    )
 }
 
 /// Bounds and rules that the API server applies to selectors of its own kinds, but not to ours.
 fn bound_label_selector(object: &mut Map<String, Value>) {
     let description = object.get("description").cloned();
-    let label_key = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$";
+    let label_key =
+        "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$";
     let label_value = "^([A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?)?$";
     *object = Map::from_iter([
         ("type".to_owned(), json!("object")),
@@ -207,7 +261,7 @@ fn bound_label_selector(object: &mut Map<String, Value>) {
                             "values": {
                                 "description": "Values for In and NotIn.",
                                 "type": "array",
-                                "maxItems": 32,
+                                "maxItems": 16,
                                 "x-kubernetes-list-type": "atomic",
                                 "items": {"type": "string", "maxLength": 63},
                                 "x-kubernetes-validations": [{
@@ -232,7 +286,9 @@ fn bound_label_selector(object: &mut Map<String, Value>) {
 
 /// Bounds of `metav1.Condition`, from its kubebuilder markers.
 fn bound_condition(object: &mut Map<String, Value>) {
-    let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) else {
+        return;
+    };
     for (name, maximum) in [("type", 316), ("reason", 1024), ("message", 32768)] {
         if let Some(property) = properties.get_mut(name).and_then(Value::as_object_mut) {
             property.insert("maxLength".into(), json!(maximum));

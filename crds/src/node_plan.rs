@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::text::{ObjectName, RouterName};
 use crate::value::{
     AddressFamily, Forwarding, PacketScheduling, Persistence, Protocol, Scheduler, Timeouts, Tunnel,
 };
@@ -24,17 +25,36 @@ use crate::virtual_router::Announcement;
     namespaced,
     status = "NodePlanStatus",
     selectable = ".spec.nodeName",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    doc = "A NodePlan is what one node does for one VirtualService or VirtualRouter. The controller writes spec, the node's agent status; nobody else should.",
+    printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodeName", description = "Node that carries it out"),
+    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.name", description = "Object it was made from"),
+    printcolumn(name = "Kind", type_ = "string", json_path = ".spec.source.kind", description = "Kind of that object", priority = 1),
+    printcolumn(name = "State", type_ = "string", json_path = ".spec.state", description = "What is to be done with it"),
+    printcolumn(name = "Role", type_ = "string", json_path = ".status.role", description = "What the node is for it"),
+    printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].reason", description = "Reason of the condition Programmed"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.director) || !has(self.director.leadership) || self.source.kind == 'VirtualRouter'",
+    "director.leadership is only for plans made from a VirtualRouter"
+))]
 pub struct NodePlanSpec {
     /// Node whose agent carries this out. Immutable.
+    #[schemars(with = "ObjectName")]
+    #[x_kube(validation = ("self == oldSelf", "nodeName is immutable: another node gets a plan of its own"))]
     pub node_name: String,
     /// Whether the plan is to be held, handed over, or removed.
     pub state: PlanState,
     /// Object this plan was made from.
+    #[x_kube(validation = (
+        "self.kind == oldSelf.kind && self.name == oldSelf.name && self.uid == oldSelf.uid",
+        "source is immutable but for its generation: another object gets a plan of its own"
+    ))]
     pub source: PlanSource,
     /// VirtualRouter whose leadership decides where the addresses are.
+    #[schemars(with = "RouterName")]
     pub virtual_router_name: String,
     /// What the node does as director.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,10 +86,13 @@ pub struct PlanSource {
     pub kind: SourceKind,
     /// Namespace; empty for a VirtualRouter.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
     pub namespace: String,
     /// Name.
+    #[schemars(length(max = 253))]
     pub name: String,
     /// UID.
+    #[schemars(length(max = 64))]
     pub uid: String,
     /// Generation the plan was made from.
     pub generation: i64,
@@ -95,12 +118,15 @@ pub struct DirectorPlan {
     pub leadership: Option<LeadershipPlan>,
     /// Addresses the node holds while it is master of the router.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
     pub addresses: Vec<PlannedAddress>,
     /// Packets to mark before IPVS sees them (nftables).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub firewall_marks: Vec<PlannedFirewallMark>,
     /// IPVS services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
     pub services: Vec<PlannedService>,
 }
 
@@ -109,12 +135,14 @@ pub struct DirectorPlan {
 #[serde(rename_all = "camelCase")]
 pub struct LeadershipPlan {
     /// Name of the Lease that the controller made.
+    #[schemars(length(max = 253))]
     pub lease_name: String,
     /// VRRP priority of this node, 1..254.
     pub priority: u8,
     /// Whether this node may acquire the Lease.
     pub candidacy: Candidacy,
     /// Nodes of all directors, this one included, sorted.
+    #[schemars(length(max = 5000), inner(length(max = 253)))]
     pub directors: Vec<String>,
     /// Lease duration, seconds.
     pub lease_duration_seconds: u32,
@@ -142,6 +170,7 @@ pub struct PlannedAddress {
     pub address: IpAddr,
     /// Device names, the first that exists; empty = the device whose connected subnet holds the address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 15)))]
     pub devices: Vec<String>,
 }
 
@@ -152,6 +181,7 @@ pub struct PlannedFirewallMark {
     /// The whole mark.
     pub mark: u32,
     /// Packets that get it.
+    #[schemars(length(max = 2048))]
     pub matches: Vec<MarkMatch>,
 }
 
@@ -170,8 +200,12 @@ pub struct MarkMatch {
 }
 
 /// One IPVS service, or one per port of a range.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "has(self.address) != has(self.firewallMark)",
+    "exactly one of address and firewallMark is required"
+))]
 pub struct PlannedService {
     /// What packets the service takes: exactly one of address and firewallMark is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,6 +215,7 @@ pub struct PlannedService {
     pub firewall_mark: Option<ServiceFirewallMark>,
     /// Port name of the VirtualService; unset for a sole port or a firewall mark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub port_name: Option<String>,
     /// Scheduler.
     pub scheduler: Scheduler,
@@ -191,6 +226,7 @@ pub struct PlannedService {
     pub packet_scheduling: PacketScheduling,
     /// Destinations in canonical order (address, port).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4096))]
     pub real_servers: Vec<PlannedRealServer>,
 }
 
@@ -223,6 +259,7 @@ pub struct ServiceFirewallMark {
 #[serde(rename_all = "camelCase")]
 pub struct PlannedRealServer {
     /// RealServer it comes from.
+    #[schemars(length(max = 253))]
     pub name: String,
     /// Address of the host.
     pub address: IpAddr,
@@ -246,12 +283,15 @@ pub struct PlannedRealServer {
 pub struct RealServerPlan {
     /// Virtual addresses the node answers as, without telling neighbours (DR).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
     pub direct_routing_addresses: Vec<IpAddr>,
     /// Tunnels that end here (TUN).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub tunnels: Vec<TunnelEndpoint>,
     /// Replies that go back through the director (NAT).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4096))]
     pub return_paths: Vec<ReturnPath>,
 }
 
@@ -264,6 +304,7 @@ pub struct TunnelEndpoint {
     /// Encapsulation.
     pub tunnel: Tunnel,
     /// Virtual addresses inside the tunnel.
+    #[schemars(length(max = 1024))]
     pub virtual_addresses: Vec<IpAddr>,
 }
 
@@ -280,11 +321,12 @@ pub struct ReturnPath {
     /// Last port that serves.
     pub end_port: u16,
     /// Addresses of the director side, in order of preference; the first on a connected subnet is used.
+    #[schemars(length(max = 64))]
     pub gateways: Vec<IpAddr>,
 }
 
 /// What the agent reports.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodePlanStatus {
     /// Generation of spec that the rest of status speaks of.
@@ -292,9 +334,11 @@ pub struct NodePlanStatus {
     pub observed_generation: Option<i64>,
     /// Boot of the node, from /proc/sys/kernel/random/boot_id.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "bootID")]
+    #[schemars(length(max = 64))]
     pub boot_id: Option<String>,
     /// Version of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub agent_version: Option<String>,
     /// Role of the node for this plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -304,6 +348,8 @@ pub struct NodePlanStatus {
     pub conditions: Vec<Condition>,
     /// Addresses of the director plan.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["address".into()]))]
     pub addresses: Vec<AddressStatus>,
 }
 

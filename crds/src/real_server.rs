@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::text::{Address, ObjectName, PartName};
 use crate::value::Forwarding;
 
 /// One host or cluster node that serves; selected by VirtualServices of its namespace.
@@ -18,25 +19,46 @@ use crate::value::Forwarding;
     category = "lvs",
     namespaced,
     status = "RealServerStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    doc = "A RealServer is one host or cluster node that serves. VirtualServices of its namespace select it by its labels.",
+    printcolumn(name = "Target", type_ = "string", json_path = ".status.summary.target", description = "Addresses or node"),
+    printcolumn(name = "Weight", type_ = "integer", json_path = ".spec.weight", description = "Share of new connections"),
+    printcolumn(name = "State", type_ = "string", json_path = ".status.summary.state", description = "Worst state over all uses"),
+    printcolumn(name = "Used-By", type_ = "string", json_path = ".status.summary.usedBy", description = "VirtualServices that use it"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.port) || !has(self.ports) || size(self.ports) == 0",
+    "port and ports exclude each other: keep port for a VirtualService with one port, ports for one with several"
+))]
+#[x_kube(validation = (
+    "!has(self.forwarding) || self.forwarding.type == 'NAT' || (!has(self.port) && (!has(self.ports) || size(self.ports) == 0))",
+    "port and ports need forwarding type NAT, as DR and TUN do not change packets: remove port and ports, or set forwarding type NAT"
+))]
 pub struct RealServerSpec {
-    /// The host. Immutable.
+    /// The host: addresses, or a node of the cluster. Required, immutable.
+    #[x_kube(validation = (
+        "self == oldSelf",
+        "target is immutable: delete the RealServer and create it anew, or create another for the new host"
+    ))]
     pub target: Target,
-    /// Share of new connections relative to the others, 0..65535; 0 takes no new connections. Default 1.
+    /// Share of new connections relative to the other real servers, 0..65535; 0 takes no new connections and keeps those it has. Default 1.
     #[serde(default = "RealServerSpec::default_weight")]
     pub weight: u16,
-    /// Port on this host, NAT only, for a VirtualService with one port. Excludes ports.
+    /// Port on this host, 1..65535, only with forwarding type NAT and for VirtualServices with one port. Excludes ports. Default: the VirtualService's realServerPort, else its port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub port: Option<u16>,
-    /// Ports on this host by the VirtualService's port names, NAT only. Excludes port.
+    /// Ports on this host by the port names of the VirtualService, at most 64, only with forwarding type NAT. Excludes port. Default: as for port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub ports: Vec<RealServerPort>,
-    /// Overrides the VirtualService's forwarding for this host.
+    /// Overrides the whole forwarding of the VirtualService for this host. Default: as in the VirtualService.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwarding: Option<Forwarding>,
-    /// Limits of connections (ipvsadm -x, -y). Default none.
+    /// Limits of connections to this host, counted by each director for each port (ipvsadm -x, -y). Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_thresholds: Option<ConnectionThresholds>,
 }
@@ -48,16 +70,30 @@ impl RealServerSpec {
 }
 
 /// The host behind a RealServer: a union of `type` and the member of that name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "(self.type == 'Addresses') == (has(self.addresses) && size(self.addresses) > 0)",
+    "addresses is required with target type Addresses and refused otherwise: set type Addresses with at least one address, or use target.node.addresses for a node"
+))]
+#[x_kube(validation = (
+    "(self.type == 'Node') == has(self.node)",
+    "node is required with target type Node and refused otherwise: set type Node with node.name, or remove node"
+))]
 pub struct Target {
-    /// Addresses or Node.
+    /// Addresses: a host outside the cluster, prepared by its owner. Node: a node of the cluster, prepared by its agent. Required.
     #[serde(rename = "type")]
     pub type_: TargetType,
-    /// Addresses of the host, at most one per family; with type Addresses.
+    /// Addresses of the host, at most one IPv4 and one IPv6; with type Addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Address>", length(max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = (
+        "size(self) < 2 || !self.all(address, isIP(address)) || ip(self[0]).family() != ip(self[1]).family()",
+        "addresses may hold one address per family, as a RealServer is one host: create a RealServer for each other host"
+    ))]
     pub addresses: Vec<String>,
-    /// A cluster node; with type Node. Its agent prepares and restores it.
+    /// A node of the cluster; with type Node. Its agent prepares it and restores it afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeTarget>,
 }
@@ -72,13 +108,20 @@ pub enum TargetType {
 }
 
 /// A cluster node as target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeTarget {
-    /// Name of the Node.
+    /// Name of the Node. Required.
+    #[schemars(with = "ObjectName")]
     pub name: String,
-    /// Addresses of the node to use, at most one per family. Default: its InternalIPs.
+    /// Addresses of the node to use, at most one IPv4 and one IPv6. Default: its InternalIPs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Address>", length(max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = (
+        "size(self) < 2 || !self.all(address, isIP(address)) || ip(self[0]).family() != ip(self[1]).family()",
+        "addresses may hold one address per family: keep one IPv4 and one IPv6 address of the node"
+    ))]
     pub addresses: Vec<String>,
 }
 
@@ -86,26 +129,34 @@ pub struct NodeTarget {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RealServerPort {
-    /// Port name of the VirtualService.
+    /// Name of a port of the VirtualService. Required.
+    #[schemars(with = "PartName")]
     pub name: String,
-    /// Port on this host, 1..65535.
+    /// Port on this host, 1..65535; of a range the first port. Required.
+    #[schemars(range(min = 1))]
     pub port: u16,
 }
 
 /// Limits of connections.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "self.lower <= self.upper",
+    "lower must not be greater than upper: raise upper or lower lower"
+))]
 pub struct ConnectionThresholds {
-    /// No new connections at or above this many, active and inactive, 0..2147483647; 0 = no limit.
+    /// Connections, active and inactive, at which the host gets no new ones, 0..2147483647; 0 = no limit. Default 0.
     #[serde(default)]
+    #[schemars(range(max = 2_147_483_647))]
     pub upper: u32,
-    /// New connections again below this many; 0 = three quarters of upper.
+    /// Connections below which the host gets new ones again, 0..upper; 0 = three quarters of upper. Default 0.
     #[serde(default)]
+    #[schemars(range(max = 2_147_483_647))]
     pub lower: u32,
 }
 
 /// Observed state of a RealServer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RealServerStatus {
     /// Generation of spec that the rest of status speaks of.
@@ -116,6 +167,8 @@ pub struct RealServerStatus {
     pub conditions: Vec<Condition>,
     /// VirtualServices that use this RealServer, at most 32 are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub virtual_services: Vec<RealServerUse>,
     /// Short texts for the table.
     #[serde(default)]
@@ -127,11 +180,13 @@ pub struct RealServerStatus {
 #[serde(rename_all = "camelCase")]
 pub struct RealServerUse {
     /// The VirtualService.
+    #[schemars(length(max = 253))]
     pub name: String,
     /// Whether every port is programmed and up.
     pub ready: bool,
     /// Each port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2048))]
     pub ports: Vec<RealServerPortState>,
 }
 
@@ -141,8 +196,10 @@ pub struct RealServerUse {
 pub struct RealServerPortState {
     /// Port name of the VirtualService, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub name: Option<String>,
     /// Address that serves.
+    #[schemars(length(max = 45))]
     pub address: String,
     /// Port on the host.
     pub port: u16,
@@ -169,11 +226,14 @@ pub enum RealServerState {
 pub struct RealServerSummary {
     /// Address or node name.
     #[serde(default)]
+    #[schemars(length(max = 512))]
     pub target: String,
     /// Worst state over all uses.
     #[serde(default)]
+    #[schemars(length(max = 64))]
     pub state: String,
     /// Names of VirtualServices that use it, separated by commas.
     #[serde(default)]
+    #[schemars(length(max = 8192))]
     pub used_by: String,
 }

@@ -1,5 +1,6 @@
 //! Values shared by several kinds.
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -101,29 +102,51 @@ pub enum TunnelChecksum {
 }
 
 /// Parameters of TUN forwarding.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, KubeSchema,
+)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "self.type != 'GUE' || has(self.port)",
+    "port is required with tunnel type GUE: set the UDP port on which the real servers take GUE packets, usually 6080"
+))]
+#[x_kube(validation = (
+    "self.type == 'GUE' || !has(self.port)",
+    "port is only for tunnel type GUE, as IPIP and GRE have no ports: remove port or set type GUE"
+))]
+#[x_kube(validation = (
+    "self.type != 'IPIP' || self.checksum == 'None'",
+    "checksum must be None with tunnel type IPIP, which carries none: remove checksum or set type GUE or GRE"
+))]
+#[x_kube(validation = (
+    "self.type == 'GUE' || self.checksum != 'RemoteChecksum'",
+    "checksum RemoteChecksum is only for tunnel type GUE: set type GUE, or checksum None or Checksum"
+))]
 pub struct Tunnel {
-    /// Encapsulation. Default IPIP.
+    /// IPIP: IP in IP, 20 bytes of overhead over IPv4. GUE: generic UDP encapsulation, 28 bytes, needs port. GRE: generic routing encapsulation, 24 bytes. Default IPIP.
     #[serde(rename = "type", default)]
     pub type_: TunnelType,
-    /// UDP destination port of the tunnel on the real server, 1..65535. Required by GUE, refused otherwise.
+    /// UDP port on the real servers that takes GUE packets, 1..65535, usually 6080. Required by type GUE, refused otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
-    /// Outer checksum. Default None. Checksum needs GUE or GRE, RemoteChecksum needs GUE.
+    /// Outer checksum. None: no checksum. Checksum: computed over the whole packet; types GUE and GRE. RemoteChecksum: remote checksum offload; type GUE. Default None.
     #[serde(default)]
     pub checksum: TunnelChecksum,
 }
 
 /// How packets reach the real servers.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "self.type == 'TUN' || !has(self.tunnel)",
+    "tunnel is only for forwarding type TUN: remove tunnel or set type TUN"
+))]
 pub struct Forwarding {
-    /// NAT, DR or TUN.
+    /// NAT (ipvsadm -m): the director rewrites the destination address and port; replies return through the director, which must be the real servers' way to the clients. DR (ipvsadm -g): direct routing, the frame goes unchanged to the real server's MAC address; replies go straight to the client; real servers are on a network of the director and keep the port. TUN (ipvsadm -i): the packet is wrapped and sent to the real server wherever it is; replies go straight to the client; real servers keep the port. Required.
     #[serde(rename = "type")]
     pub type_: ForwardingType,
-    /// Encapsulation for TUN. Unset with TUN means IPIP.
+    /// Encapsulation, only with type TUN. Default with TUN: IPIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<Tunnel>,
 }
@@ -201,15 +224,30 @@ pub enum SchedulerOption {
 }
 
 /// Scheduler and its options.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, KubeSchema,
+)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.options) || size(self.options) == 0 || self.name in ['sh', 'mh']",
+    "options are only for the schedulers sh (sh-port) and mh (mh-port): remove options or choose one of these"
+))]
+#[x_kube(validation = (
+    "!has(self.options) || self.name != 'sh' || self.options.all(option, option == 'sh-port')",
+    "options must be sh-port with scheduler sh: write sh-port instead of mh-port"
+))]
+#[x_kube(validation = (
+    "!has(self.options) || self.name != 'mh' || self.options.all(option, option == 'mh-port')",
+    "options must be mh-port with scheduler mh: write mh-port instead of sh-port"
+))]
 pub struct Scheduler {
-    /// Scheduler name as in ipvsadm -s. Default wlc.
+    /// Scheduler by ipvsadm's name. rr: round robin. wrr: weighted round robin. lc: least connections. wlc: weighted least connections. lblc, lblcr: locality-based least connections, without and with replication. dh, sh: hash of the destination or source address. sed: shortest expected delay. nq: never queue. fo: weighted failover, the highest weight takes all. ovf: weighted overflow, the next one once connections exceed the weight. mh: Maglev hash of the source address. twos: the better of two chosen at random by weight. Default wlc.
     #[serde(default)]
     pub name: SchedulerName,
-    /// Options of the scheduler; sh-port for sh, mh-port for mh.
+    /// Options of the scheduler: sh-port or mh-port also hashes the source port, with sh or mh. The fallback to another real server, when the hash leads to one with weight 0, is always on. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub options: Vec<SchedulerOption>,
 }
 
@@ -238,19 +276,20 @@ pub enum PersistenceEngine {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Persistence {
-    /// Seconds after the last connection of a client until its template expires, 1..31536000. Default 300.
+    /// Seconds after its last connection for which a client keeps its real server, 1..2678400 (31 days, as in ipvsadm). Default 300.
+    // The kernel counts in ticks: 32 bits at 1000 Hz would overflow after 49 days.
     #[serde(default = "Persistence::default_timeout_seconds")]
-    #[schemars(range(min = 1, max = 31_536_000))]
+    #[schemars(range(min = 1, max = 2_678_400))]
     pub timeout_seconds: u32,
-    /// Clients of one IPv4 prefix of this length count as one, 1..32. Default 32.
+    /// Bits of a client's IPv4 address that count: clients of one network of this prefix length share a real server, 1..32. Default 32, each on its own.
     #[serde(default = "Persistence::default_ipv4_prefix_length")]
     #[schemars(range(min = 1, max = 32))]
     pub ipv4_prefix_length: u8,
-    /// Clients of one IPv6 prefix of this length count as one, 1..128. Default 128.
+    /// Bits of a client's IPv6 address that count: clients of one network of this prefix length share a real server, 1..128. Default 128, each on its own.
     #[serde(default = "Persistence::default_ipv6_prefix_length")]
     #[schemars(range(min = 1, max = 128))]
     pub ipv6_prefix_length: u8,
-    /// Persistence by application data instead of the client's address. Default none.
+    /// What tells clients apart instead of their address. SIP: the Call-ID, all ports UDP (ipvsadm --pe sip). Default: the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<PersistenceEngine>,
 }
@@ -267,21 +306,22 @@ impl Persistence {
     }
 }
 
-/// IPVS timeouts of a network namespace (ipvsadm --set). Zero is refused: the kernel reads it as "keep".
+/// IPVS timeouts of a network namespace (ipvsadm --set). Zero is refused: the kernel reads it as
+/// "keep". Greatest value: INT_MAX ticks at 1000 Hz (ip_vs_set_timeout in ip_vs_ctl.c).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeouts {
-    /// Seconds an idle established TCP connection is kept, 1..31536000. Default 900.
+    /// Seconds an idle established TCP connection is kept, 1..2147483. Default 900.
     #[serde(default = "Timeouts::default_tcp_seconds")]
-    #[schemars(range(min = 1, max = 31_536_000))]
+    #[schemars(range(min = 1, max = 2_147_483))]
     pub tcp_seconds: u32,
-    /// Seconds a TCP connection is kept after a FIN, 1..31536000. Default 120.
+    /// Seconds a TCP connection is kept after a FIN, 1..2147483. Default 120.
     #[serde(default = "Timeouts::default_tcp_fin_seconds")]
-    #[schemars(range(min = 1, max = 31_536_000))]
+    #[schemars(range(min = 1, max = 2_147_483))]
     pub tcp_fin_seconds: u32,
-    /// Seconds an idle UDP flow is kept, 1..31536000. Default 300.
+    /// Seconds an idle UDP flow is kept, 1..2147483. Default 300.
     #[serde(default = "Timeouts::default_udp_seconds")]
-    #[schemars(range(min = 1, max = 31_536_000))]
+    #[schemars(range(min = 1, max = 2_147_483))]
     pub udp_seconds: u32,
 }
 

@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::text::{DeviceName, Network, ObjectName, PartName, PoolEntry, UnicastAddress};
 use crate::value::Timeouts;
 
 /// A VRRP instance (RFC 9568): the directors among which a set of addresses moves as one.
@@ -17,48 +18,89 @@ use crate::value::Timeouts;
     shortname = "lvsvr",
     category = "lvs",
     status = "VirtualRouterStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    doc = "A VirtualRouter is a set of nodes, the directors, among which addresses move as one: a VRRP instance (RFC 9568). It also says which namespaces may use which addresses and real servers.",
+    validation = (
+        "size(self.metadata.name) <= 48",
+        "metadata.name must have at most 48 characters, as names of other objects are made from it: choose a shorter name"
+    ),
+    printcolumn(name = "Master", type_ = "string", json_path = ".status.master.nodeName", description = "Node that holds the addresses"),
+    printcolumn(name = "Since", type_ = "date", json_path = ".status.master.since", description = "Time since it took them over"),
+    printcolumn(name = "Epoch", type_ = "integer", json_path = ".status.master.epoch", description = "Count of takeovers"),
+    printcolumn(name = "Candidates", type_ = "string", json_path = ".status.summary.candidates", description = "Directors ready to hold, of all"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Condition Ready"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.additionalAddresses) || self.additionalAddresses.all(entry, !has(entry.interfaceName) || (has(self.interfaces) && self.interfaces.exists(known, known.name == entry.interfaceName)))",
+    "additionalAddresses[].interfaceName must be a name in interfaces: add the interface or correct the name"
+))]
+#[x_kube(validation = (
+    "!has(self.addressPools) || self.addressPools.all(entry, !has(entry.interfaceName) || (has(self.interfaces) && self.interfaces.exists(known, known.name == entry.interfaceName)))",
+    "addressPools[].interfaceName must be a name in interfaces: add the interface or correct the name"
+))]
+#[x_kube(validation = (
+    "!has(self.grants) || self.grants.all(grant, !has(grant.addressPoolNames) || grant.addressPoolNames.all(name, has(self.addressPools) && self.addressPools.exists(pool, pool.name == name)))",
+    "grants[].addressPoolNames must be names in addressPools: add the pool or correct the name"
+))]
 pub struct VirtualRouterSpec {
-    /// Nodes that may hold the addresses; the first entry that matches a node decides. Unset: every agent node with priority 100.
+    /// Nodes that may hold the addresses, at most 64 entries; the first entry that matches a node decides its priority. Default: every node that runs an agent, with priority 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub directors: Vec<Director>,
-    /// Logical interfaces, as device names differ between nodes. Unset: the device whose connected subnet holds the address.
+    /// Logical interfaces, at most 32, as device names differ between nodes. Default: the device whose connected subnet holds the address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub interfaces: Vec<LogicalInterface>,
-    /// Addresses that move with the rest though no VirtualService uses them, such as the real servers' gateway.
+    /// Addresses that move with the rest though no VirtualService uses them, such as the gateway of NAT real servers; at most 64. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["address".into()]))]
+    #[x_kube(validation = (
+        "!self.all(entry, isIP(entry.address)) || self.all(entry, self.exists_one(other, ip(other.address) == ip(entry.address)))",
+        "additionalAddresses holds one address twice in different spellings: remove one of them"
+    ))]
     pub additional_addresses: Vec<AdditionalAddress>,
-    /// Addresses that VirtualServices may use.
+    /// Addresses that VirtualServices may use, at most 32 pools. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub address_pools: Vec<AddressPool>,
-    /// Which namespaces may use which pools and targets. Nothing granted: nobody.
+    /// Which namespaces may use which pools and real servers, at most 64 entries; they add up. Default: nobody may use anything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub grants: Vec<Grant>,
-    /// Times of the leadership protocol.
+    /// How the loss of the holder is noticed.
     #[serde(default)]
     pub detection: Detection,
-    /// Gratuitous ARP and unsolicited neighbour advertisements after an address was taken over.
+    /// How addresses are announced after a takeover: gratuitous ARP and unsolicited neighbour advertisements.
     #[serde(default)]
     pub announcement: Announcement,
-    /// IPVS timeouts of the directors; a node has one set, the older router wins. Unset: left as they are.
+    /// IPVS timeouts of the directors (ipvsadm --set). A node has one set: where routers disagree the older wins. Default: left as the node has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
 }
 
 /// One node, or nodes by label, that may hold the addresses.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "has(self.nodeName) != has(self.nodeSelector)",
+    "exactly one of nodeName and nodeSelector is required: name one node, or select nodes by label"
+))]
 pub struct Director {
     /// A node by name. Excludes nodeSelector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<ObjectName>")]
     pub node_name: Option<String>,
-    /// Nodes by label. Excludes nodeName.
+    /// Nodes by label; {} selects all. Excludes nodeName.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<LabelSelector>,
-    /// VRRP priority, 1..254; the highest candidate takes over. Default 100.
+    /// VRRP priority, 1..254; of the directors that can, the one with the highest takes over. Default 100.
     #[serde(default = "Director::default_priority")]
+    #[schemars(range(min = 1, max = 254))]
     pub priority: u8,
 }
 
@@ -69,38 +111,46 @@ impl Director {
 }
 
 /// A logical interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LogicalInterface {
-    /// Name used by pools and additional addresses.
+    /// Name by which addressPools and additionalAddresses refer to the interface: a DNS label. Required.
+    #[schemars(with = "PartName")]
     pub name: String,
-    /// Device names; the first that exists on a node is used.
+    /// Device names, 1 to 16; the first that exists on a node is used. Required.
+    #[schemars(with = "Vec<DeviceName>", length(min = 1, max = 16))]
     pub devices: Vec<String>,
 }
 
 /// An address that moves with the router.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AdditionalAddress {
-    /// The address.
+    /// The address, IPv4 or IPv6. Required.
+    #[schemars(with = "UnicastAddress")]
     pub address: String,
-    /// Logical interface. Unset: by connected subnet.
+    /// Name of a logical interface in interfaces. Default: the device whose connected subnet holds the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<PartName>")]
     pub interface_name: Option<String>,
 }
 
 /// A set of addresses for VirtualServices.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AddressPool {
-    /// Name, unique in the router.
+    /// Name by which grants and VirtualServices refer to the pool: a DNS label, unique in the router. Required.
+    #[schemars(with = "PartName")]
     pub name: String,
-    /// Single addresses, CIDRs and ranges first-last.
+    /// Addresses of the pool, 1 to 64 entries: one address (192.0.2.10), a network (192.0.2.0/28, all its addresses) or a range (192.0.2.10-192.0.2.19). Required.
+    #[schemars(with = "Vec<PoolEntry>", length(min = 1, max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub addresses: Vec<String>,
-    /// Logical interface of these addresses. Unset: by connected subnet.
+    /// Name of a logical interface in interfaces that carries these addresses. Default: the device whose connected subnet holds the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<PartName>")]
     pub interface_name: Option<String>,
-    /// Automatic: also for VirtualServices without addresses. Explicit: only when asked for. Default Automatic.
+    /// Automatic: addresses are allocated to VirtualServices that name none. Explicit: only VirtualServices that name an address or this pool get one. Default Automatic.
     #[serde(default)]
     pub assignment: Assignment,
 }
@@ -116,29 +166,37 @@ pub enum Assignment {
 }
 
 /// Permission of namespaces.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Grant {
-    /// Namespaces that get the permission.
+    /// Namespaces that get the permission. Required.
     pub namespaces: NamespaceSelection,
-    /// Pools they may use.
+    /// Names of pools in addressPools that their VirtualServices may use, at most 32. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<PartName>", length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub address_pool_names: Vec<String>,
-    /// Networks in which their real servers may lie, nodes aside.
+    /// Networks in which targets of their RealServers may lie, nodes of the cluster aside; at most 64. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "realServerCIDRs")]
+    #[schemars(with = "Vec<Network>", length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub real_server_cidrs: Vec<String>,
-    /// Whether their real servers may be cluster nodes, whose sysctls then change. Default None.
+    /// Whether their RealServers may name nodes of the cluster, whose addresses and sysctls are then changed as forwarding needs. None: no node. All: every node. Default None.
     #[serde(default)]
     pub real_server_nodes: RealServerNodes,
 }
 
 /// Which namespaces: a union of `from` and the member it names.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "(self.from == 'Selector') == has(self.selector)",
+    "selector is required with from Selector and refused with from All: set from Selector with a selector, or remove selector"
+))]
 pub struct NamespaceSelection {
-    /// All or Selector.
+    /// All: every namespace. Selector: namespaces by label. Required.
     pub from: NamespacesFrom,
-    /// Namespaces by label; with from Selector.
+    /// Namespaces by label, such as kubernetes.io/metadata.name; {} selects all. With from Selector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
 }
@@ -166,7 +224,7 @@ pub enum RealServerNodes {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Detection {
-    /// Seconds without renewal after which another director takes over, 10..300. Default 10.
+    /// Seconds for which a director holds the addresses without renewing its Lease; after that another takes over, 10..300. Default 10.
     #[serde(default = "Detection::default_lease_duration_seconds")]
     #[schemars(range(min = 10, max = 300))]
     pub lease_duration_seconds: u32,
@@ -185,18 +243,26 @@ impl Default for Detection {
 }
 
 /// How an address is announced after takeover.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "self.burstCount * self.intervalMilliseconds <= 5000",
+    "burstCount times intervalMilliseconds must not exceed 5000, as a takeover is announced within 5 s: reduce one of them"
+))]
+#[x_kube(validation = (
+    "self.refreshSeconds == 0 || self.burstCount * self.intervalMilliseconds <= self.refreshSeconds * 1000",
+    "refreshSeconds must be 0 (none) or longer than burstCount times intervalMilliseconds: raise refreshSeconds or reduce the others"
+))]
 pub struct Announcement {
-    /// Announcements in a burst, 1..20. Default 5.
+    /// Announcements of each address after a takeover, 1..20; together with intervalMilliseconds at most 5 s. Default 5.
     #[serde(default = "Announcement::default_burst_count")]
     #[schemars(range(min = 1, max = 20))]
     pub burst_count: u8,
-    /// Milliseconds between announcements of a burst, 10..1000. Default 100.
+    /// Milliseconds between the announcements of one address after a takeover, 10..1000. Default 100.
     #[serde(default = "Announcement::default_interval_milliseconds")]
     #[schemars(range(min = 10, max = 1000))]
     pub interval_milliseconds: u32,
-    /// Seconds between repeated announcements while holding, 0..3600; 0 = none. Default 0.
+    /// Seconds between further announcements for as long as the address is held, 0..3600; 0 = none. Default 0.
     #[serde(default)]
     #[schemars(range(max = 3600))]
     pub refresh_seconds: u32,
@@ -222,7 +288,7 @@ impl Default for Announcement {
 }
 
 /// Observed state of a VirtualRouter.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualRouterStatus {
     /// Generation of spec that the rest of status speaks of.
@@ -236,9 +302,13 @@ pub struct VirtualRouterStatus {
     pub master: Option<Master>,
     /// Every director.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5000))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["nodeName".into()]))]
     pub candidates: Vec<Candidate>,
     /// Use of each pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub address_pools: Vec<AddressPoolUse>,
     /// Short texts for the table.
     #[serde(default)]
@@ -250,6 +320,7 @@ pub struct VirtualRouterStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Master {
     /// Node.
+    #[schemars(length(max = 253))]
     pub node_name: String,
     /// Since when, by the Lease's acquire time.
     pub since: Time,
@@ -262,6 +333,7 @@ pub struct Master {
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
     /// Node.
+    #[schemars(length(max = 253))]
     pub node_name: String,
     /// Priority from spec.
     pub priority: u8,
@@ -269,9 +341,11 @@ pub struct Candidate {
     pub state: CandidateState,
     /// Reason word, when not fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub reason: Option<String>,
     /// Reason in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub message: Option<String>,
 }
 
@@ -293,6 +367,7 @@ pub enum CandidateState {
 #[serde(rename_all = "camelCase")]
 pub struct AddressPoolUse {
     /// Pool name.
+    #[schemars(length(max = 63))]
     pub name: String,
     /// Addresses in the pool; counts above 9223372036854775807 are shown as that.
     pub total: i64,
@@ -306,5 +381,6 @@ pub struct AddressPoolUse {
 pub struct VirtualRouterSummary {
     /// ready/all directors.
     #[serde(default)]
+    #[schemars(length(max = 64))]
     pub candidates: String,
 }

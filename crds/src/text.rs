@@ -1,0 +1,115 @@
+//! Schemas of texts: what the API server checks of each single string, with the words a user
+//! reads when it refuses one.
+//!
+//! These types carry no data. A field stays a `String` and names one of them in
+//! `#[schemars(with = "…")]`, so that lists of them report the index of the bad item.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+/// Defines a schema for strings: greatest length in characters, then CEL rules with messages.
+macro_rules! texts {
+    ($($(#[$doc:meta])* $name:ident, $maximum_length:literal, [$(($rule:expr, $message:expr)),+ $(,)?];)+) => {$(
+        $(#[$doc])*
+        pub struct $name;
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "type": "string",
+                    "maxLength": $maximum_length,
+                    "x-kubernetes-validations": [$({"rule": $rule, "message": $message}),+],
+                })
+            }
+        }
+    )+};
+}
+
+texts! {
+    /// An IPv4 or IPv6 address. The longest, an IPv6 address with an embedded IPv4 one, has 45
+    /// characters.
+    Address, 45, [(
+        "isIP(self)",
+        "must be an IPv4 or IPv6 address such as 192.0.2.10 or 2001:db8::10, without prefix length, zone or leading zeros; write an IPv4-mapped address (::ffff:a.b.c.d) as plain IPv4"
+    )];
+
+    /// An address that hosts can be reached by from elsewhere.
+    UnicastAddress, 45, [
+        (
+            "isIP(self)",
+            "must be an IPv4 or IPv6 address such as 192.0.2.10 or 2001:db8::10, without prefix length, zone or leading zeros; write an IPv4-mapped address (::ffff:a.b.c.d) as plain IPv4"
+        ),
+        (
+            "!isIP(self) || ip(self).isGlobalUnicast()",
+            "must be an address clients can reach: not unspecified, loopback, link-local, multicast or broadcast"
+        ),
+    ];
+
+    /// A network in CIDR notation.
+    Network, 49, [
+        (
+            "isCIDR(self)",
+            "must be a network in CIDR notation such as 192.0.2.0/24 or 2001:db8::/64"
+        ),
+        (
+            "!isCIDR(self) || cidr(self) == cidr(self).masked()",
+            "must be the address of the network itself: clear the bits behind the prefix length, as in 192.0.2.0/24 instead of 192.0.2.7/24"
+        ),
+    ];
+
+    /// One address, a network, or a range of addresses from first to last.
+    PoolEntry, 79, [
+        (
+            "self.matches('^[^-]+-[^-]+$') ? isIP(self.split('-')[0]) && isIP(self.split('-')[1]) : isIP(self) || isCIDR(self)",
+            "must be one address (192.0.2.10), a network (192.0.2.0/28) or a range (192.0.2.10-192.0.2.19)"
+        ),
+        (
+            "!self.matches('^[^-]+-[^-]+$') || !isIP(self.split('-')[0]) || !isIP(self.split('-')[1]) || ip(self.split('-')[0]).family() == ip(self.split('-')[1]).family()",
+            "must be a range within one family: first and last address both IPv4 or both IPv6"
+        ),
+        // CEL has no order of addresses: IPv4 ranges as numbers, IPv6 ranges are left to lvs-plan.
+        (
+            "!self.matches('^[0-9.]+-[0-9.]+$') || !isIP(self.split('-')[0]) || !isIP(self.split('-')[1]) || [[self.split('-')[0], self.split('-')[1]].map(end, [end.split('.')].map(part, int(part[0]) * 16777216 + int(part[1]) * 65536 + int(part[2]) * 256 + int(part[3]))[0])].all(end, end[0] <= end[1])",
+            "must be a range from the lower to the higher address: swap first and last"
+        ),
+        (
+            "!isCIDR(self) || cidr(self) == cidr(self).masked()",
+            "must be the address of the network itself: clear the bits behind the prefix length, as in 192.0.2.0/24 instead of 192.0.2.7/24"
+        ),
+        (
+            "isCIDR(self) ? cidr(self).ip().isGlobalUnicast() : isIP(self) ? ip(self).isGlobalUnicast() : !self.matches('^[^-]+-[^-]+$') || !isIP(self.split('-')[0]) || !isIP(self.split('-')[1]) || ip(self.split('-')[0]).isGlobalUnicast() && ip(self.split('-')[1]).isGlobalUnicast()",
+            "must hold addresses clients can reach: not unspecified, loopback, link-local, multicast or broadcast"
+        ),
+    ];
+
+    /// Name of a part of an object, unique within it: a DNS label (RFC 1123).
+    PartName, 63, [(
+        "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+        "must be a DNS label: lower-case letters, digits and '-', beginning and ending with a letter or digit, at most 63 characters"
+    )];
+
+    /// Name of an object: a DNS subdomain (RFC 1123).
+    ObjectName, 253, [(
+        "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+        "must be an object's name: lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253 characters"
+    )];
+
+    /// Name of a VirtualRouter; shorter, as names of other objects are made from it.
+    RouterName, 48, [(
+        "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+        "must be the name of a VirtualRouter: lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 48 characters"
+    )];
+
+    /// Name of a network device: what the kernel's dev_valid_name() admits (net/core/dev.c).
+    DeviceName, 15, [(
+        "self.matches('^[^/:[:space:]]+$') && self != '.' && self != '..'",
+        "must be a network device such as eth0 or bond0.100: at most 15 characters, none of them '/', ':' or white space"
+    )];
+}
