@@ -146,10 +146,16 @@ impl Cluster {
         self.kubectl_input(&["apply", "-f", "-"], yaml).map(drop)
     }
 
-    /// `kubectl apply -f examples/<name>`.
-    pub fn apply_example(&self, name: &str) -> Result<()> {
+    /// `kubectl apply -f examples/<name>` in a namespace.
+    pub fn apply_example(&self, namespace: &str, name: &str) -> Result<()> {
         let path = self.repository.join("examples").join(name);
-        self.kubectl(&["apply", "-f", &path.display().to_string()])
+        self.kubectl(&["-n", namespace, "apply", "-f", &path.display().to_string()])
+            .map(drop)
+    }
+
+    /// `kubectl apply` of YAML text in a namespace.
+    pub fn apply_text(&self, namespace: &str, yaml: &str) -> Result<()> {
+        self.kubectl_input(&["-n", namespace, "apply", "-f", "-"], yaml)
             .map(drop)
     }
 

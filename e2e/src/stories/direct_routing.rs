@@ -1,47 +1,23 @@
-//! S3, S9: direct routing over IPv4.
+//! S3 and S9: direct routing over IPv4, from apply to delete.
 
 use anyhow::{Result, ensure};
 
 use super::{NAMESPACE, Story};
-use crate::lab::Lab;
+use crate::await_condition::until_equal;
+use crate::lab::{LIMIT, Lab};
 use crate::traffic;
 
 pub(super) fn stories() -> Vec<Story> {
     vec![Story {
-        name: "S3_direct_routing",
-        tells: "a DR service on cluster nodes: applied, prepared, balanced, weight edited live, restored",
+        name: "S3_S9_direct_routing",
+        tells: "DR on cluster nodes: applied, prepared, balanced by weight, edited live, restored",
         run: direct_routing,
     }]
 }
 
-fn service(weight: u32) -> String {
-    format!(
-        "
-apiVersion: lvs.dev/v1alpha1
-kind: VirtualService
-metadata: {{name: web, namespace: {NAMESPACE}}}
-spec:
-  addresses: [172.16.2.200]
-  ports: [{{port: 80}}]
-  forwarding: {{type: DR}}
-  scheduler: {{name: wrr}}
-  realServerSelector: {{matchLabels: {{app: web}}}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {{name: web-1, namespace: {NAMESPACE}, labels: {{app: web}}}}
-spec: {{target: {{type: Node, node: {{name: web-1}}}}, weight: {weight}}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {{name: web-2, namespace: {NAMESPACE}, labels: {{app: web}}}}
-spec: {{target: {{type: Node, node: {{name: web-2}}}}, weight: 1}}
-"
-    )
-}
-
 fn direct_routing(lab: &Lab) -> Result<()> {
-    lab.cluster.apply(&service(2))?;
+    lab.cluster
+        .apply_example(NAMESPACE, "direct-routing.yaml")?;
     let master = lab.await_serving(NAMESPACE, "web")?;
     let rules = lab.ipvs_rules(&master)?;
     ensure!(
@@ -53,24 +29,50 @@ fn direct_routing(lab: &Lab) -> Result<()> {
             ],
         "rules on {master}: {rules:#?}"
     );
+    ensure!(
+        lab.await_holder("172.16.2.200")? == master,
+        "status says {master}, the kernels say otherwise"
+    );
     let spread = traffic::spread(&lab.guest, "client", "http://172.16.2.200/", 30)?;
     ensure!(
         spread == [("web-1".into(), 20), ("web-2".into(), 10)].into(),
         "wrr 2:1 gave {spread:?}"
     );
 
-    lab.cluster.apply(&service(0))?;
-    crate::await_condition::until_equal(
-        crate::lab::LIMIT,
-        "weight 0 in the kernel",
-        &true,
-        || {
-            Ok(lab
-                .ipvs_rules(&master)?
-                .iter()
-                .any(|rule| rule.contains("192.168.2.21:80 -g -w 0")))
-        },
+    // Only the director answers for the address: the real servers hold it in silence.
+    let answers = lab.guest.on(
+        "router",
+        "arping -c 2 -w 3 -I out 172.16.2.200 | grep -c 'bytes from' || true",
     )?;
+    ensure!(
+        answers.trim() == "2",
+        "arping got {answers} answers to 2 requests"
+    );
+    let silent = lab
+        .guest
+        .try_on("router", "arping -c 2 -w 3 -I in 172.16.2.200")?;
+    ensure!(
+        silent.status != 0,
+        "a real server answered ARP for the virtual address: {}",
+        silent.stdout
+    );
+
+    lab.cluster.kubectl(&[
+        "-n",
+        NAMESPACE,
+        "patch",
+        "lvsrs",
+        "web-1",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"weight":0}}"#,
+    ])?;
+    until_equal(LIMIT, "weight 0 in the kernel", &true, || {
+        Ok(lab
+            .ipvs_rules(&master)?
+            .iter()
+            .any(|rule| rule.ends_with("192.168.2.21:80 -g -w 0")))
+    })?;
     let spread = traffic::spread(&lab.guest, "client", "http://172.16.2.200/", 10)?;
     ensure!(
         spread == [("web-2".into(), 10)].into(),

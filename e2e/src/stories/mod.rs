@@ -5,6 +5,8 @@ use anyhow::{Context, Result};
 use crate::lab::Lab;
 
 mod direct_routing;
+mod nat;
+mod tunnel;
 
 /// One story.
 pub struct Story {
@@ -18,7 +20,10 @@ pub struct Story {
 
 /// Every story, in the order they are told.
 pub fn all() -> Vec<Story> {
-    [direct_routing::stories()].into_iter().flatten().collect()
+    [direct_routing::stories(), nat::stories(), tunnel::stories()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Namespace of a story's objects.
@@ -31,17 +36,18 @@ pub fn tell(lab: &Lab, story: &Story) -> Result<()> {
         "{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}"
     ))?;
     let told = (story.run)(lab);
-    let cleaned = lab
-        .cluster
-        .kubectl(&[
-            "delete",
-            "-n",
-            NAMESPACE,
-            "--all",
-            "--wait",
-            "virtualservices.lvs.dev,realservers.lvs.dev",
-        ])
-        .and_then(|_| lab.await_hosts(&before));
+    let cleaned = clean(lab).and_then(|()| lab.await_hosts(&before));
     told.context("the story")?;
     cleaned.context("afterwards")
+}
+
+/// Deletes every object of stories; the chart's own router stays.
+fn clean(lab: &Lab) -> Result<()> {
+    let kinds = "virtualservices.lvs.dev,realservers.lvs.dev";
+    lab.cluster
+        .kubectl(&["delete", "-n", NAMESPACE, "--all", "--wait", kinds])?;
+    let label = "app.kubernetes.io/managed-by!=Helm";
+    lab.cluster
+        .kubectl(&["delete", "virtualrouters.lvs.dev", "--wait", "-l", label])?;
+    Ok(())
 }
