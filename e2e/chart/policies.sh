@@ -52,12 +52,18 @@ defaultRouter:
   directors:
   - {nodeName: lb-a, priority: 100}
   - {nodeName: lb-b, priority: 80}
+  interfaces:
+  - {name: outside, devices: [eth0, ens3]}
+  - {name: inside, devices: [eth1]}
+  additionalAddresses:
+  - {address: 198.51.100.1, interfaceName: inside}
   addressPools:
-  - {name: public, addresses: [192.0.2.100-192.0.2.120]}
+  - {name: public, addresses: [192.0.2.100-192.0.2.120, 2001:db8::/120], interfaceName: outside, assignment: Automatic}
   grants:
   - namespaces: {from: All}
     addressPoolNames: [public]
     realServerCIDRs: [192.0.2.0/24]
+    realServerNodes: All
   detection: {leaseDurationSeconds: 10}
   announcement: {burstCount: 5, intervalMilliseconds: 100, refreshSeconds: 0}
   timeouts: {tcpSeconds: 900, tcpFinSeconds: 120, udpSeconds: 300}

@@ -81,4 +81,20 @@ accepted "uninstall is prepared by a hook with its own rights" holds Job lvs-ope
     and (.spec.template.spec.containers[0].args | index("--policy=KeepTraffic") != null)' \
     --set uninstallPolicy=KeepTraffic
 
+# fields: the names of all fields below a JSON schema, references followed.
+# shellcheck disable=SC2016  # jq's variables
+fields='def fields($root; $at):
+    (if has("$ref") then $root.definitions[."$ref" | ltrimstr("#/definitions/")] else . end)
+    | (.properties // {} | to_entries[] | ($at + "." + .key) as $path | $path, (.value | fields($root; $path))),
+      (.items // empty | fields($root; $at + "[]"));'
+# The values of the default router are VirtualRouter.spec, no field more or less.
+router_fields() {
+    local values definition
+    values="$(jq "$fields"'. as $root | [.properties.defaultRouter | fields($root; "")] - [".enabled", ".name"] | sort' "$chart/values.schema.json")"
+    definition="$(KUBECONFIG=/dev/null "$kubectl" patch --local -f "$chart/crds/lvs.dev_virtualrouters.yaml" --type=merge -p '{}' -o json |
+        jq "$fields"'. as $root | [.spec.versions[0].schema.openAPIV3Schema.properties.spec | fields($root; "")] | sort')"
+    [ "$(jq length <<<"$values")" -gt 20 ] && diff <(printf '%s\n' "$values") <(printf '%s\n' "$definition")
+}
+accepted "the default router's values are the fields of VirtualRouter.spec" router_fields
+
 summary
