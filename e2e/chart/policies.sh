@@ -252,6 +252,24 @@ for verb in create update patch delete; do
     accepted "an editor of the operator's namespace may not $verb NodePlans" cannot carol "$namespace" "$verb" nodeplans.lvs.dev
 done
 
+# What documents and examples tell users to apply is what the API server takes.
+strictly() { k apply --dry-run=server --validate=strict --filename "$1"; }
+for example in "$here"/../../examples/*.yaml; do
+    if [ "${example##*/}" = values.yaml ]; then
+        accepted "examples/values.yaml" "$helm" template lvs-operator "$chart" --kube-version 1.34.0 --values "$example"
+    else
+        accepted "examples/${example##*/}" strictly "$example"
+    fi
+done
+# The README's first block of YAML is a values file, the others are objects.
+awk -v work="$work" '/^```yaml/ { block = work "/readme-" ++n ".yaml"; next } /^```/ { block = ""; next } block { print > block }' \
+    "$here/../../README.md"
+accepted "README: the values file" "$helm" template lvs-operator "$chart" --kube-version 1.34.0 --values "$work/readme-1.yaml"
+accepted "README: the first service" strictly "$work/readme-2.yaml"
+"$helm" get notes lvs-operator --namespace "$namespace" |
+    awk '/kubectl apply -f\)/ { inside = 1; next } /^Then:/ { inside = 0 } inside { sub(/^  /, ""); print }' >"$work/notes.yaml"
+accepted "NOTES: the first service" strictly "$work/notes.yaml"
+
 # A second release would fight over the hosts.
 refused "a second release" "exists and cannot be imported" \
     "$helm" install second "$chart" --namespace "$namespace" --values "$work/values.yaml"
