@@ -14,7 +14,10 @@ version="$(sed -nE '/^\[workspace\.package\]/,/^\[/s/^version = "(.*)"/\1/p' Car
 say() { printf 'image: %s\n' "$*" >&2; }
 
 say "release binaries (usually 4 min cold on 2 cores, seconds when nothing changed)"
-CARGO_TARGET_DIR="$build" CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
+# Static; and no path of this machine in the texts of panics.
+flags="$(printf '%s\x1f' -Ctarget-feature=+crt-static "--remap-path-prefix=$root=/lvs-operator" \
+    "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")"
+CARGO_TARGET_DIR="$build" CARGO_ENCODED_RUSTFLAGS="${flags%$'\x1f'}" \
     nice -n 10 cargo build --quiet --release --locked --target "$target" --package lvs-controller --package lvs-agent
 binaries="$build/$target/release"
 for binary in lvs-controller lvs-agent; do
