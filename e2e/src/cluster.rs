@@ -108,6 +108,20 @@ impl Cluster {
         run(self.command().args(words))
     }
 
+    /// kubectl with a bearer token instead of the administrator's certificate.
+    pub fn kubectl_as(&self, token: &str, words: &[&str]) -> Result<String> {
+        run(Command::new(&self.kubectl)
+            .arg("--kubeconfig=/dev/null")
+            .arg(format!("--server=https://127.0.0.1:{}", self.port))
+            .arg(format!(
+                "--certificate-authority={}",
+                self.folder.join("pki/ca.crt").display()
+            ))
+            .arg(format!("--token={token}"))
+            .env("HOME", &self.folder)
+            .args(words))
+    }
+
     /// kubectl as administrator, with standard input.
     pub fn kubectl_input(&self, words: &[&str], input: &str) -> Result<String> {
         let mut child = self

@@ -287,6 +287,29 @@ impl Lab {
         Ok(rules)
     }
 
+    /// Name of the controller's Deployment.
+    pub fn controller_deployment(&self) -> Result<String> {
+        let list = self
+            .cluster
+            .get(&["-n", OPERATOR_NAMESPACE, "deployments"])?;
+        list["items"][0]["metadata"]["name"]
+            .as_str()
+            .map(str::to_owned)
+            .context("no Deployment")
+    }
+
+    /// Names of the controller's pods.
+    pub fn controller_pods(&self) -> Result<Vec<String>> {
+        let list = self.cluster.get(&["-n", OPERATOR_NAMESPACE, "pods"])?;
+        Ok(list["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|pod| pod["spec"]["hostNetwork"] != true)
+            .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
+            .collect())
+    }
+
     /// Folder in the guest of the agent's pod on a node.
     pub fn agent_work(&self, node: &str) -> Result<String> {
         let selector = format!("spec.nodeName={node}");

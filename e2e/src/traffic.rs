@@ -63,3 +63,104 @@ pub fn get(guest: &Guest, host: &str, url: &str) -> Result<String> {
         .trim()
         .to_owned())
 }
+
+/// Connections that stay open until dropped.
+pub struct Held<'a> {
+    guest: &'a Guest,
+    process: String,
+}
+
+impl<'a> Held<'a> {
+    /// Opens `count` connections from `host` to an address and port, one after another, and keeps them.
+    pub fn open(
+        guest: &'a Guest,
+        host: &str,
+        address: &str,
+        port: u16,
+        count: usize,
+    ) -> Result<Self> {
+        let process = guest.on(
+            host,
+            &format!(
+                "ready=$(mktemp -u /run/held.XXXXXX)\n\
+                 setsid bash -c 'for i in $(seq {count}); do exec {{fd}}<>/dev/tcp/{address}/{port} || exit 1; done; \
+                 touch '$ready'; exec sleep 600' >/dev/null 2>&1 </dev/null &\n\
+                 for i in $(seq 200); do [ -e $ready ] && break; kill -0 $! || exit 1; sleep 0.05; done\n\
+                 [ -e $ready ] && rm $ready && echo $!"
+            ),
+        )?;
+        Ok(Self {
+            guest,
+            process: process.trim().to_owned(),
+        })
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let _ = self
+            .guest
+            .try_run(&format!("kill -KILL {} 2>/dev/null", self.process));
+    }
+}
+
+/// Active connections per real server address of all services in a director's kernel.
+pub fn active_connections(guest: &Guest, director: &str) -> Result<BTreeMap<String, usize>> {
+    let mut counts = BTreeMap::new();
+    for line in guest.on(director, "ipvsadm -Ln")?.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let ["->", server, _, _, active, _] = words[..]
+            && let Ok(active) = active.parse::<usize>()
+        {
+            *counts.entry(server.to_owned()).or_default() += active;
+        }
+    }
+    Ok(counts)
+}
+
+/// New connections one after another in the background, and one long download beside them.
+pub struct Load<'a> {
+    guest: &'a Guest,
+    folder: String,
+}
+
+/// What a [`Load`] saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadResult {
+    /// Connections that were answered.
+    pub done: usize,
+    /// Connections that failed, the long download included.
+    pub failed: usize,
+}
+
+impl<'a> Load<'a> {
+    /// Starts it on `host` towards `url` (which ends in `/`; `large` below it is the long download).
+    pub fn start(guest: &'a Guest, host: &str, url: &str) -> Result<Self> {
+        let folder = guest.run("mktemp -d /run/load.XXXXXX")?.trim().to_owned();
+        guest.on(
+            host,
+            &format!(
+                "cd {folder}; : >log
+                 setsid bash -c 'while [ ! -e stop ]; do curl --silent --max-time 10 -o /dev/null {url}; echo $? >>log; done; touch loop-done' >/dev/null 2>&1 </dev/null &
+                 setsid bash -c 'curl --silent --limit-rate 400k --max-time 300 -o /dev/null {url}large & pid=$!
+                    while [ ! -e stop ] && kill -0 $pid 2>/dev/null; do sleep 0.2; done
+                    if kill -0 $pid 2>/dev/null; then kill $pid; echo 0 >>long; else wait $pid; echo $? >>long; fi' >/dev/null 2>&1 </dev/null &
+                 for i in $(seq 200); do [ -s log ] && exit 0; sleep 0.1; done; exit 1"
+            ),
+        )?;
+        Ok(Self { guest, folder })
+    }
+
+    /// Ends it and tells what it saw.
+    pub fn stop(self) -> Result<LoadResult> {
+        let folder = &self.folder;
+        let log = self.guest.run(&format!(
+            "cd {folder}; touch stop; for i in $(seq 200); do [ -e loop-done ] && [ -e long ] && break; sleep 0.1; done; cat log long"
+        ))?;
+        let failed = log.lines().filter(|line| line.trim() != "0").count();
+        Ok(LoadResult {
+            done: log.lines().count() - failed,
+            failed,
+        })
+    }
+}

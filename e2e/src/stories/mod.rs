@@ -4,8 +4,13 @@ use anyhow::{Context, Result};
 
 use crate::lab::Lab;
 
+mod boundaries;
 mod direct_routing;
 mod nat;
+mod persistence;
+mod protocols;
+mod resilience;
+mod schedulers;
 mod tunnel;
 
 /// One story.
@@ -20,10 +25,19 @@ pub struct Story {
 
 /// Every story, in the order they are told.
 pub fn all() -> Vec<Story> {
-    [direct_routing::stories(), nat::stories(), tunnel::stories()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        direct_routing::stories(),
+        nat::stories(),
+        tunnel::stories(),
+        schedulers::stories(),
+        persistence::stories(),
+        protocols::stories(),
+        resilience::stories(),
+        boundaries::stories(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Namespace of a story's objects.

@@ -1,0 +1,429 @@
+//! Whose is what: foreign objects, tenants, tokens, names, and bad input that disturbs nobody else.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{NAMESPACE, Story};
+use crate::await_condition::until;
+use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE};
+use crate::traffic;
+
+pub(super) fn stories() -> Vec<Story> {
+    vec![
+        Story {
+            name: "foreign_objects_survive",
+            tells: "a foreign IPVS service, address and nftables table survive everything; a foreign key is not taken over",
+            run: foreign,
+        },
+        Story {
+            name: "tenant_targets_refused",
+            tells: "loopback, a node that was not granted, another tenant's address: TargetNotPermitted",
+            run: tenants,
+        },
+        Story {
+            name: "address_conflicts",
+            tells: "the older VirtualService keeps working, the younger hears AddressInUse; outside the pool AddressNotPermitted",
+            run: conflicts,
+        },
+        Story {
+            name: "stolen_token_refused",
+            tells: "an agent's token cannot touch another node's plan",
+            run: token,
+        },
+        Story {
+            name: "istio_beside",
+            tells: "a CRD named virtualservices.networking.istio.io beside ours",
+            run: istio,
+        },
+        Story {
+            name: "bad_input_disturbs_nobody",
+            tells: "no scheduler module, no such interface: a condition on the right object, the others go on",
+            run: bad_input,
+        },
+    ]
+}
+
+fn foreign(lab: &Lab) -> Result<()> {
+    for node in ["lb-a", "lb-b", "web-1"] {
+        lab.guest.on(
+            node,
+            "ipvsadm -A -t 192.0.2.7:80 -s rr && ipvsadm -a -t 192.0.2.7:80 -r 192.168.2.31 -g
+             ipvsadm -A -t 172.16.2.215:81 -s lc
+             ip address add 192.0.2.7/32 dev in
+             nft 'table inet foreign { chain c { type filter hook input priority 0; }; }'",
+        )?;
+    }
+    let before = lab.hosts()?;
+    let told = (|| {
+        lab.cluster
+            .apply_example(NAMESPACE, "direct-routing.yaml")?;
+        lab.await_serving(NAMESPACE, "web")?;
+        let master = lab.await_holder("172.16.2.200")?;
+        let rules = lab.ipvs_rules(&master)?;
+        ensure!(
+            rules.iter().any(|rule| rule == "-A -t 192.0.2.7:80 -s rr"),
+            "foreign rules: {rules:#?}"
+        );
+        // A service of the administrator stands where a VirtualService wants to be.
+        lab.cluster.apply_text(
+            NAMESPACE,
+            "
+apiVersion: lvs.dev/v1alpha1
+kind: VirtualService
+metadata: {name: late}
+spec:
+  addresses: [172.16.2.215]
+  ports: [{port: 81}]
+  forwarding: {type: DR}
+  realServerSelector: {matchLabels: {app: web}}
+",
+        )?;
+        let words = ["-n", NAMESPACE, "virtualservices.lvs.dev", "late"];
+        let message = lab.await_reason(&words, "Programmed", "ForeignObject")?;
+        ensure!(
+            message.contains("172.16.2.215:81"),
+            "the message names no service: {message}"
+        );
+        let rules = lab.ipvs_rules(&master)?;
+        ensure!(
+            rules
+                .iter()
+                .any(|rule| rule == "-A -t 172.16.2.215:81 -s lc"),
+            "taken over: {rules:#?}"
+        );
+        super::clean(lab)
+    })()
+    .and_then(|()| lab.await_hosts(&before));
+    for node in ["lb-a", "lb-b", "web-1"] {
+        lab.guest.on(
+            node,
+            "ipvsadm -D -t 192.0.2.7:80; ipvsadm -D -t 172.16.2.215:81; ip address del 192.0.2.7/32 dev in; nft delete table inet foreign",
+        )?;
+    }
+    told
+}
+
+fn tenants(lab: &Lab) -> Result<()> {
+    lab.cluster.apply_text(
+        NAMESPACE,
+        r#"
+apiVersion: lvs.dev/v1alpha1
+kind: VirtualRouter
+metadata: {name: tenants}
+spec:
+  directors: [{nodeName: lb-a}]
+  addressPools: [{name: tenant, addresses: [172.16.2.216-172.16.2.218]}]
+  grants: [{namespaces: {from: All}, addressPoolNames: [tenant], realServerCIDRs: [192.168.2.32/32, 172.16.2.216/32, 127.0.0.0/8]}]
+---
+apiVersion: lvs.dev/v1alpha1
+kind: VirtualService
+metadata: {name: victim}
+spec:
+  virtualRouterName: tenants
+  addresses: [172.16.2.216]
+  ports: [{port: 80}]
+  forwarding: {type: DR}
+  realServerSelector: {matchLabels: {app: good}}
+---
+apiVersion: lvs.dev/v1alpha1
+kind: VirtualService
+metadata: {name: greedy}
+spec:
+  virtualRouterName: tenants
+  addresses: [172.16.2.217]
+  ports: [{port: 80}]
+  forwarding: {type: DR}
+  realServerSelector: {matchLabels: {app: bad}}
+---
+apiVersion: lvs.dev/v1alpha1
+kind: RealServer
+metadata: {name: good, labels: {app: good}}
+spec: {target: {type: Addresses, addresses: [192.168.2.32]}}
+---
+apiVersion: lvs.dev/v1alpha1
+kind: RealServer
+metadata: {name: loopback, labels: {app: bad}}
+spec: {target: {type: Addresses, addresses: [127.0.0.1]}}
+---
+apiVersion: lvs.dev/v1alpha1
+kind: RealServer
+metadata: {name: node, labels: {app: bad}}
+spec: {target: {type: Node, node: {name: web-1}}}
+---
+apiVersion: lvs.dev/v1alpha1
+kind: RealServer
+metadata: {name: node-by-address, labels: {app: bad}}
+spec: {target: {type: Addresses, addresses: [192.168.2.21]}}
+---
+apiVersion: lvs.dev/v1alpha1
+kind: RealServer
+metadata: {name: foreign-address, labels: {app: bad}}
+spec: {target: {type: Addresses, addresses: [172.16.2.216]}}
+"#,
+    )?;
+    lab.await_true(
+        &["-n", NAMESPACE, "virtualservices.lvs.dev", "victim"],
+        "Programmed",
+    )?;
+    for name in ["loopback", "node", "node-by-address", "foreign-address"] {
+        let words = ["-n", NAMESPACE, "realservers.lvs.dev", name];
+        let message = lab.await_reason(&words, "Accepted", "TargetNotPermitted")?;
+        ensure!(
+            message.len() > 20,
+            "{name}: the message says nothing: {message}"
+        );
+    }
+    let rules = lab.ipvs_rules("lb-a")?;
+    let targets: Vec<_> = rules
+        .iter()
+        .filter(|rule| rule.starts_with("-a -t 172.16.2.217"))
+        .collect();
+    ensure!(targets.is_empty(), "programmed all the same: {targets:?}");
+    Ok(())
+}
+
+fn conflicts(lab: &Lab) -> Result<()> {
+    lab.cluster
+        .apply_example(NAMESPACE, "direct-routing.yaml")?;
+    lab.await_serving(NAMESPACE, "web")?;
+    lab.cluster
+        .apply("{apiVersion: v1, kind: Namespace, metadata: {name: younger}}")?;
+    let service = |address: &str| {
+        format!(
+            "
+apiVersion: lvs.dev/v1alpha1
+kind: VirtualService
+metadata: {{name: same}}
+spec:
+  addresses: [{address}]
+  ports: [{{port: 8080}}]
+  forwarding: {{type: DR}}
+  realServerSelector: {{}}
+"
+        )
+    };
+    lab.cluster
+        .apply_text("younger", &service("172.16.2.200"))?;
+    let words = ["-n", "younger", "virtualservices.lvs.dev", "same"];
+    lab.await_reason(&words, "Accepted", "AddressInUse")?;
+    lab.cluster.apply_text("younger", &service("172.16.2.77"))?;
+    let message = lab.await_reason(&words, "Accepted", "AddressNotPermitted")?;
+    ensure!(
+        message.contains("public"),
+        "the message does not name the pools that are granted: {message}"
+    );
+    let spread = traffic::spread(&lab.guest, "client", "http://172.16.2.200/", 3)?;
+    ensure!(
+        !spread.keys().any(|answer| answer.starts_with("failed")),
+        "the older one: {spread:?}"
+    );
+    lab.cluster
+        .kubectl(&["delete", "namespace", "younger", "--wait"])?;
+    Ok(())
+}
+
+fn token(lab: &Lab) -> Result<()> {
+    lab.cluster
+        .apply_example(NAMESPACE, "direct-routing.yaml")?;
+    lab.await_serving(NAMESPACE, "web")?;
+    let selector = "spec.nodeName=web-1";
+    let pods = lab.cluster.get(&[
+        "-n",
+        OPERATOR_NAMESPACE,
+        "pods",
+        "--field-selector",
+        selector,
+    ])?;
+    let pod = pods["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|pod| pod["spec"]["hostNetwork"] == true)
+        .context("no agent pod on web-1")?;
+    let account = pod["spec"]["serviceAccountName"]
+        .as_str()
+        .context("service account")?;
+    let token = lab.cluster.kubectl(&[
+        "-n",
+        OPERATOR_NAMESPACE,
+        "create",
+        "token",
+        account,
+        "--bound-object-kind=Pod",
+        &format!(
+            "--bound-object-name={}",
+            pod["metadata"]["name"].as_str().unwrap_or_default()
+        ),
+        &format!(
+            "--bound-object-uid={}",
+            pod["metadata"]["uid"].as_str().unwrap_or_default()
+        ),
+    ])?;
+    let plans = lab.cluster.get(&["-n", OPERATOR_NAMESPACE, "nodeplans"])?;
+    let plan = |node: &str| -> Result<String> {
+        plans["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|plan| {
+                plan["spec"]["nodeName"] == node
+                    && plan["spec"]["source"]["kind"] == "VirtualService"
+            })
+            .and_then(|plan| plan["metadata"]["name"].as_str().map(str::to_owned))
+            .with_context(|| format!("no plan for {node}"))
+    };
+    let write = |name: &str| {
+        lab.cluster.kubectl_as(
+            token.trim(),
+            &[
+                "-n",
+                OPERATOR_NAMESPACE,
+                "patch",
+                "nodeplan",
+                name,
+                "--subresource=status",
+                "--type=merge",
+                "-p",
+                r#"{"status":{"agentVersion":"x"}}"#,
+            ],
+        )
+    };
+    write(&plan("web-1")?).context("its own plan")?;
+    match write(&plan("web-2")?) {
+        Ok(_) => bail!("the token of web-1 wrote the status of web-2's plan"),
+        Err(error) => {
+            let text = format!("{error:#}");
+            ensure!(text.contains("denied"), "refused, but with: {text}");
+        }
+    }
+    Ok(())
+}
+
+fn istio(lab: &Lab) -> Result<()> {
+    let crd = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: virtualservices.networking.istio.io}
+spec:
+  group: networking.istio.io
+  scope: Namespaced
+  names: {kind: VirtualService, plural: virtualservices, singular: virtualservice, shortNames: [vs]}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+";
+    lab.cluster.apply(crd)?;
+    let told = (|| {
+        lab.cluster.kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "crd/virtualservices.networking.istio.io",
+            "--timeout=60s",
+        ])?;
+        lab.cluster
+            .apply_example(NAMESPACE, "direct-routing.yaml")?;
+        lab.await_serving(NAMESPACE, "web")?;
+        for kind in ["lvsvs", "virtualservices.lvs.dev"] {
+            let table = lab.cluster.kubectl(&["-n", NAMESPACE, "get", kind])?;
+            ensure!(
+                table.contains("172.16.2.200") && table.contains("VIP"),
+                "kubectl get {kind}:\n{table}"
+            );
+        }
+        Ok(())
+    })();
+    lab.cluster.delete(crd)?;
+    told
+}
+
+fn bad_input(lab: &Lab) -> Result<()> {
+    lab.cluster
+        .apply_example(NAMESPACE, "direct-routing.yaml")?;
+    lab.await_serving(NAMESPACE, "web")?;
+    lab.cluster.apply_text(
+        NAMESPACE,
+        r#"
+apiVersion: lvs.dev/v1alpha1
+kind: VirtualService
+metadata: {name: twos}
+spec:
+  addresses: [172.16.2.219]
+  ports: [{port: 80}]
+  forwarding: {type: DR}
+  scheduler: {name: twos}
+  realServerSelector: {matchLabels: {app: web}}
+---
+apiVersion: lvs.dev/v1alpha1
+kind: VirtualRouter
+metadata: {name: nowhere}
+spec:
+  directors: [{nodeName: lb-a}]
+  interfaces: [{name: gone, devices: [eth77]}]
+  addressPools: [{name: nowhere, addresses: [172.16.2.241], interfaceName: gone}]
+  grants: [{namespaces: {from: All}, addressPoolNames: [nowhere], realServerNodes: All}]
+---
+apiVersion: lvs.dev/v1alpha1
+kind: VirtualService
+metadata: {name: nowhere}
+spec:
+  virtualRouterName: nowhere
+  addresses: [172.16.2.241]
+  ports: [{port: 80}]
+  forwarding: {type: DR}
+  realServerSelector: {matchLabels: {app: web}}
+"#,
+    )?;
+    // Debian's kernel is built without this scheduler.
+    let message = lab.await_reason(
+        &["-n", NAMESPACE, "lvsvs", "twos"],
+        "Programmed",
+        "KernelModuleMissing",
+    )?;
+    ensure!(
+        message.contains("ip_vs_twos"),
+        "the message names no module: {message}"
+    );
+    let message = lab.await_reason(
+        &["-n", NAMESPACE, "lvsvs", "nowhere"],
+        "Programmed",
+        "InterfaceNotFound",
+    )?;
+    ensure!(
+        message.contains("eth77"),
+        "the message names no device: {message}"
+    );
+    lab.await_true(
+        &["-n", NAMESPACE, "virtualservices.lvs.dev", "web"],
+        "Programmed",
+    )?;
+    let spread = traffic::spread(&lab.guest, "client", "http://172.16.2.200/", 3)?;
+    ensure!(
+        !spread.keys().any(|answer| answer.starts_with("failed")),
+        "the others: {spread:?}"
+    );
+    // No real server matches: said, and nothing else disturbed.
+    lab.cluster.kubectl(&[
+        "-n",
+        NAMESPACE,
+        "label",
+        "realservers.lvs.dev",
+        "--all",
+        "app-",
+    ])?;
+    lab.await_reason(
+        &["-n", NAMESPACE, "lvsvs", "web"],
+        "ResolvedRefs",
+        "NoRealServers",
+    )?;
+    until(LIMIT, "no destinations left", || {
+        let rules = lab.ipvs_rules("lb-a")?;
+        Ok(
+            if rules
+                .iter()
+                .any(|rule| rule.starts_with("-a -t 172.16.2.200"))
+            {
+                Err(rules)
+            } else {
+                Ok(())
+            },
+        )
+    })
+}
