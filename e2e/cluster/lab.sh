@@ -5,6 +5,7 @@
 #   lab.sh up STATE [ARCHIVE…]      control plane, segment, node-1 node-2 node-3,
 #                                   until all are Ready; image archives imported
 #   lab.sh down STATE               ends exactly what was started
+#   lab.sh import STATE ARCHIVE…    image archives into every node's containerd
 #   lab.sh run STATE GUEST SCRIPT   a bash script in a guest (node-1 … segment);
 #                                   output and status come back
 #   lab.sh host STATE HOST SCRIPT   the same in a host of the segment (client,
@@ -123,6 +124,21 @@ up() {
     say "nodes Ready after $SECONDS s"
 }
 
+# import STATE ARCHIVE…: on all nodes at once.
+import() {
+    local state="$1" index archive names=() processes=()
+    shift
+    for archive in "$@"; do names+=("/share/images/$(basename "$archive")"); done
+    for index in $NODE_INDEXES; do
+        cp "$@" "$state/guests/node-$index/share/images/"
+        # shellcheck disable=SC2016  # expanded in the guest
+        run_in_guest "$state" "node-$index" \
+            'for archive in "$@"; do ctr --namespace k8s.io images import "$archive" >/dev/null || exit; done' "${names[@]}" &
+        processes+=($!)
+    done
+    for process in "${processes[@]}"; do wait "$process"; done
+}
+
 down() {
     local state="$1"
     finish_all "$state"
@@ -144,6 +160,7 @@ kubectl="$("$tool" kubectl)"
 case "$command" in
 up) up "$state" "$@" ;;
 down) down "$state" ;;
+import) import "$state" "$@" ;;
 run) run_in_guest "$state" "$@" ;;
 host)
     name="$1"
@@ -151,7 +168,11 @@ host)
     # shellcheck disable=SC2016  # expanded in the guest
     run_in_guest "$state" segment 'exec ip netns exec "$1" bash -c "$2"' "$name" "$*"
     ;;
-shell) exec socat "-,raw,echo=0,escape=0x1d" "UNIX-CONNECT:$state/guests/$1/console" ;;
+shell)
+    # A relative path: those of unix sockets are short.
+    cd "$state/guests/$1"
+    exec socat "-,raw,echo=0,escape=0x1d" UNIX-CONNECT:console
+    ;;
 power-off) finish "$state" "$1" KILL ;;
 power-on)
     case "$1" in

@@ -31,7 +31,7 @@ ip address add "$SEGMENT_IPV4.$NODE_OCTET/24" dev eth1
 ip address add "$SEGMENT_IPV6::$NODE_OCTET/64" dev eth1 nodad
 # The pod network: one subnet per node, the bridge made here once so that the
 # first pod changes nothing, and plain routes to the other nodes' subnets.
-ip link add cni0 type bridge
+ip link add cni0 address "52:54:00:00:03:0$NODE_INDEX" type bridge
 ip address add "$POD_NETWORK.$NODE_INDEX.1/24" dev cni0
 ip link set cni0 up
 for index in $NODE_INDEXES; do

@@ -50,6 +50,9 @@ boot_guest() {
     mkdir -p "$directory/share"
     chmod 700 "$directory"
     rm -f "$directory/share/marks" "$directory/console"
+    # QEMU's working directory is the guest's: paths of unix sockets are short.
+    directory="$(cd "$directory" && pwd)"
+    state="$(cd "$state" && pwd)"
     port="$(free_port)"
     printf '%s\n' "$port" >"$directory/command-port"
     # Whoever reaches the port on loopback needs this secret: a shell in the
@@ -60,9 +63,9 @@ boot_guest() {
         forwards+=",hostfwd=tcp:$forward"
     done
     read -r -a accel <<<"${LVS_QEMU_ACCELERATOR:-$(accelerator)}"
-    launch "$state" "$name" qemu-system-x86_64 "${accel[@]}" -M q35 -smp "$cpus" -m "$memory" \
+    launch "$state" "$name" env --chdir="$directory" qemu-system-x86_64 "${accel[@]}" -M q35 -smp "$cpus" -m "$memory" \
         -display none -monitor none -no-reboot -nodefaults \
-        -chardev "socket,id=console,path=$directory/console,server=on,wait=off,logfile=$state/logs/$name.console.log" \
+        -chardev "socket,id=console,path=console,server=on,wait=off,logfile=$state/logs/$name.console.log" \
         -serial chardev:console \
         -kernel "$kernel/vmlinuz" -initrd "$kernel/initramfs.gz" \
         -append "console=ttyS0 quiet panic=-1 mitigations=off lvs.init=$script lvs.kernel=$kernel lvs.repository=$(cd "$QEMU_HERE/../.." && pwd)" \

@@ -1,0 +1,28 @@
+# lvs-operator. Every target does its own set-up on Debian 12 as root; what is
+# slow is kept in ~/.cache/lvs-operator.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test generate image stories
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## A cluster of 3 real nodes, the chart, one service, its traffic, and clean hosts again (KEEP=1 leaves it up)
+	@DEMO_STATE="$(DEMO_STATE)" KEEP="$(KEEP)" exec e2e/cluster/demo.sh up
+
+demo-down: ## End a demo that was kept
+	@e2e/cluster/demo.sh down
+
+test: ## All checks and tests (ONLY="unit chart" for some)
+	@exec e2e/checks/run.sh $(ONLY)
+
+generate: ## Write the CustomResourceDefinitions from the types
+	cargo run --quiet --locked --package lvs-crds --bin crdgen -- crds/generated charts/lvs-operator/crds
+
+image: ## Release binaries and the images, as OCI archives in target/images
+	@e2e/setup/provision.sh packages rust
+	@e2e/setup/image.sh
+
+stories: image ## Packet stories in one virtual machine (STORIES="part of a name")
+	@e2e/setup/provision.sh packages rust kubernetes helm kernel
+	@cargo run --quiet --locked --package lvs-e2e --bin stories -- $(STORIES)

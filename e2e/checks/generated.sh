@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The CustomResourceDefinitions in the repository and in the chart are what the
+# types say.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+fresh="$(mktemp -d "${TMPDIR:-/tmp}/lvs-crds.XXXXXX")"
+trap 'rm -rf "$fresh"' EXIT
+cargo run --quiet --locked --package lvs-crds --bin crdgen -- "$fresh"
+[ -n "$(ls "$fresh")" ] || { echo "crdgen wrote nothing" && exit 1; }
+for copy in crds/generated charts/lvs-operator/crds; do
+    diff --recursive --unified "$copy" "$fresh" || { echo "$copy differs from the types: run 'make generate' and commit" && exit 1; }
+done
+echo "generated: $(find "$fresh" -name '*.yaml' | wc -l) definitions as the types say"

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# `make test`: every check, one line each with the time it took, its output in
+# target/test-logs/. A failed check does not hide the next; the last line
+# counts. With arguments only the checks whose name contains one of them.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
+
+logs=target/test-logs
+mkdir -p "$logs"
+passed=0
+failed=()
+chosen=("$@")
+
+# check NAME WHAT COMMAND…
+check() {
+    local name="$1" what="$2" started=$SECONDS word selected=yes
+    shift 2
+    if [ "${#chosen[@]}" -gt 0 ]; then
+        selected=
+        for word in "${chosen[@]}"; do case "$name" in *"$word"*) selected=yes ;; esac done
+    fi
+    [ -n "$selected" ] || return 0
+    printf '[%4d s] %-12s %s\n' "$SECONDS" "$name" "$what"
+    if "$@" >"$logs/$name.log" 2>&1; then
+        passed=$((passed + 1))
+        printf '[%4d s] %-12s passed in %d s\n' "$SECONDS" "$name" $((SECONDS - started))
+    else
+        failed+=("$name")
+        printf '[%4d s] %-12s FAILED after %d s; %s ends:\n' "$SECONDS" "$name" $((SECONDS - started)) "$logs/$name.log"
+        tail -n 25 "$logs/$name.log" | sed 's/^/         | /'
+    fi
+}
+
+interrupted() {
+    printf 'interrupted; %d passed, %d failed so far\n' "$passed" "${#failed[@]}"
+    exit 130
+}
+trap interrupted INT TERM HUP
+
+e2e/setup/provision.sh || exit
+cargo_deny="$(e2e/setup/tool.sh cargo-deny)" || exit
+
+check format "rustfmt" cargo fmt --all --check
+check shell "shellcheck" e2e/checks/shell.sh
+check lint "clippy, warnings are errors (cold 3 min)" cargo clippy --workspace --all-targets --locked -- -D warnings
+check arrows "the arrows between crates" e2e/checks/arrows.sh
+check dependencies "licences, bans and sources" "$cargo_deny" --workspace check licenses bans sources
+check unit "tests and laws of the crates (cold 4 min)" cargo test --workspace --locked
+check generated "CustomResourceDefinitions are what the types say" e2e/checks/generated.sh
+check chart "what the chart renders" e2e/chart/render.sh
+check policies "the chart's policies against a real API server (1 min)" e2e/chart/policies.sh
+check image "release binaries and images (cold 5 min)" make --silent image
+check stories "packet stories in one machine (tier 2)" make --silent stories
+check cluster "a cluster of real nodes: install, traffic, uninstall (tier 1, 4 min)" make --silent demo DEMO_STATE="$PWD/e2e/.run/test-cluster"
+
+if [ "${#failed[@]}" -gt 0 ]; then
+    printf 'failed: %s (logs in %s)\n' "${failed[*]}" "$logs"
+fi
+printf '%d passed, %d failed\n' "$passed" "${#failed[@]}"
+[ "${#failed[@]}" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,30 @@
+#!/bin/bash
+# Prints everything about a host's network that the operator could change, in a
+# form that is the same again when all was put back. Left out: what belongs to
+# pods (veth*), kube-proxy's own tables, and counters.
+export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C
+
+without_pods() { grep -v 'veth' || true; }
+
+echo "# links"
+ip -details -oneline link show | without_pods |
+    sed -E 's/ state [A-Z]+ / /; s/ qdisc [a-z_]+//; s/,?(UP|LOWER_UP|NO-CARRIER)\b//g; s/(hello_timer|tcn_timer|topology_change_timer|gc_timer) +[0-9.]+//g' | sort
+echo "# addresses"
+ip -oneline address show | without_pods | sed -E 's/^[0-9]+: //; s/(valid_lft|preferred_lft) [0-9]+sec/\1 some/g' | sort
+echo "# routes"
+{
+    ip -4 route show table all
+    ip -6 route show table all
+} | without_pods | sed -E 's/ linkdown//; s/ expires [0-9]+sec//; s/ +$//' | sort
+echo "# rules"
+ip -4 rule show
+ip -6 rule show
+echo "# nftables"
+nft --stateless list ruleset | awk '
+    /^table / { skip = ($3 == "kube-proxy") }
+    !skip { print }'
+echo "# ipvs"
+ipvsadm -S -n | sort
+echo "# sysctls"
+sysctl -a --pattern '^net\.' 2>/dev/null | without_pods |
+    grep -vE '^net\.netfilter\.nf_conntrack_count|^net\.ipv4\.tcp_fastopen_key|stable_secret' | sort
