@@ -1,1 +1,35 @@
-//! lvs-plan
+//! Planning: what every node has to do for every VirtualService and VirtualRouter.
+//!
+//! Pure: the cluster goes in as a plain value ([`Inputs`]), plans and reports come out as a
+//! plain value ([`Resolution`]). Nothing here knows a clock, a client, an environment or a log;
+//! the only times that appear are copied from objects. [`resolve`] cannot fail: what is wrong
+//! with one object becomes a [`report::Verdict`] on that object and the rest goes on.
+//!
+//! Laws, each guarded by a property test in `tests/laws.rs`:
+//! - the order of the inputs does not matter;
+//! - fed its own plans back, `resolve` changes nothing;
+//! - a node that disappears moves only that node's share;
+//! - an object that cannot be decoded never removes anything;
+//! - [`check`](check::check), an independent critic, finds nothing.
+
+pub mod address_range;
+pub mod check;
+pub mod hold;
+pub mod input;
+pub mod lifecycle;
+pub mod mark;
+pub mod name;
+pub mod node;
+pub mod report;
+pub mod resolution;
+pub mod router;
+pub mod selector;
+pub mod service;
+pub mod settings;
+pub mod status;
+pub mod target;
+pub mod tenancy;
+
+pub use check::{Checked, Finding, check};
+pub use input::Inputs;
+pub use resolution::{PlannedNodePlan, Resolution, resolve};

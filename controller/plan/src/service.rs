@@ -1,0 +1,183 @@
+//! IPVS services of one VirtualService: the same on every director.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use lvs_crds::VirtualServiceSpec;
+use lvs_crds::node_plan::{
+    DirectorPlan, MarkMatch, NodePlanSpec, PlannedAddress, PlannedFirewallMark, PlannedRealServer, PlannedService,
+    ServiceAddress, ServiceFirewallMark,
+};
+use lvs_crds::value::{AddressFamily, ForwardingType};
+use lvs_crds::virtual_service::{Grouping, Marking};
+
+use crate::address_range::parse_address;
+use crate::selector;
+use crate::target::{Target, Targets};
+use crate::tenancy::AcceptedAddress;
+
+/// What identifies an IPVS service.
+type ServiceKey = (Option<ServiceAddress>, Option<ServiceFirewallMark>);
+
+/// Director part of a VirtualService's plans. `stored` are its plans as they are: destinations
+/// of RealServers that cannot be read are taken from there. `None` when nothing is to be served.
+pub fn build(
+    spec: &VirtualServiceSpec,
+    addresses: &[AcceptedAddress],
+    mark: Option<u32>,
+    targets: &Targets,
+    stored: &[&NodePlanSpec],
+) -> Option<DirectorPlan> {
+    if addresses.is_empty() {
+        return None;
+    }
+    let kept = kept_destinations(targets, stored);
+    let mut plan = DirectorPlan {
+        addresses: addresses.iter().map(|a| PlannedAddress { address: a.address, devices: a.devices.clone() }).collect(),
+        ..DirectorPlan::default()
+    };
+    plan.addresses.sort();
+    let service = |key: ServiceKey, port_name, real_servers| PlannedService {
+        address: key.0,
+        firewall_mark: key.1,
+        port_name,
+        scheduler: spec.scheduler.clone(),
+        persistence: spec.persistence.clone(),
+        packet_scheduling: spec.packet_scheduling,
+        real_servers,
+    };
+    match spec.grouping {
+        Grouping::PerPort => {
+            for accepted in addresses {
+                for (index, port) in spec.ports.iter().enumerate().filter(|(index, _)| accepted.ports.contains(index)) {
+                    let key = (
+                        Some(ServiceAddress {
+                            address: accepted.address,
+                            protocol: port.protocol,
+                            port: port.port,
+                            end_port: port.end_port.unwrap_or(port.port),
+                        }),
+                        None,
+                    );
+                    let family = AddressFamily::of(&accepted.address);
+                    let computed = destinations(&targets.targets, index, family);
+                    let real_servers = merge(computed, kept.get(&key));
+                    plan.services.push(service(key, port.name.clone(), real_servers));
+                }
+            }
+            plan.services.sort_by(|left, right| left.address.cmp(&right.address));
+        }
+        Grouping::FirewallMark => {
+            let mark = mark?;
+            let families: BTreeSet<_> = addresses.iter().map(|a| AddressFamily::of(&a.address)).collect();
+            for address_family in families {
+                let key = (None, Some(ServiceFirewallMark { mark, address_family }));
+                let computed = destinations(&targets.targets, 0, address_family);
+                let real_servers = merge(computed, kept.get(&key));
+                plan.services.push(service(key, None, real_servers));
+            }
+            let marking = spec.firewall_mark.as_ref().map_or(Marking::Managed, |mark| mark.marking);
+            if marking == Marking::Managed {
+                plan.firewall_marks.push(PlannedFirewallMark { mark, matches: matches(spec, addresses) });
+            }
+        }
+    }
+    Some(plan)
+}
+
+fn matches(spec: &VirtualServiceSpec, addresses: &[AcceptedAddress]) -> Vec<MarkMatch> {
+    let mut matches = BTreeSet::new();
+    for accepted in addresses {
+        for (_, port) in spec.ports.iter().enumerate().filter(|(index, _)| accepted.ports.contains(index)) {
+            matches.insert(MarkMatch {
+                address: accepted.address,
+                protocol: port.protocol,
+                port: port.port,
+                end_port: port.end_port.unwrap_or(port.port),
+            });
+        }
+    }
+    matches.into_iter().collect()
+}
+
+fn destinations(targets: &[Target], index: usize, family: AddressFamily) -> Vec<PlannedRealServer> {
+    targets
+        .iter()
+        .filter_map(|target| {
+            Some(PlannedRealServer {
+                name: target.name.clone(),
+                address: target.address_for(family)?,
+                port: *target.ports.get(&index)?,
+                weight: target.weight,
+                forwarding: target.forwarding.clone(),
+                upper_threshold: target.upper_threshold,
+                lower_threshold: target.lower_threshold,
+            })
+        })
+        .collect()
+}
+
+/// Destinations in canonical order. A kept one wins over a computed one with the same address and
+/// port: IPVS has only one of them.
+fn merge(
+    computed: Vec<PlannedRealServer>,
+    kept: Option<&BTreeMap<(IpAddr, u16), PlannedRealServer>>,
+) -> Vec<PlannedRealServer> {
+    let mut merged: BTreeMap<_, _> = kept.cloned().unwrap_or_default();
+    for destination in computed {
+        merged.entry((destination.address, destination.port)).or_insert(destination);
+    }
+    merged.into_values().collect()
+}
+
+fn kept_destinations(
+    targets: &Targets,
+    stored: &[&NodePlanSpec],
+) -> BTreeMap<ServiceKey, BTreeMap<(IpAddr, u16), PlannedRealServer>> {
+    let mut kept: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    if targets.undecodable.is_empty() {
+        return kept;
+    }
+    let services = stored.iter().flat_map(|plan| plan.director.iter().flat_map(|director| &director.services));
+    for service in services {
+        let key = (service.address.clone(), service.firewall_mark.clone());
+        for destination in service.real_servers.iter().filter(|d| targets.undecodable.contains(&d.name)) {
+            let slot = (destination.address, destination.port);
+            kept.entry(key.clone()).or_default().insert(slot, destination.clone());
+        }
+    }
+    kept
+}
+
+/// Refuses what the schema's own rules let through or an older schema let in.
+pub fn validate(spec: &VirtualServiceSpec) -> Result<(), String> {
+    for text in &spec.addresses {
+        if parse_address(text).is_none() {
+            return Err(format!("spec.addresses: {text:?} is no IP address in its plain spelling: correct it"));
+        }
+    }
+    if spec.ports.is_empty() {
+        return Err("spec.ports is empty: name at least one port".to_owned());
+    }
+    for port in &spec.ports {
+        let field = format!("spec.ports[{}]", crate::status::port_text(port));
+        if port.end_port.is_some_and(|end| end < port.port || port.port == 0) {
+            return Err(format!("{field}: endPort must not be below port, and port not 0: correct it"));
+        }
+        let real = port.real_server_port.unwrap_or(port.port);
+        if real != port.port && spec.forwarding.type_ != ForwardingType::NAT {
+            return Err(format!("{field}: realServerPort needs forwarding type NAT: unset it"));
+        }
+        let length = port.end_port.unwrap_or(port.port).saturating_sub(port.port);
+        if real.checked_add(length).is_none() {
+            return Err(format!("{field}: realServerPort and the length of the range go beyond 65535: begin lower"));
+        }
+        if port.port == 0 && spec.grouping == Grouping::PerPort && spec.persistence.is_none() {
+            return Err(format!("{field}: port 0, all ports, needs spec.persistence: set it"));
+        }
+    }
+    if selector::matches(&spec.real_server_selector, &BTreeMap::new()).is_none() {
+        return Err("spec.realServerSelector has an operator this version does not know: correct it".to_owned());
+    }
+    Ok(())
+}
