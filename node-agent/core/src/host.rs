@@ -97,10 +97,77 @@ pub struct AddressAttributes {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SysctlKey(pub String);
 
+impl SysctlKey {
+    /// `net/<family>/conf/<device>/<name>`; `device` may be `all` or `default`.
+    pub fn of_device(family: AddressFamily, device: &str, name: &str) -> Self {
+        let family = match family {
+            AddressFamily::IPv4 => "ipv4",
+            AddressFamily::IPv6 => "ipv6",
+        };
+        Self(format!("net/{family}/conf/{device}/{name}"))
+    }
+
+    /// `net/ipv4/vs/<name>`: IPVS, both families.
+    pub fn of_ipvs(name: &str) -> Self {
+        Self(format!("net/ipv4/vs/{name}"))
+    }
+
+    /// Device part of `net/*/conf/<device>/*`; `all` and `default` included. Device names hold no slash
+    /// (`dev_valid_name`, net/core/dev.c).
+    pub fn device(&self) -> Option<&str> {
+        let mut parts = self.0.split('/');
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some("net"), Some("ipv4" | "ipv6"), Some("conf"), device) => device,
+            _ => None,
+        }
+    }
+
+    /// Last part of the path.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The same setting for `all` devices.
+    pub fn for_all_devices(&self) -> Option<Self> {
+        let device = self.device()?;
+        let family = if self.0.starts_with("net/ipv6/") {
+            AddressFamily::IPv6
+        } else {
+            AddressFamily::IPv4
+        };
+        (device != "all").then(|| Self::of_device(family, "all", self.name()))
+    }
+
+    /// Whether it decides what ARP says of our addresses.
+    pub fn is_arp(&self) -> bool {
+        matches!(self.name(), "arp_ignore" | "arp_announce")
+    }
+
+    /// Whether it decides if router advertisements are accepted.
+    pub fn is_accept_ra(&self) -> bool {
+        self.name() == "accept_ra"
+    }
+
+    /// Whether it is forwarding of IPv6 on the whole node.
+    pub fn is_ipv6_forwarding(&self) -> bool {
+        self.0 == "net/ipv6/conf/all/forwarding"
+    }
+}
+
 impl fmt::Display for SysctlKey {
-    /// As `sysctl` prints it: dots for slashes.
+    /// As `sysctl` prints it: dots for slashes, and slashes for dots (`net.ipv4.conf.eth0/100.arp_ignore`).
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0.replace('/', "."))
+        for character in self.0.chars() {
+            fmt::Write::write_char(
+                formatter,
+                match character {
+                    '/' => '.',
+                    '.' => '/',
+                    other => other,
+                },
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -203,4 +270,9 @@ impl ObservedHost {
             })
             .map(|(key, _)| key.device.as_str())
     }
+}
+
+/// Whether a device has a name that only we give. (Whether it **is** ours, the journal says.)
+pub fn is_our_device(name: &str) -> bool {
+    name.starts_with(DEVICE_PREFIX)
 }

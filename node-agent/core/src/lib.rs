@@ -1,6 +1,13 @@
 //! Pure decisions of the node agent. Nothing here reads a clock, a file, a socket, the environment
 //! or randomness, and nothing logs: time comes as an argument, everything else as values.
 
+pub mod desired;
+pub mod diff;
+pub mod election;
+pub mod fence;
 pub mod host;
 pub mod ipvs;
+pub mod journal;
+pub mod object;
+pub mod observed;
 pub mod op;

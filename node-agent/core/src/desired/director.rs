@@ -1,0 +1,511 @@
+//! Work as director: addresses, IPVS services, marks, timeouts and the sysctls they need.
+
+use std::net::IpAddr;
+
+use lvs_crds::condition::Reason;
+use lvs_crds::node_plan::{
+    DirectorPlan, PlannedAddress, PlannedFirewallMark, PlannedRealServer, PlannedService,
+    RealServerPlan,
+};
+use lvs_crds::value::{
+    AddressFamily, Forwarding, ForwardingType, PacketScheduling, PersistenceEngine, Protocol,
+    SchedulerName, SchedulerOption, Timeouts, TunnelChecksum, TunnelType,
+};
+
+use super::{Builder, RouterRole, SysctlDemand};
+use crate::host::{AddressKey, MarkRule, OWNER_PROTOCOL, SysctlKey};
+use crate::ipvs::{
+    Destination, DestinationForwarding, DestinationKey, DestinationTunnel, IpvsTimeouts, Service,
+    ServiceFlags, ServiceKey, ServiceState,
+};
+use crate::object::Object;
+
+/// FTP's control port, `FTPPORT` of net/ipv4/netfilter's IPVS: with NAT its data connections need a helper module.
+const FTP_PORT: u16 = 21;
+/// The helper.
+const FTP_MODULE: &str = "ip_vs_ftp";
+
+/// What the services of a plan ask of the node as a whole.
+#[derive(Default)]
+struct NodeNeeds {
+    nat_ipv4: bool,
+    nat_ipv6: bool,
+    direct_ipv4: bool,
+    tunnel: bool,
+}
+
+impl Builder<'_> {
+    pub(super) fn director(&mut self, plan: &DirectorPlan) {
+        for address in &plan.addresses {
+            self.director_address(address);
+        }
+        if let Some(timeouts) = plan
+            .leadership
+            .as_ref()
+            .and_then(|leadership| leadership.timeouts.as_ref())
+        {
+            self.timeouts(timeouts);
+        }
+        for marks in &plan.firewall_marks {
+            self.mark_rules(marks);
+        }
+        let mut needs = NodeNeeds::default();
+        for service in &plan.services {
+            self.service(service, &mut needs);
+        }
+        if !plan.services.is_empty() {
+            self.director_sysctls(&needs);
+        }
+    }
+
+    fn director_address(&mut self, planned: &PlannedAddress) {
+        let PlannedAddress { address, devices } = planned;
+        if !self.family_available(*address) {
+            return;
+        }
+        let device = if devices.is_empty() {
+            self.host.connected_device(*address)
+        } else {
+            devices
+                .iter()
+                .map(String::as_str)
+                .find(|device| self.host.links.contains_key(*device))
+        };
+        let Some(device) = device.map(str::to_owned) else {
+            let message = if devices.is_empty() {
+                format!(
+                    "no device that is up has a subnet with {address}: name one in the VirtualRouter's interfaces"
+                )
+            } else {
+                format!(
+                    "none of the devices {} for {address} is on this node",
+                    devices.join(", ")
+                )
+            };
+            self.problem(Reason::InterfaceNotFound, message);
+            return;
+        };
+        let key = AddressKey {
+            device,
+            address: *address,
+            prefix_length: host_prefix(*address),
+        };
+        self.claim(Object::Address(key.clone()));
+        if self.is_foreign_address(&key) {
+            self.problem(
+                Reason::ForeignObject,
+                format!(
+                    "{address} is on {} already and was not put there by this agent",
+                    key.device
+                ),
+            );
+            return;
+        }
+        let router = self.plan.spec.virtual_router_name.clone();
+        let held = self.state.director_addresses.entry(router).or_default();
+        let elsewhere = held
+            .iter()
+            .find(|other| other.address == key.address && other.device != key.device)
+            .map(|other| other.device.clone());
+        match elsewhere {
+            None => {
+                held.insert(key);
+            }
+            Some(other) => self.problem(
+                Reason::Invalid,
+                format!("{address} is to be on {} by this plan and on {other} by another of the same router", key.device),
+            ),
+        }
+    }
+
+    /// Whether this very address was put on this device by someone else. `IFA_PROTO` tells ours (Linux 5.18); before,
+    /// only the journal does.
+    fn is_foreign_address(&self, wanted: &AddressKey) -> bool {
+        !self.journal.director_addresses.contains(wanted)
+            && self
+                .host
+                .addresses
+                .iter()
+                .any(|(key, attributes)| key == wanted && attributes.protocol != OWNER_PROTOCOL)
+    }
+
+    fn timeouts(&mut self, timeouts: &Timeouts) {
+        let wanted = IpvsTimeouts {
+            tcp_seconds: timeouts.tcp_seconds,
+            tcp_fin_seconds: timeouts.tcp_fin_seconds,
+            udp_seconds: timeouts.udp_seconds,
+        };
+        match self.state.timeouts {
+            Some(other) if other != wanted => self.problem(
+                Reason::NodeSettingConflict,
+                format!(
+                    "IPVS timeouts {} {} {} asked for here, {} {} {} by another router; a node has one set",
+                    wanted.tcp_seconds,
+                    wanted.tcp_fin_seconds,
+                    wanted.udp_seconds,
+                    other.tcp_seconds,
+                    other.tcp_fin_seconds,
+                    other.udp_seconds
+                ),
+            ),
+            _ => {
+                self.state.timeouts = Some(wanted);
+                self.claim(Object::Timeouts);
+            }
+        }
+    }
+
+    fn mark_rules(&mut self, marks: &PlannedFirewallMark) {
+        for packets in &marks.matches {
+            if !self.family_available(packets.address) {
+                continue;
+            }
+            self.state.host.mark_rules.push(MarkRule {
+                packets: packets.clone(),
+                mark: marks.mark,
+            });
+            self.claim(Object::MarkRules);
+        }
+    }
+
+    fn service(&mut self, planned: &PlannedService, needs: &mut NodeNeeds) {
+        let (first, count) = match (&planned.address, &planned.firewall_mark) {
+            (Some(address), None) => (
+                ServiceKey::Address {
+                    address: address.address,
+                    protocol: address.protocol,
+                    port: address.port,
+                },
+                if address.port == 0 {
+                    1
+                } else {
+                    u32::from(address.end_port.saturating_sub(address.port)) + 1
+                },
+            ),
+            (None, Some(mark)) => (
+                ServiceKey::FirewallMark {
+                    mark: mark.mark,
+                    family: mark.address_family,
+                },
+                1,
+            ),
+            (Some(_), Some(_)) | (None, None) => {
+                self.problem(
+                    Reason::Invalid,
+                    "a planned service has not exactly one of address and firewallMark".to_owned(),
+                );
+                return;
+            }
+        };
+        let family = first.family();
+        if family == AddressFamily::IPv6 && !self.host.ipv6 {
+            self.problem(
+                Reason::IPv6Unavailable,
+                format!(
+                    "service {first} is IPv6, which the kernel of this node lacks or has disabled"
+                ),
+            );
+            return;
+        }
+        let attributes = service_attributes(planned, family);
+        let destinations = self.destinations(planned, first, count, needs);
+        let hidden = self.would_balance_again(planned);
+        let nat = destinations
+            .iter()
+            .any(|(_, destination)| destination.forwarding == DestinationForwarding::Masquerade);
+        for offset in 0..count {
+            let key = at_offset(first, offset);
+            if let ServiceKey::Address {
+                protocol: Protocol::TCP,
+                port: FTP_PORT,
+                ..
+            } = key
+                && nat
+            {
+                self.state
+                    .modules
+                    .entry(FTP_MODULE)
+                    .or_default()
+                    .insert(self.plan.name.clone());
+            }
+            if hidden {
+                // Its absence is what this plan wants.
+                self.claim(Object::Service(key));
+                continue;
+            }
+            let shifted = destinations
+                .iter()
+                .map(|(key, destination)| (shift(*key, offset), *destination))
+                .collect();
+            self.claim_service(
+                key,
+                ServiceState {
+                    service: attributes.clone(),
+                    destinations: shifted,
+                },
+            );
+        }
+    }
+
+    /// Whether the node is a backup and itself a DR or TUN real server of this service: the packets that the master
+    /// forwards to it carry the virtual address, and its own IPVS would forward them again, back and forth until their
+    /// TTL is used up. Such a node has the service only while it is master.
+    fn would_balance_again(&self, planned: &PlannedService) -> bool {
+        let serves_directly = self
+            .plan
+            .spec
+            .real_server
+            .as_ref()
+            .is_some_and(receives_for_virtual_address);
+        self.role == Some(RouterRole::Backup)
+            && serves_directly
+            && planned
+                .real_servers
+                .iter()
+                .any(|real_server| real_server.forwarding.type_ != ForwardingType::NAT)
+    }
+
+    /// Destinations of the first service of a range, sorted by key.
+    fn destinations(
+        &mut self,
+        planned: &PlannedService,
+        service: ServiceKey,
+        count: u32,
+        needs: &mut NodeNeeds,
+    ) -> Vec<(DestinationKey, Destination)> {
+        let mut ordered: Vec<&PlannedRealServer> = planned.real_servers.iter().collect();
+        ordered.sort_by(|left, right| {
+            (left.address, left.port, &left.name).cmp(&(right.address, right.port, &right.name))
+        });
+        let mut destinations: Vec<(DestinationKey, Destination)> =
+            Vec::with_capacity(ordered.len());
+        for real_server in ordered {
+            let Some((key, destination)) = self.destination(real_server, service, count) else {
+                continue;
+            };
+            if destinations.last().is_some_and(|(last, _)| *last == key) {
+                self.problem(
+                    Reason::DuplicateTarget,
+                    format!(
+                        "RealServer {} has the destination {key} of service {service} that another has too",
+                        real_server.name
+                    ),
+                );
+                continue;
+            }
+            match (destination.forwarding, service.family()) {
+                (DestinationForwarding::Masquerade, AddressFamily::IPv4) => needs.nat_ipv4 = true,
+                (DestinationForwarding::Masquerade, AddressFamily::IPv6) => needs.nat_ipv6 = true,
+                (DestinationForwarding::Tunnel(_), _) => needs.tunnel = true,
+                (_, AddressFamily::IPv4) => needs.direct_ipv4 = true,
+                (_, AddressFamily::IPv6) => {}
+            }
+            destinations.push((key, destination));
+        }
+        destinations
+    }
+
+    fn destination(
+        &mut self,
+        real_server: &PlannedRealServer,
+        service: ServiceKey,
+        count: u32,
+    ) -> Option<(DestinationKey, Destination)> {
+        let name = &real_server.name;
+        let same_family = AddressFamily::of(&real_server.address) == service.family();
+        let type_ = real_server.forwarding.type_;
+        if !same_family && type_ != ForwardingType::TUN {
+            self.problem(
+                Reason::AddressFamilyMismatch,
+                format!(
+                    "RealServer {name} at {} cannot serve {service} by {type_:?}: only TUN crosses address families",
+                    real_server.address
+                ),
+            );
+            return None;
+        }
+        let service_port = match service {
+            ServiceKey::Address { port, .. } => port,
+            ServiceKey::FirewallMark { .. } => 0,
+        };
+        if type_ != ForwardingType::NAT && real_server.port != service_port {
+            self.problem(
+                Reason::PortNotPermitted,
+                format!(
+                    "RealServer {name} has port {} for {service}: {type_:?} cannot change ports",
+                    real_server.port
+                ),
+            );
+            return None;
+        }
+        if u32::from(real_server.port) + count - 1 > u32::from(u16::MAX) {
+            self.problem(
+                Reason::PortNotPermitted,
+                format!(
+                    "RealServer {name}: a range of {count} ports from {} ends above 65535",
+                    real_server.port
+                ),
+            );
+            return None;
+        }
+        let Some(forwarding) = destination_forwarding(&real_server.forwarding) else {
+            self.problem(
+                Reason::Invalid,
+                format!("RealServer {name}: a GUE tunnel needs a port"),
+            );
+            return None;
+        };
+        Some((
+            DestinationKey {
+                address: real_server.address,
+                port: real_server.port,
+            },
+            Destination {
+                forwarding,
+                weight: u32::from(real_server.weight),
+                upper_threshold: real_server.upper_threshold,
+                lower_threshold: real_server.lower_threshold,
+            },
+        ))
+    }
+
+    fn director_sysctls(&mut self, needs: &NodeNeeds) {
+        // A connection whose real server is gone ends with a reset instead of a silence, and a persistence template
+        // of a real server with weight 0 is not renewed (Documentation/networking/ipvs-sysctl.rst).
+        for name in ["expire_nodest_conn", "expire_quiescent_template"] {
+            self.demand(SysctlKey::of_ipvs(name), SysctlDemand::Exactly(1));
+        }
+        if needs.nat_ipv4 || needs.nat_ipv6 {
+            // A real server's packet without a connection is answered, so that it gives up.
+            self.demand(
+                SysctlKey::of_ipvs("nat_icmp_send"),
+                SysctlDemand::Exactly(1),
+            );
+        }
+        if needs.tunnel {
+            // The client learns of the smaller MTU inside the tunnel.
+            self.demand(SysctlKey::of_ipvs("pmtu_disc"), SysctlDemand::Exactly(1));
+        }
+        if needs.nat_ipv4 {
+            self.demand_forwarding(AddressFamily::IPv4);
+        }
+        if needs.nat_ipv6 {
+            self.demand_forwarding(AddressFamily::IPv6);
+        }
+        if needs.nat_ipv4 || needs.direct_ipv4 {
+            self.demand_no_redirects();
+        }
+    }
+}
+
+/// Whether packets for virtual addresses reach this node as they are.
+fn receives_for_virtual_address(plan: &RealServerPlan) -> bool {
+    !plan.direct_routing_addresses.is_empty() || !plan.tunnels.is_empty()
+}
+
+/// 32 or 128.
+pub(super) const fn host_prefix(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+const fn at_offset(first: ServiceKey, offset: u32) -> ServiceKey {
+    match first {
+        ServiceKey::Address {
+            address,
+            protocol,
+            port,
+        } => ServiceKey::Address {
+            address,
+            protocol,
+            port: port.saturating_add(offset as u16),
+        },
+        ServiceKey::FirewallMark { .. } => first,
+    }
+}
+
+const fn shift(key: DestinationKey, offset: u32) -> DestinationKey {
+    DestinationKey {
+        address: key.address,
+        port: key.port.saturating_add(offset as u16),
+    }
+}
+
+fn service_attributes(planned: &PlannedService, family: AddressFamily) -> Service {
+    let mut flags = 0;
+    let hashing = matches!(
+        planned.scheduler.name,
+        SchedulerName::Sh | SchedulerName::Mh
+    );
+    if hashing {
+        // Without it the clients of a real server with weight 0 are refused instead of moved.
+        flags |= ServiceFlags::FALLBACK;
+        let port = planned.scheduler.options.iter().any(|option| {
+            matches!(
+                (planned.scheduler.name, option),
+                (SchedulerName::Sh, SchedulerOption::ShPort)
+                    | (SchedulerName::Mh, SchedulerOption::MhPort)
+            )
+        });
+        if port {
+            flags |= ServiceFlags::PORT;
+        }
+    }
+    if planned.packet_scheduling == PacketScheduling::OnePacket {
+        flags |= ServiceFlags::ONE_PACKET;
+    }
+    let whole = match family {
+        AddressFamily::IPv4 => 32,
+        AddressFamily::IPv6 => 128,
+    };
+    let (timeout_seconds, prefix_length, persistence_engine) = match &planned.persistence {
+        None => (0, whole, None),
+        Some(persistence) => {
+            flags |= ServiceFlags::PERSISTENT;
+            (
+                persistence.timeout_seconds,
+                match family {
+                    AddressFamily::IPv4 => persistence.ipv4_prefix_length,
+                    AddressFamily::IPv6 => persistence.ipv6_prefix_length,
+                },
+                persistence
+                    .engine
+                    .map(|PersistenceEngine::SIP| "sip".to_owned()),
+            )
+        }
+    };
+    Service {
+        scheduler: planned.scheduler.name.as_str().to_owned(),
+        flags: ServiceFlags(flags),
+        timeout_seconds,
+        prefix_length,
+        persistence_engine,
+    }
+}
+
+/// `None` = GUE without a port.
+fn destination_forwarding(forwarding: &Forwarding) -> Option<DestinationForwarding> {
+    Some(match forwarding.type_ {
+        ForwardingType::NAT => DestinationForwarding::Masquerade,
+        ForwardingType::DR => DestinationForwarding::DirectRoute,
+        ForwardingType::TUN => {
+            let tunnel = forwarding.tunnel.clone().unwrap_or_default();
+            // IP_VS_TUNNEL_ENCAP_FLAG_*, include/uapi/linux/ip_vs.h.
+            let flags = match tunnel.checksum {
+                TunnelChecksum::None => 0,
+                TunnelChecksum::Checksum => 1,
+                TunnelChecksum::RemoteChecksum => 2,
+            };
+            DestinationForwarding::Tunnel(match tunnel.type_ {
+                TunnelType::IPIP => DestinationTunnel::IpIp,
+                TunnelType::GUE => DestinationTunnel::Gue {
+                    port: tunnel.port.filter(|port| *port != 0)?,
+                    flags,
+                },
+                TunnelType::GRE => DestinationTunnel::Gre { flags },
+            })
+        }
+    })
+}

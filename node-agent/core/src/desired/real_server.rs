@@ -1,0 +1,216 @@
+//! Work as real server: virtual addresses that nobody is told of, tunnel ends, the way back of NAT replies.
+
+use std::net::IpAddr;
+
+use lvs_crds::condition::Reason;
+use lvs_crds::node_plan::{RealServerPlan, ReturnPath, TunnelEndpoint};
+use lvs_crds::value::{AddressFamily, TunnelType};
+
+use super::director::host_prefix;
+use super::tunnel::tunnel_kind;
+use super::{Builder, RouterRole, SysctlDemand, tunnel_device_name};
+use crate::host::{
+    AddressKey, DIRECT_ROUTING_DEVICE, DefaultRoute, FouPort, LinkKind, PolicyRule, ROUTE_TABLE,
+    RULE_PRIORITY, SysctlKey,
+};
+use crate::object::Object;
+
+impl Builder<'_> {
+    pub(super) fn real_server(&mut self, plan: &RealServerPlan) {
+        for address in &plan.direct_routing_addresses {
+            self.silent_address(*address);
+        }
+        for endpoint in &plan.tunnels {
+            self.tunnel(endpoint);
+        }
+        for path in &plan.return_paths {
+            self.return_path(path);
+        }
+    }
+
+    /// The virtual address on our dummy device, and ARP kept quiet about it. IPv6 needs no more than the dummy: a
+    /// neighbour solicitation is answered only on the device that has the address.
+    fn silent_address(&mut self, address: IpAddr) {
+        if !self.family_available(address) {
+            return;
+        }
+        let told = self
+            .host
+            .addresses
+            .iter()
+            .find(|(key, attributes)| {
+                key.address == address
+                    && !crate::host::is_our_device(&key.device)
+                    && self
+                        .host
+                        .links
+                        .get(&key.device)
+                        .is_some_and(|link| link.up && !link.loopback)
+                    && attributes.protocol != crate::host::OWNER_PROTOCOL
+                    && !self.journal.director_addresses.contains(key)
+            })
+            .map(|(key, _)| key.device.clone());
+        if let Some(device) = told {
+            self.problem(
+                Reason::ForeignObject,
+                format!(
+                    "{address} is on {device} too, where neighbours are told of it: remove it there"
+                ),
+            );
+        }
+        self.link(DIRECT_ROUTING_DEVICE.to_owned(), LinkKind::Dummy);
+        let key = AddressKey {
+            device: DIRECT_ROUTING_DEVICE.to_owned(),
+            address,
+            prefix_length: host_prefix(address),
+        };
+        self.claim(Object::Address(key.clone()));
+        self.state.host.addresses.insert(key);
+        if address.is_ipv4() {
+            self.demand_quiet_arp();
+        }
+    }
+
+    fn link(&mut self, name: String, kind: LinkKind) {
+        self.claim(Object::Link(name.clone()));
+        let other = self.state.host.links.insert(name.clone(), kind);
+        if other.is_some_and(|other| other != kind) {
+            self.problem(
+                Reason::Invalid,
+                format!("device name {name} stands for two tunnels of this node"),
+            );
+        }
+    }
+
+    /// The devices that unwrap, and the virtual addresses on the dummy: there they stay whatever tunnels come and go.
+    ///
+    /// The MTU needs nothing here: a tunnel's end receives only, and the director's IPVS answers what does not fit
+    /// with "fragmentation needed" (`vs.pmtu_disc`), naming the size that does.
+    fn tunnel(&mut self, endpoint: &TunnelEndpoint) {
+        let local = endpoint.local_address;
+        if !self.family_available(local) {
+            return;
+        }
+        let mut families: Vec<AddressFamily> = Vec::with_capacity(2);
+        for address in &endpoint.virtual_addresses {
+            if !self.family_available(*address) {
+                continue;
+            }
+            self.silent_address(*address);
+            families.push(AddressFamily::of(address));
+        }
+        families.sort_unstable();
+        families.dedup();
+        if families.is_empty() {
+            return;
+        }
+        if endpoint.tunnel.type_ == TunnelType::GUE {
+            let Some(port) = endpoint.tunnel.port.filter(|port| *port != 0) else {
+                self.problem(
+                    Reason::Invalid,
+                    format!("the GUE tunnel to {local} has no port"),
+                );
+                return;
+            };
+            let fou = FouPort {
+                port,
+                family: AddressFamily::of(&local),
+            };
+            self.claim(Object::FouPort(fou));
+            self.state.host.fou_ports.insert(fou);
+        }
+        for family in families {
+            let kind = tunnel_kind(endpoint.tunnel.type_, local, family);
+            let name = tunnel_device_name(kind);
+            if family == AddressFamily::IPv4 {
+                // A packet out of the tunnel comes from a client to whom the way back is another device. The greater
+                // of `all` and the device's value is in effect, so 2 (loose) here also softens a strict `all`.
+                self.demand(
+                    SysctlKey::of_device(AddressFamily::IPv4, &name, "rp_filter"),
+                    SysctlDemand::InEffectAtLeast(2),
+                );
+            }
+            self.link(name, kind);
+        }
+    }
+
+    /// Replies of what serves here go to the director, whatever the node's own default route is.
+    fn return_path(&mut self, path: &ReturnPath) {
+        let source = path.source_address;
+        if !self.family_available(source) {
+            return;
+        }
+        if self.role == Some(RouterRole::Master) {
+            // The director is this node: replies pass its own IPVS.
+            return;
+        }
+        if path.port == 0 {
+            self.problem(
+                Reason::ReturnPathUnresolved,
+                format!(
+                    "replies of {source} to all ports or to a firewall mark cannot be told from other traffic: name the ports"
+                ),
+            );
+            return;
+        }
+        let found = path.gateways.iter().find_map(|gateway| {
+            let own = self
+                .host
+                .addresses
+                .iter()
+                .any(|(key, _)| key.address == *gateway);
+            let same_family = gateway.is_ipv4() == source.is_ipv4();
+            if own || !same_family {
+                return None;
+            }
+            self.host
+                .connected_device(*gateway)
+                .map(|device| (*gateway, device.to_owned()))
+        });
+        let Some((gateway, device)) = found else {
+            let gateways: Vec<String> = path.gateways.iter().map(ToString::to_string).collect();
+            self.problem(
+                Reason::ReturnPathUnresolved,
+                format!(
+                    "no director address [{}] is on a subnet of this node, so replies of {source} would not pass the director",
+                    gateways.join(", ")
+                ),
+            );
+            return;
+        };
+        let table = self.route_table(gateway, &device);
+        let route = DefaultRoute {
+            table,
+            gateway,
+            device,
+        };
+        let rule = PolicyRule {
+            priority: RULE_PRIORITY,
+            source,
+            protocol: path.protocol,
+            port: path.port,
+            end_port: path.end_port.max(path.port),
+            table,
+        };
+        self.claim(Object::Route(route.clone()));
+        self.claim(Object::PolicyRule(rule.clone()));
+        self.state.host.routes.insert(route);
+        self.state.host.policy_rules.insert(rule);
+    }
+
+    /// Table for a gateway: the one it has in the kernel, else the first that no gateway has.
+    fn route_table(&self, gateway: IpAddr, device: &str) -> u32 {
+        let known = self.state.host.routes.iter().chain(&self.host.routes);
+        if let Some(route) = known
+            .clone()
+            .find(|route| route.gateway == gateway && route.device == device)
+        {
+            return route.table;
+        }
+        let mut table = ROUTE_TABLE;
+        while known.clone().any(|route| route.table == table) {
+            table += 1;
+        }
+        table
+    }
+}

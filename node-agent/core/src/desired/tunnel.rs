@@ -1,0 +1,52 @@
+//! Devices at which tunnels end on a real server.
+
+use std::net::IpAddr;
+
+use lvs_crds::value::{AddressFamily, TunnelType};
+
+use crate::host::{DEVICE_PREFIX, LinkKind};
+
+/// The device that unwraps a packet of `inner` family sent to `local`. GUE is unwrapped by a foo-over-udp port, which
+/// hands the inner packet to the same devices as IPIP.
+pub(super) fn tunnel_kind(tunnel: TunnelType, local: IpAddr, inner: AddressFamily) -> LinkKind {
+    match (tunnel, local, inner) {
+        (TunnelType::IPIP | TunnelType::GUE, IpAddr::V4(_), AddressFamily::IPv4) => {
+            LinkKind::IpIp(local)
+        }
+        (TunnelType::IPIP | TunnelType::GUE, IpAddr::V4(_), AddressFamily::IPv6) => {
+            LinkKind::Sit(local)
+        }
+        (TunnelType::IPIP | TunnelType::GUE, IpAddr::V6(_), _) => LinkKind::Ip6Tunnel(local),
+        (TunnelType::GRE, IpAddr::V4(_), _) => LinkKind::Gre(local),
+        (TunnelType::GRE, IpAddr::V6(_), _) => LinkKind::Ip6Gre(local),
+    }
+}
+
+/// Name of the device of a kind: `lvs-<kind>` and five characters from its local address, 15 at most (`IFNAMSIZ`).
+/// The same on every start, so that a restarted agent finds its device.
+pub fn tunnel_device_name(kind: LinkKind) -> String {
+    let local = match kind {
+        LinkKind::Dummy => return crate::host::DIRECT_ROUTING_DEVICE.to_owned(),
+        LinkKind::IpIp(local)
+        | LinkKind::Sit(local)
+        | LinkKind::Ip6Tunnel(local)
+        | LinkKind::Gre(local)
+        | LinkKind::Ip6Gre(local) => local,
+    };
+    // FNV-1a; the name must not change with the version of a hashing library.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut mix = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    match local {
+        IpAddr::V4(address) => mix(&address.octets()),
+        IpAddr::V6(address) => mix(&address.octets()),
+    }
+    format!(
+        "{DEVICE_PREFIX}{}{:05x}",
+        kind.as_str(),
+        (hash ^ (hash >> 20) ^ (hash >> 40)) & 0xf_ffff
+    )
+}

@@ -1,0 +1,102 @@
+//! Services and destinations. The usual pass over ten thousand unchanged destinations compares two sorted vectors per
+//! service and allocates nothing.
+
+use std::cmp::Ordering;
+
+use super::Walk;
+use crate::ipvs::{Destination, DestinationKey, Service, ServiceFlags, ServiceKey};
+use crate::object::Object;
+use crate::op::{IpvsOp, Op};
+
+/// Operations on services.
+#[derive(Default)]
+pub(super) struct ServiceOps {
+    /// Additions and edits.
+    pub keep: Vec<Op>,
+    /// Removals.
+    pub remove: Vec<Op>,
+}
+
+impl Walk<'_> {
+    pub(super) fn services(&mut self) -> ServiceOps {
+        let mut ops = ServiceOps::default();
+        for (key, wanted) in &self.desired.services {
+            let Some(found) = self.observed.services.get(key) else {
+                ops.keep
+                    .push(Op::Ipvs(IpvsOp::AddService(*key, wanted.service.clone())));
+                destinations(*key, &wanted.destinations, &[], &mut ops);
+                continue;
+            };
+            if !self.journal.services.contains_key(key) {
+                self.foreign(
+                    &Object::Service(*key),
+                    "remove it or choose another address, port or mark",
+                );
+                continue;
+            }
+            if !same_service(&wanted.service, &found.service) {
+                ops.keep
+                    .push(Op::Ipvs(IpvsOp::EditService(*key, wanted.service.clone())));
+            }
+            destinations(*key, &wanted.destinations, &found.destinations, &mut ops);
+        }
+        for key in self.journal.services.keys() {
+            if self.observed.services.contains_key(key) && !self.desired.services.contains_key(key)
+            {
+                ops.remove.push(Op::Ipvs(IpvsOp::DeleteService(*key)));
+            }
+        }
+        ops
+    }
+}
+
+/// Equal but for flags that the kernel owns.
+fn same_service(wanted: &Service, found: &Service) -> bool {
+    wanted.scheduler == found.scheduler
+        && wanted.flags.0 & ServiceFlags::OWNED == found.flags.0 & ServiceFlags::OWNED
+        && wanted.timeout_seconds == found.timeout_seconds
+        && wanted.prefix_length == found.prefix_length
+        && wanted.persistence_engine == found.persistence_engine
+}
+
+/// Walk two sorted lists side by side.
+fn destinations(
+    service: ServiceKey,
+    mut wanted: &[(DestinationKey, Destination)],
+    mut found: &[(DestinationKey, Destination)],
+    ops: &mut ServiceOps,
+) {
+    loop {
+        let order = match (wanted.first(), found.first()) {
+            (None, None) => return,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((left, _)), Some((right, _))) => left.cmp(right),
+        };
+        if order != Ordering::Greater
+            && let Some(((key, destination), rest)) = wanted.split_first()
+        {
+            match (order, found.first()) {
+                (Ordering::Less, _) => ops.keep.push(Op::Ipvs(IpvsOp::AddDestination(
+                    service,
+                    *key,
+                    *destination,
+                ))),
+                (_, Some((_, present))) if present != destination => ops.keep.push(Op::Ipvs(
+                    IpvsOp::EditDestination(service, *key, *destination),
+                )),
+                _ => {}
+            }
+            wanted = rest;
+        }
+        if order != Ordering::Less
+            && let Some(((key, _), rest)) = found.split_first()
+        {
+            if order == Ordering::Greater {
+                ops.remove
+                    .push(Op::Ipvs(IpvsOp::DeleteDestination(service, *key)));
+            }
+            found = rest;
+        }
+    }
+}
