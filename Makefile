@@ -2,7 +2,7 @@
 # slow is kept in ~/.cache/lvs-operator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test generate image stories
+.PHONY: help demo demo-down test generate image stories bench-apply
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,3 +26,8 @@ image: ## Release binaries and the images, as OCI archives in target/images
 stories: image ## Packet stories in one virtual machine (STORIES="part of a name")
 	@e2e/setup/provision.sh packages rust kubernetes helm kernel
 	@cargo run --quiet --locked --package lvs-e2e --bin stories -- $(STORIES)
+
+bench-apply: image ## Apply to first packet, and the agent's memory with 10,100 rules
+	@e2e/setup/provision.sh packages rust kubernetes helm kernel
+	@cargo build --quiet --locked --package lvs-e2e
+	@cargo run --quiet --locked --package lvs-e2e --bin bench-apply

@@ -79,12 +79,18 @@ fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 impl Lab {
     /// Boots the machine, starts the control plane, installs the chart and waits until every agent is ready.
     pub fn up(state: &Path) -> Result<Self> {
+        Self::up_with(state, "")
+    }
+
+    /// As [`Lab::up`], with further ports carried into the machine: "here:there" separated by spaces.
+    pub fn up_with(state: &Path, forwards: &str) -> Result<Self> {
         let repository = repository()?;
         std::fs::create_dir_all(state)?;
         let state = state.canonicalize()?;
         let mut boot = Command::new(repository.join("e2e/machine/boot.sh"))
             .arg("up")
             .arg(&state)
+            .env("GUEST_FORWARDS", forwards)
             .spawn()
             .context("starting e2e/machine/boot.sh")?;
         let cluster = step("control plane", || {

@@ -111,15 +111,15 @@ kind: VirtualRouter
 metadata: {name: tenants}
 spec:
   directors: [{nodeName: lb-a}]
-  addressPools: [{name: tenant, addresses: [172.16.2.216-172.16.2.218]}]
-  grants: [{namespaces: {from: All}, addressPoolNames: [tenant], realServerCIDRs: [192.168.2.32/32, 172.16.2.216/32, 127.0.0.0/8]}]
+  addressPools: [{name: tenant, addresses: [172.16.2.246-172.16.2.248]}]
+  grants: [{namespaces: {from: All}, addressPoolNames: [tenant], realServerCIDRs: [192.168.2.32/32, 172.16.2.246/32, 127.0.0.0/8]}]
 ---
 apiVersion: lvs.dev/v1alpha1
 kind: VirtualService
 metadata: {name: victim}
 spec:
   virtualRouterName: tenants
-  addresses: [172.16.2.216]
+  addresses: [172.16.2.246]
   ports: [{port: 80}]
   forwarding: {type: DR}
   realServerSelector: {matchLabels: {app: good}}
@@ -129,7 +129,7 @@ kind: VirtualService
 metadata: {name: greedy}
 spec:
   virtualRouterName: tenants
-  addresses: [172.16.2.217]
+  addresses: [172.16.2.247]
   ports: [{port: 80}]
   forwarding: {type: DR}
   realServerSelector: {matchLabels: {app: bad}}
@@ -157,7 +157,7 @@ spec: {target: {type: Addresses, addresses: [192.168.2.21]}}
 apiVersion: lvs.dev/v1alpha1
 kind: RealServer
 metadata: {name: foreign-address, labels: {app: bad}}
-spec: {target: {type: Addresses, addresses: [172.16.2.216]}}
+spec: {target: {type: Addresses, addresses: [172.16.2.246]}}
 "#,
     )?;
     lab.await_true(
@@ -175,7 +175,7 @@ spec: {target: {type: Addresses, addresses: [172.16.2.216]}}
     let rules = lab.ipvs_rules("lb-a")?;
     let targets: Vec<_> = rules
         .iter()
-        .filter(|rule| rule.starts_with("-a -t 172.16.2.217"))
+        .filter(|rule| rule.starts_with("-a -t 172.16.2.247"))
         .collect();
     ensure!(targets.is_empty(), "programmed all the same: {targets:?}");
     Ok(())
