@@ -69,6 +69,19 @@ impl Client {
         result.map_err(|failure| self.give_up(what(), failure))
     }
 
+    /// Destinations of one service as the kernel lists them now, without the consistency of a whole dump. A
+    /// service that does not exist is [`DumpError::Unstable`]: gone is not empty.
+    pub fn destinations(
+        &mut self,
+        key: &ServiceKey,
+    ) -> Result<Vec<(DestinationKey, Destination)>, DumpError> {
+        let result = match self.connect() {
+            Err(source) => Err(Failure::Transport(source)),
+            Ok(connection) => connection.destinations(key, 0),
+        };
+        result.map_err(|failure| self.give_up(Reading::Destinations(*key).to_string(), failure))
+    }
+
     fn connect(&mut self) -> Result<&mut Connection, TransportError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
