@@ -1,0 +1,100 @@
+//! What a machine is told about itself.
+
+use std::time::Duration;
+
+use crate::election::Timing;
+
+/// What the plan wants of this node's leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Intent {
+    /// Take part: acquire, hold, renew.
+    Hold,
+    /// Hold, but offer the Lease to the others; never acquire it anew.
+    Leave,
+    /// Give up at once and leave the Lease without holder.
+    Withdraw,
+    /// Go on as holder, with addresses that stay without an agent; take nothing from others.
+    Retain,
+}
+
+/// What a shutdown of the process does with a Lease that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OnShutdown {
+    /// Offer it to a verified successor while the addresses stay; without one, lend: the addresses
+    /// stay for half a minute, in which a restarted agent adopts them.
+    HandOver,
+    /// Leave it without holder at once. For holders without addresses.
+    Release,
+}
+
+/// Everything about a candidate that may change while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Times.
+    pub timing: Timing,
+    /// VRRP priority, 1..254, or 0 where all are equal.
+    pub priority: u8,
+    /// Whether the node may acquire (leadership.md rule 13).
+    pub permitted: bool,
+    /// Nodes of all directors, for the order among equals and to know whether there are others. Empty:
+    /// there may be others, nobody knows who.
+    pub directors: Vec<String>,
+    /// What is wanted.
+    pub intent: Intent,
+    /// Whether what the role needs (the services of the router) is in place and verified.
+    pub verified: bool,
+    /// What a shutdown does.
+    pub on_shutdown: OnShutdown,
+}
+
+/// RFC 9568 §6.1 counts priorities in 256ths.
+const PRIORITY_STEPS: u32 = 256;
+
+impl Config {
+    /// For a controller's replica: no priority, no addresses.
+    pub fn stateless(timing: Timing) -> Self {
+        Self {
+            timing,
+            priority: 0,
+            permitted: true,
+            directors: Vec::new(),
+            intent: Intent::Hold,
+            verified: true,
+            on_shutdown: OnShutdown::Release,
+        }
+    }
+
+    /// Whether no other node can ever hold the Lease.
+    pub(crate) fn alone(&self, node: &str) -> bool {
+        !self.directors.is_empty() && self.directors.iter().all(|director| director == node)
+    }
+
+    /// How long the node lets better ones go first: `Skew_Time` of RFC 9568 §6.1 with a master interval
+    /// of one second, (256 − priority)/256 s, and a part of one such step by name, higher first, which
+    /// orders equals alike everywhere and never reverses priorities.
+    pub(crate) fn skew(&self, node: &str) -> Duration {
+        if self.alone(node) {
+            return Duration::ZERO;
+        }
+        let step = Duration::from_secs(1) / PRIORITY_STEPS;
+        let higher = self
+            .directors
+            .iter()
+            .filter(|director| director.as_str() > node)
+            .count();
+        let count = u32::try_from(self.directors.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        let higher = u32::try_from(higher).unwrap_or(u32::MAX);
+        step * (PRIORITY_STEPS - u32::from(self.priority)) + step / count * higher.min(count)
+    }
+}
+
+/// What is known from an earlier process of the same boot, and from nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resumption {
+    /// Highest epoch the node ever acquired.
+    pub epoch: u64,
+    /// Whether the addresses of that epoch may still be in the kernel.
+    pub held: bool,
+}

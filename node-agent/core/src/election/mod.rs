@@ -1,0 +1,18 @@
+//! Leader election on one Lease (docs/leadership.md): pure, with time as an argument.
+//!
+//! [`Machine::handle`] takes what happened and returns what to do; [`Machine::next_deadline`] says when
+//! it wants to be called again. The driver sends what it is told, once, and reports how it went.
+//! The same machine elects the director of a router and the working replica of the controller.
+
+mod config;
+mod lease;
+mod machine;
+mod observation;
+mod tick;
+mod timing;
+
+pub use config::{Config, Intent, OnShutdown, Resumption};
+pub use lease::{Identity, LeaseRecord, LeaseWrite, OFFERED_ANNOTATION, WritePurpose};
+pub use machine::{DropReason, Effect, Event, Hold, Lifetime, Machine, Role, Source, Status};
+pub use tick::Tick;
+pub use timing::{Timing, TimingError, TimingParts};
