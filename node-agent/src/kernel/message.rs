@@ -12,6 +12,11 @@ use neli::nl::{NlPayload, NlmsghdrBuilder};
 use neli::types::{Buffer, GenlBuffer};
 use neli::{FromBytesWithInput, ToBytes};
 
+/// `AF_INET` as the byte in family headers.
+pub const FAMILY_IPV4: u8 = 2;
+/// `AF_INET6` likewise.
+pub const FAMILY_IPV6: u8 = 10;
+
 /// A message that cannot be written or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
@@ -62,7 +67,10 @@ impl AttributeWriter {
 
     fn append(&mut self, attribute: u16, payload: &[u8], nested: bool) -> Result<(), MessageError> {
         if payload.len() > Self::MAXIMUM_PAYLOAD {
-            return Err(MessageError::TooLong { attribute, bytes: payload.len() });
+            return Err(MessageError::TooLong {
+                attribute,
+                bytes: payload.len(),
+            });
         }
         let encode = |error: &dyn std::fmt::Display| MessageError::Encode(error.to_string());
         let attribute_type = AttrTypeBuilder::default()
@@ -77,7 +85,9 @@ impl AttributeWriter {
             .map_err(|error| encode(&error))?;
         let mut cursor = Cursor::new(std::mem::take(&mut self.bytes));
         cursor.set_position(cursor.get_ref().len() as u64);
-        attribute.to_bytes(&mut cursor).map_err(|error| encode(&error))?;
+        attribute
+            .to_bytes(&mut cursor)
+            .map_err(|error| encode(&error))?;
         self.bytes = cursor.into_inner();
         Ok(())
     }
@@ -168,28 +178,34 @@ impl Attributes {
 
     /// Types (without the flags for nesting and byte order) and payloads in order.
     pub fn iter(&self) -> impl Iterator<Item = (u16, &[u8])> {
-        self.list
-            .as_ref()
-            .iter()
-            .map(|attribute| (*attribute.nla_type().nla_type(), attribute.nla_payload().as_ref()))
+        self.list.as_ref().iter().map(|attribute| {
+            (
+                *attribute.nla_type().nla_type(),
+                attribute.nla_payload().as_ref(),
+            )
+        })
     }
 
     /// Payload of an attribute.
     pub fn get(&self, attribute: u16) -> Option<&[u8]> {
-        self.iter().find(|(type_, _)| *type_ == attribute).map(|(_, payload)| payload)
+        self.iter()
+            .find(|(type_, _)| *type_ == attribute)
+            .map(|(_, payload)| payload)
     }
 
     /// Payload of an attribute that must be there.
     pub fn require(&self, attribute: u16) -> Result<&[u8], MessageError> {
-        self.get(attribute).ok_or(MessageError::Missing { attribute })
+        self.get(attribute)
+            .ok_or(MessageError::Missing { attribute })
     }
 
     fn array<const N: usize>(&self, attribute: u16) -> Result<Option<[u8; N]>, MessageError> {
         self.get(attribute)
             .map(|payload| {
-                payload
-                    .try_into()
-                    .map_err(|_| MessageError::WrongSize { attribute, bytes: payload.len() })
+                payload.try_into().map_err(|_| MessageError::WrongSize {
+                    attribute,
+                    bytes: payload.len(),
+                })
             })
             .transpose()
     }
@@ -222,7 +238,10 @@ impl Attributes {
     /// Text up to its terminating zero; bytes that are not UTF-8 are replaced.
     pub fn text(&self, attribute: u16) -> Option<String> {
         self.get(attribute).map(|payload| {
-            let end = payload.iter().position(|byte| *byte == 0).unwrap_or(payload.len());
+            let end = payload
+                .iter()
+                .position(|byte| *byte == 0)
+                .unwrap_or(payload.len());
             String::from_utf8_lossy(payload.get(..end).unwrap_or_default()).into_owned()
         })
     }
@@ -231,8 +250,10 @@ impl Attributes {
     pub fn address(&self, attribute: u16) -> Result<Option<IpAddr>, MessageError> {
         self.get(attribute)
             .map(|payload| {
-                address_from(payload)
-                    .ok_or(MessageError::WrongSize { attribute, bytes: payload.len() })
+                address_from(payload).ok_or(MessageError::WrongSize {
+                    attribute,
+                    bytes: payload.len(),
+                })
             })
             .transpose()
     }
@@ -264,7 +285,11 @@ impl Request {
     ) -> Self {
         let mut body = header.to_vec();
         body.extend_from_slice(attributes.as_bytes());
-        Self { message_type, flags, body }
+        Self {
+            message_type,
+            flags,
+            body,
+        }
     }
 
     /// The message with its netlink header, appended to `out`.
@@ -275,12 +300,16 @@ impl Request {
             .nl_flags(NlmF::REQUEST | self.flags)
             .nl_seq(sequence)
             .nl_pid(0)
-            .nl_payload(NlPayload::<u16, Buffer>::Payload(Buffer::from(self.body.as_slice())))
+            .nl_payload(NlPayload::<u16, Buffer>::Payload(Buffer::from(
+                self.body.as_slice(),
+            )))
             .build()
             .map_err(|error| encode(&error))?;
         let mut cursor = Cursor::new(std::mem::take(out));
         cursor.set_position(cursor.get_ref().len() as u64);
-        message.to_bytes(&mut cursor).map_err(|error| encode(&error))?;
+        message
+            .to_bytes(&mut cursor)
+            .map_err(|error| encode(&error))?;
         *out = cursor.into_inner();
         Ok(())
     }
@@ -346,10 +375,16 @@ mod tests {
         let nested = attributes.nested(4).unwrap().unwrap();
         assert_eq!(nested.u8(1).unwrap(), Some(7));
         assert_eq!(nested.text(2).as_deref(), Some("dummy"));
-        assert_eq!(attributes.address(5).unwrap(), Some("2001:db8::1".parse().unwrap()));
+        assert_eq!(
+            attributes.address(5).unwrap(),
+            Some("2001:db8::1".parse().unwrap())
+        );
         assert_eq!(
             nested.u32_host(1),
-            Err(MessageError::WrongSize { attribute: 1, bytes: 1 })
+            Err(MessageError::WrongSize {
+                attribute: 1,
+                bytes: 1
+            })
         );
     }
 

@@ -1,0 +1,288 @@
+//! Devices (`include/uapi/linux/if_link.h`, `if_tunnel.h`).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use lvs_core::host::{Link, LinkKind};
+use neli::consts::nl::NlmF;
+use nix::errno::Errno;
+use nix::libc;
+
+use super::error::KernelError;
+use super::message::{AttributeWriter, Attributes, MessageError, Request};
+use super::socket::NetlinkSocket;
+
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+/// `IFLA_IPTUN_LOCAL`, and `IFLA_GRE_LOCAL` of gre and ip6gre.
+const IPTUN_LOCAL: u16 = 2;
+const GRE_LOCAL: u16 = 6;
+const IPTUN_FLAGS: u16 = 8;
+const IPTUN_PROTO: u16 = 9;
+const IPTUN_PMTUDISC: u16 = 10;
+const GRE_PMTUDISC: u16 = 10;
+const GRE_FLAGS: u16 = 13;
+/// `IP6_TNL_F_IGN_ENCAP_LIMIT`: no destination option of four bytes, as IPVS adds none.
+const IGNORE_ENCAPSULATION_LIMIT: u32 = 1;
+/// `RTEXT_FILTER_SKIP_STATS`: counters are half of a link's dump and of no use here.
+const SKIP_STATISTICS: u32 = 1 << 3;
+/// Longest name, without the terminating zero (`IFNAMSIZ`).
+const MAXIMUM_NAME_BYTES: usize = 15;
+
+fn header(index: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..16].copy_from_slice(&change.to_ne_bytes());
+    header
+}
+
+/// Every device of this network namespace by name.
+pub fn dump(socket: &mut NetlinkSocket) -> Result<BTreeMap<String, Link>, KernelError> {
+    let doing = "reading devices";
+    let message = |source| KernelError::Message {
+        doing: doing.into(),
+        source,
+    };
+    let mut attributes = AttributeWriter::new();
+    attributes
+        .u32_host(libc::IFLA_EXT_MASK, SKIP_STATISTICS)
+        .map_err(message)?;
+    let request = Request::new(
+        libc::RTM_GETLINK,
+        NlmF::empty(),
+        &header(0, 0, 0),
+        &attributes,
+    );
+    socket.dump(
+        doing,
+        request,
+        |found: &mut BTreeMap<String, Link>, type_, body| {
+            if type_ == libc::RTM_NEWLINK {
+                let (name, link) = read(body).map_err(message)?;
+                found.insert(name, link);
+            }
+            Ok(())
+        },
+    )
+}
+
+/// One device from `struct ifinfomsg` and its attributes.
+pub fn read(body: &[u8]) -> Result<(String, Link), MessageError> {
+    let short = || MessageError::Decode("a device of less than 16 bytes".into());
+    let word = |range: std::ops::Range<usize>| {
+        body.get(range)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(u32::from_ne_bytes)
+            .ok_or_else(short)
+    };
+    let index = word(4..8)?;
+    let flags = word(8..12)?;
+    let attributes = Attributes::read(body.get(16..).ok_or_else(short)?)?;
+    let name = attributes
+        .text(libc::IFLA_IFNAME)
+        .ok_or(MessageError::Missing {
+            attribute: libc::IFLA_IFNAME,
+        })?;
+    let kind = attributes
+        .nested(libc::IFLA_LINKINFO)?
+        .map(|info| kind(&info))
+        .transpose()?;
+    Ok((
+        name,
+        Link {
+            index,
+            kind: kind.flatten(),
+            up: flags & libc::IFF_UP as u32 != 0,
+            loopback: flags & libc::IFF_LOOPBACK as u32 != 0,
+            hardware_address: attributes
+                .get(libc::IFLA_ADDRESS)
+                .unwrap_or_default()
+                .to_vec(),
+        },
+    ))
+}
+
+fn kind(info: &Attributes) -> Result<Option<LinkKind>, MessageError> {
+    let Some(kind) = info.text(INFO_KIND) else {
+        return Ok(None);
+    };
+    let data = info.nested(INFO_DATA)?;
+    let local = |attribute| -> Result<IpAddr, MessageError> {
+        let data = data.as_ref().ok_or(MessageError::Missing {
+            attribute: INFO_DATA,
+        })?;
+        data.address(attribute)?
+            .ok_or(MessageError::Missing { attribute })
+    };
+    Ok(match kind.as_str() {
+        "dummy" => Some(LinkKind::Dummy),
+        "ipip" => Some(LinkKind::IpIp(local(IPTUN_LOCAL)?)),
+        "sit" => Some(LinkKind::Sit(local(IPTUN_LOCAL)?)),
+        "ip6tnl" => Some(LinkKind::Ip6Tunnel(local(IPTUN_LOCAL)?)),
+        "gre" => Some(LinkKind::Gre(local(GRE_LOCAL)?)),
+        "ip6gre" => Some(LinkKind::Ip6Gre(local(GRE_LOCAL)?)),
+        _ => None,
+    })
+}
+
+/// Makes a device and sets it up. An existing name is refused by the kernel, never changed.
+pub fn add(socket: &mut NetlinkSocket, name: &str, kind: LinkKind) -> Result<(), KernelError> {
+    let doing = format!("adding device {name} ({})", kind.as_str());
+    check_name(&doing, name)?;
+    let request = add_request(name, kind).map_err(|source| KernelError::Message {
+        doing: doing.clone(),
+        source,
+    })?;
+    socket
+        .execute(&doing, request)
+        .map_err(|error| error.or_module_missing(&[Errno::EOPNOTSUPP, Errno::ENOENT], module(kind)))
+}
+
+fn module(kind: LinkKind) -> &'static str {
+    match kind {
+        LinkKind::Gre(_) => "ip_gre",
+        LinkKind::Ip6Gre(_) => "ip6_gre",
+        LinkKind::Ip6Tunnel(_) => "ip6_tunnel",
+        LinkKind::Dummy | LinkKind::IpIp(_) | LinkKind::Sit(_) => kind.as_str(),
+    }
+}
+
+fn add_request(name: &str, kind: LinkKind) -> Result<Request, MessageError> {
+    let mut data = AttributeWriter::new();
+    match kind {
+        LinkKind::Dummy => {}
+        LinkKind::IpIp(local) => {
+            data.address(IPTUN_LOCAL, local)?
+                .u8(IPTUN_PROTO, 4)?
+                .u8(IPTUN_PMTUDISC, 1)?;
+        }
+        LinkKind::Sit(local) => {
+            data.address(IPTUN_LOCAL, local)?
+                .u8(IPTUN_PROTO, 41)?
+                .u8(IPTUN_PMTUDISC, 1)?;
+        }
+        LinkKind::Ip6Tunnel(local) => {
+            // Protocol 0: IPv4 and IPv6 inside.
+            data.address(IPTUN_LOCAL, local)?
+                .u8(IPTUN_PROTO, 0)?
+                .u32_host(IPTUN_FLAGS, IGNORE_ENCAPSULATION_LIMIT)?;
+        }
+        LinkKind::Gre(local) => {
+            data.address(GRE_LOCAL, local)?.u8(GRE_PMTUDISC, 1)?;
+        }
+        LinkKind::Ip6Gre(local) => {
+            data.address(GRE_LOCAL, local)?
+                .u32_host(GRE_FLAGS, IGNORE_ENCAPSULATION_LIMIT)?;
+        }
+    }
+    let mut info = AttributeWriter::new();
+    info.text(INFO_KIND, kind.as_str())?;
+    if !data.as_bytes().is_empty() {
+        info.nest(INFO_DATA, &data)?;
+    }
+    let mut attributes = AttributeWriter::new();
+    attributes
+        .text(libc::IFLA_IFNAME, name)?
+        .nest(libc::IFLA_LINKINFO, &info)?;
+    let up = libc::IFF_UP as u32;
+    Ok(Request::new(
+        libc::RTM_NEWLINK,
+        NlmF::CREATE | NlmF::EXCL,
+        &header(0, up, up),
+        &attributes,
+    ))
+}
+
+/// Sets a device up.
+pub fn set_up(socket: &mut NetlinkSocket, name: &str) -> Result<(), KernelError> {
+    by_name(
+        socket,
+        &format!("setting device {name} up"),
+        name,
+        libc::RTM_NEWLINK,
+        libc::IFF_UP as u32,
+    )
+}
+
+/// Removes a device.
+pub fn delete(socket: &mut NetlinkSocket, name: &str) -> Result<(), KernelError> {
+    by_name(
+        socket,
+        &format!("removing device {name}"),
+        name,
+        libc::RTM_DELLINK,
+        0,
+    )
+}
+
+fn by_name(
+    socket: &mut NetlinkSocket,
+    doing: &str,
+    name: &str,
+    message_type: u16,
+    flags: u32,
+) -> Result<(), KernelError> {
+    check_name(doing, name)?;
+    let mut attributes = AttributeWriter::new();
+    attributes
+        .text(libc::IFLA_IFNAME, name)
+        .map_err(|source| KernelError::Message {
+            doing: doing.to_owned(),
+            source,
+        })?;
+    socket.execute(
+        doing,
+        Request::new(
+            message_type,
+            NlmF::empty(),
+            &header(0, flags, flags),
+            &attributes,
+        ),
+    )
+}
+
+fn check_name(doing: &str, name: &str) -> Result<(), KernelError> {
+    if name.is_empty() || name.len() > MAXIMUM_NAME_BYTES || name.contains(['/', '\0']) {
+        return Err(KernelError::Invalid {
+            doing: doing.to_owned(),
+            what: "a device name has 1 to 15 bytes and no slash",
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_is_read_back_as_it_was_asked_for() {
+        let four: IpAddr = "192.0.2.7".parse().unwrap();
+        let six: IpAddr = "2001:db8::7".parse().unwrap();
+        for kind in [
+            LinkKind::Dummy,
+            LinkKind::IpIp(four),
+            LinkKind::Sit(four),
+            LinkKind::Ip6Tunnel(six),
+            LinkKind::Gre(four),
+            LinkKind::Ip6Gre(six),
+        ] {
+            let request = add_request("lvs-x", kind).unwrap();
+            let (name, link) = read(&request.body).unwrap();
+            assert_eq!(name, "lvs-x");
+            assert_eq!(link.kind, Some(kind));
+            assert!(link.up);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+        }
+    }
+}
