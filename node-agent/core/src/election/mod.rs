@@ -5,6 +5,7 @@
 //! The same machine elects the director of a router and the working replica of the controller.
 
 mod config;
+mod event;
 mod lease;
 mod machine;
 mod observation;
@@ -12,7 +13,8 @@ mod tick;
 mod timing;
 
 pub use config::{Config, Intent, OnShutdown, Resumption};
+pub use event::{DropReason, Effect, Event, Hold, Lifetime, Role, Source, Status};
 pub use lease::{Identity, LeaseRecord, LeaseWrite, OFFERED_ANNOTATION, WritePurpose};
-pub use machine::{DropReason, Effect, Event, Hold, Lifetime, Machine, Role, Source, Status};
+pub use machine::Machine;
 pub use tick::Tick;
 pub use timing::{Timing, TimingError, TimingParts};

@@ -1,0 +1,79 @@
+//! What the machine knows of the Lease.
+
+use crate::election::event::Source;
+use crate::election::lease::LeaseRecord;
+use crate::election::machine::Machine;
+use crate::election::observation::Observation;
+use crate::election::tick::Tick;
+
+impl Machine {
+    /// An epoch below this in a Lease means that it was made anew or restored. The last holder knows
+    /// that nobody else can hold, and need not wait.
+    pub(super) fn known_epoch(&self) -> u64 {
+        if self.highest_epoch > self.foreign_epoch {
+            0
+        } else {
+            self.foreign_epoch
+        }
+    }
+
+    pub(super) fn observe(&mut self, lease: LeaseRecord, source: Source, now: Tick) {
+        if source == Source::Read {
+            self.reading = false;
+            self.must_read = false;
+        } else if self
+            .observation
+            .as_ref()
+            .is_some_and(|observation| lease.epoch < observation.lease.epoch)
+        {
+            // Late news. A Lease that was really made anew is met by the next read.
+            return;
+        }
+        self.absent = false;
+        self.highest_epoch = self.highest_epoch.max(lease.epoch);
+        if lease
+            .holder
+            .as_ref()
+            .is_some_and(|holder| holder.node != self.me.node)
+        {
+            self.foreign_epoch = self.foreign_epoch.max(lease.epoch);
+        }
+        let known_epoch = self.known_epoch();
+        match &mut self.observation {
+            Some(observation) => observation.renew(lease, known_epoch, &self.config, now),
+            None => self.observation = Some(Observation::first(lease, known_epoch, now)),
+        }
+    }
+
+    pub(super) fn note_absent(&mut self, source: Source, now: Tick) {
+        if source == Source::Read {
+            self.reading = false;
+            self.must_read = false;
+        }
+        self.absent = true;
+        self.observation = None;
+        self.read_not_before = now + self.config.timing.renew_interval();
+    }
+
+    pub(super) fn note_lost(&mut self, read: bool, now: Tick) {
+        if let Some(observation) = &mut self.observation {
+            observation.lost = true;
+        }
+        if read {
+            self.reading = false;
+            self.read_not_before = now + self.config.timing.retry_interval();
+        }
+    }
+
+    pub(super) fn note_refused(&mut self, now: Tick) {
+        self.refused = true;
+        self.acquire_not_before = now + self.config.timing.renew_interval();
+    }
+
+    pub(super) fn holder_is_this_node(&self) -> bool {
+        self.observation
+            .as_ref()
+            .and_then(|observation| observation.lease.holder.as_ref())
+            .is_some_and(|holder| holder.node == self.me.node)
+    }
+}

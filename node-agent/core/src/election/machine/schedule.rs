@@ -1,0 +1,267 @@
+//! What is due, and when the next thing will be.
+
+use std::time::Duration;
+
+use crate::election::config::{Intent, OnShutdown};
+use crate::election::event::{DropReason, Effect};
+use crate::election::lease::{LeaseWrite, WritePurpose};
+use crate::election::machine::{InFlight, Machine, State, Tenure};
+use crate::election::tick::Tick;
+
+impl Machine {
+    pub(super) fn send(
+        &mut self,
+        purpose: WritePurpose,
+        epoch: u64,
+        now: Tick,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(observation) = &self.observation else {
+            return;
+        };
+        let timing = &self.config.timing;
+        let write = LeaseWrite {
+            purpose,
+            resource_version: observation.lease.resource_version.clone(),
+            holder: (purpose != WritePurpose::Release).then(|| self.me.clone()),
+            epoch,
+            lease_duration: if purpose == WritePurpose::Lend {
+                timing.lent_duration()
+            } else {
+                timing.lease_duration()
+            },
+            offered: matches!(purpose, WritePurpose::Renew) && self.offering(now),
+        };
+        effects.push(Effect::Write(write.clone()));
+        self.write = Some(InFlight {
+            write,
+            sent_at: now,
+        });
+    }
+
+    /// Whether the Lease should carry our offer.
+    pub(super) fn offering(&self, now: Tick) -> bool {
+        let wanted = match self.shutdown {
+            Some(since) => now < since + self.config.timing.offer_wait(),
+            None => self.config.intent == Intent::Leave,
+        };
+        wanted && !self.config.alone(&self.me.node)
+    }
+
+    /// Whether the time for a successor to show up is over, or there can be none.
+    pub(super) fn lending(&self, now: Tick) -> bool {
+        self.shutdown.is_some() && !self.offering(now)
+    }
+
+    pub(super) fn settle(&mut self, now: Tick, effects: &mut Vec<Effect>) {
+        if let State::Master(tenure) = self.state {
+            self.settle_master(tenure, now, effects);
+        }
+        if let State::HandedOver { until, .. } = self.state
+            && (now >= until || self.config.intent == Intent::Withdraw)
+        {
+            self.give_up(DropReason::HandedOver, effects);
+        }
+        match self.state {
+            State::Start => self.settle_start(now, effects),
+            State::Backup => self.settle_backup(now, effects),
+            State::Acquiring | State::Master(_) | State::HandedOver { .. } | State::Stopped => {}
+        }
+    }
+
+    pub(super) fn settle_start(&mut self, now: Tick, effects: &mut Vec<Effect>) {
+        if self.shutdown.is_some() {
+            self.stop(effects);
+        } else if self.config.intent == Intent::Withdraw && self.leftover.is_some() {
+            self.drop_leftover(DropReason::Withdrawn, effects);
+        }
+        self.read_if_due(now, effects);
+    }
+
+    pub(super) fn settle_master(
+        &mut self,
+        mut tenure: Tenure,
+        now: Tick,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.config.intent == Intent::Withdraw {
+            return self.give_up(DropReason::Withdrawn, effects);
+        }
+        if let Some(since) = self.shutdown {
+            if self.config.on_shutdown == OnShutdown::Release {
+                return self.give_up(DropReason::ShutDown, effects);
+            }
+            if self.config.intent == Intent::Retain || now >= self.shutdown_limit(since) {
+                return self.stop(effects);
+            }
+        }
+        // Rule 9: the only director holds as long as nobody tells it otherwise.
+        // So does one whose agent is being uninstalled: no other takes anything then.
+        if self.holds_by_itself(tenure) {
+            if now + self.config.timing.renew_interval() >= tenure.until {
+                tenure.sent_at = now;
+                tenure.until = self.authority(now, self.config.timing.lease_duration());
+                tenure.unacknowledged = true;
+                effects.push(self.hold(tenure));
+            }
+        } else if now > tenure.until {
+            return self.give_up(DropReason::Expired, effects);
+        }
+        self.state = State::Master(tenure);
+        if self.observation.is_none() {
+            self.must_read = true;
+        }
+        if self.must_read {
+            self.read_if_due(now, effects);
+        } else if self.write.is_none() && now >= self.write_due(tenure, now) {
+            if tenure.reclaim {
+                let epoch = self.highest_epoch + 1;
+                self.send(WritePurpose::Acquire, epoch, now, effects);
+            } else if self.lending(now) {
+                self.send(WritePurpose::Lend, tenure.epoch, now, effects);
+            } else {
+                tenure.offered |= self.offering(now);
+                self.send(WritePurpose::Renew, tenure.epoch, now, effects);
+            }
+            self.state = State::Master(tenure);
+        }
+    }
+
+    /// When the holder writes next.
+    pub(super) fn write_due(&self, tenure: Tenure, now: Tick) -> Tick {
+        let at_once = tenure.reclaim || self.lending(now) || self.offering(now) != tenure.offered;
+        if at_once {
+            tenure.write_not_before
+        } else {
+            tenure.renew_at.max(tenure.write_not_before)
+        }
+    }
+
+    /// Whether mastership does not end with the time of the last acknowledged renewal.
+    pub(super) fn holds_by_itself(&self, tenure: Tenure) -> bool {
+        self.config.intent == Intent::Retain
+            || (self.config.alone(&self.me.node) && !tenure.refused)
+    }
+
+    pub(super) fn shutdown_limit(&self, since: Tick) -> Tick {
+        since + self.config.timing.offer_wait() + 2 * self.config.timing.write_timeout()
+    }
+
+    pub(super) fn settle_backup(&mut self, now: Tick, effects: &mut Vec<Effect>) {
+        let may_write = self.write.is_none() && !self.must_read;
+        let unwanted = match (self.shutdown, self.config.on_shutdown) {
+            (Some(_), OnShutdown::Release) => true,
+            (Some(_) | None, _) => matches!(self.config.intent, Intent::Leave | Intent::Withdraw),
+        };
+        let lease_epoch = self
+            .observation
+            .as_ref()
+            .map(|observation| observation.lease.epoch);
+        if let Some(epoch) = lease_epoch
+            && unwanted
+            && may_write
+            && self.holder_is_this_node()
+            && now >= self.acquire_not_before
+            && !(self.shutdown.is_some() && self.release_tried)
+        {
+            self.release_tried = true;
+            self.acquire_not_before = now + self.config.timing.retry_interval();
+            self.send(WritePurpose::Release, epoch, now, effects);
+            return;
+        }
+        if self.shutdown.is_some() {
+            if self.write.is_none() {
+                self.stop(effects);
+            }
+            return;
+        }
+        if may_write
+            && let Some(at) = self.takeover_at()
+            && now >= at
+        {
+            let watched = self.observation.as_ref().is_some_and(|observation| {
+                now.since(observation.seen_at) <= self.config.timing.observation_gap()
+            });
+            if watched {
+                self.state = State::Acquiring;
+                let epoch = self.highest_epoch + 1;
+                self.send(WritePurpose::Acquire, epoch, now, effects);
+                return;
+            }
+            self.note_lost(false, now);
+        }
+        self.read_if_due(now, effects);
+    }
+
+    pub(super) fn takeover_at(&self) -> Option<Tick> {
+        self.observation
+            .as_ref()
+            .and_then(|observation| observation.takeover_at(&self.me, &self.config))
+            .map(|at| at.max(self.acquire_not_before))
+    }
+
+    pub(super) fn read_due(&self) -> Tick {
+        match &self.observation {
+            Some(observation) if !self.must_read && !observation.lost => self
+                .read_not_before
+                .max(observation.seen_at + self.config.timing.read_interval()),
+            Some(_) | None => self.read_not_before,
+        }
+    }
+
+    pub(super) fn read_if_due(&mut self, now: Tick, effects: &mut Vec<Effect>) {
+        if !self.reading && !matches!(self.state, State::Stopped) && now >= self.read_due() {
+            self.reading = true;
+            effects.push(Effect::Read);
+        }
+    }
+
+    /// When [`Event::Deadline`] is wanted next; none = nothing is due by time alone.
+    pub fn next_deadline(&self) -> Option<Tick> {
+        let read = (!self.reading).then(|| self.read_due());
+        match self.state {
+            State::Stopped | State::Acquiring => None,
+            State::Start => read,
+            State::HandedOver { until, .. } => Some(until),
+            State::Backup => {
+                let may_write = self.write.is_none() && !self.must_read;
+                let takeover = self.takeover_at().filter(|_| may_write);
+                let unwanted = matches!(self.config.intent, Intent::Leave | Intent::Withdraw);
+                let release = (unwanted && may_write && self.holder_is_this_node())
+                    .then_some(self.acquire_not_before);
+                [read, takeover, release].into_iter().flatten().min()
+            }
+            State::Master(tenure) => {
+                let end = if self.holds_by_itself(tenure) {
+                    tenure.until - self.config.timing.renew_interval()
+                } else {
+                    tenure.until + Duration::from_nanos(1)
+                };
+                let read = read.filter(|_| self.must_read);
+                let write =
+                    (self.write.is_none() && !self.must_read).then(|| self.write_due_from(tenure));
+                let shutdown = self.shutdown.map(|since| self.shutdown_limit(since));
+                [Some(end), read, write, shutdown]
+                    .into_iter()
+                    .flatten()
+                    .min()
+            }
+        }
+    }
+
+    /// The next write as seen from any moment before it: an offer ends by time, which makes lending due.
+    pub(super) fn write_due_from(&self, tenure: Tenure) -> Tick {
+        match self.shutdown {
+            Some(since) if !tenure.reclaim && !self.config.alone(&self.me.node) => {
+                let offer_ends = since + self.config.timing.offer_wait();
+                let renewal = if tenure.offered {
+                    tenure.renew_at
+                } else {
+                    since
+                };
+                offer_ends.min(renewal).max(tenure.write_not_before)
+            }
+            Some(_) | None => self.write_due(tenure, tenure.until),
+        }
+    }
+}
