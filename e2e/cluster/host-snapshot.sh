@@ -1,7 +1,8 @@
 #!/bin/bash
 # Prints everything about a host's network that the operator could change, in a
 # form that is the same again when all was put back. Left out: what belongs to
-# pods (veth*), kube-proxy's own tables, and counters.
+# pods (veth*), kube-proxy's own tables, and counters. A tool that fails fails it.
+set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C
 
 without_pods() { grep -v 'veth' || true; }
@@ -20,7 +21,7 @@ echo "# rules"
 ip -4 rule show
 ip -6 rule show
 echo "# nftables"
-nft --stateless list ruleset | awk '
+nft --stateless list ruleset 2> >(grep -v 'managed by iptables-nft' >&2) | awk '
     /^table / { skip = ($3 == "kube-proxy") }
     !skip { print }'
 echo "# ipvs"

@@ -100,8 +100,12 @@ $script"
     return "$status"
 }
 
-# guest_answers STATE NAME
-guest_answers() { [ "$(GUEST_ANSWER_SECONDS=3 run_in_guest "$1" "$2" 'echo yes' 2>/dev/null)" = yes ]; }
+# guest_answers STATE NAME: its command server is up and does what it is told.
+# Looks at the guest's own marks first: that costs it nothing.
+guest_answers() {
+    grep -qs ' command server$' "$1/guests/$2/share/marks" &&
+        [ "$(GUEST_ANSWER_SECONDS=20 run_in_guest "$1" "$2" 'echo yes' 2>/dev/null)" = yes ]
+}
 
 # await_guest STATE NAME SECONDS: until its command server answers; ends early
 # when the guest is gone.
@@ -113,6 +117,6 @@ await_guest() {
             tail -n 5 "$state/logs/$name.log" "$state/logs/$name.console.log" >&2 || true
             return 1
         fi
-        sleep 1 # every answer costs an emulated processor time
+        sleep 0.2
     done
 }
