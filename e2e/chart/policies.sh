@@ -193,12 +193,16 @@ accepted "lb-a renews" put lb-a lvs-router-default "$(hold lb-a/1 1 2)"
 accepted "lb-a renews after a restart, same epoch" put lb-a lvs-router-default "$(hold lb-a/2 1 3)"
 accepted "lb-a acquires again after its lease ran out, epoch 2" put lb-a lvs-router-default "$(hold lb-a/2 2 4)"
 refused "lb-a lowers the epoch" "never falls; it was 2 and would be 1" put lb-a lvs-router-default "$(hold lb-a/2 1 5)"
-refused "lb-b renews in lb-a's name" "only its holder renews" put lb-b lvs-router-default "$(hold lb-a/2 2 6)"
-refused "lb-b raises the epoch in lb-a's name" "only its holder renews" put lb-b lvs-router-default "$(hold lb-a/2 3 4)"
+refused "lb-b renews in lb-a's name" "only its holder renews or offers" put lb-b lvs-router-default "$(hold lb-a/2 2 6)"
+refused "lb-b raises the epoch in lb-a's name" "only its holder renews or offers" put lb-b lvs-router-default "$(hold lb-a/2 3 4)"
 refused "lb-b releases for lb-a" "empty while lb-a/2 holds it" put lb-b lvs-router-default "$(hold "" 2 6)"
 refused "lb-b takes over without a new epoch" "grows with every acquisition" put lb-b lvs-router-default "$(hold lb-b/1 2 6)"
-accepted "lb-b takes over, epoch 3" put lb-b lvs-router-default "$(hold lb-b/1 3 7)"
-refused "lb-a renews after it lost" "only its holder renews" put lb-a lvs-router-default '.spec.renewTime = "2030-01-01T00:01:00.000000Z"'
+refused "lb-b offers in lb-a's name" "only its holder renews or offers" \
+    put lb-b lvs-router-default '.metadata.annotations["lvs.dev/offered"] = "2"'
+accepted "lb-a offers" put lb-a lvs-router-default '.metadata.annotations["lvs.dev/offered"] = "2"'
+accepted "lb-b takes over what is offered, epoch 3" put lb-b lvs-router-default \
+    "del(.metadata.annotations[\"lvs.dev/offered\"]) | $(hold lb-b/1 3 7)"
+refused "lb-a renews after it lost" "only its holder renews or offers" put lb-a lvs-router-default '.spec.renewTime = "2030-01-01T00:01:00.000000Z"'
 accepted "lb-b releases" put lb-b lvs-router-default "$(hold "" 3 8)"
 accepted "lb-a acquires after a release, epoch 4" put lb-a lvs-router-default "$(hold lb-a/2 4 9)"
 refused "lb-a adds a director" "annotation lvs.dev/directors" \
