@@ -37,6 +37,8 @@ PACKAGES="
     python3-minimal:/usr/bin/python3
     jq:jq
     socat:socat
+    libcap2-bin:capsh
+    ethtool:ethtool
     openssl:openssl
     util-linux:unshare
     procps:ps
