@@ -8,6 +8,7 @@ pub mod fence;
 pub mod host;
 pub mod ipvs;
 pub mod journal;
+pub mod model;
 pub mod object;
 pub mod observed;
 pub mod op;

@@ -1,0 +1,230 @@
+//! IPVS as in net/netfilter/ipvs/ip_vs_ctl.c: `ip_vs_genl_set_cmd` and what it calls.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use lvs_crds::value::AddressFamily;
+
+use super::Errno;
+use crate::ipvs::{
+    Destination, DestinationForwarding, DestinationKey, DestinationTunnel, IpvsTimeouts, Service,
+    ServiceFlags, ServiceKey, ServiceState, Services,
+};
+use crate::op::IpvsOp;
+
+/// Ticks per second of the kernel modelled (`CONFIG_HZ` of Debian's).
+const TICKS_PER_SECOND: u32 = 250;
+/// Longest timeout in seconds that `ip_vs_set_timeout` takes: its tick counts are `int`.
+const MAXIMUM_TIMEOUT_SECONDS: u32 = i32::MAX.unsigned_abs() / TICKS_PER_SECOND;
+
+/// IPVS of one network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpvsModel {
+    /// Services with destinations.
+    pub services: Services,
+    /// Timeouts.
+    pub timeouts: IpvsTimeouts,
+    /// Schedulers that are there or can be loaded.
+    pub schedulers: BTreeSet<String>,
+    /// Persistence engines that are there or can be loaded.
+    pub engines: BTreeSet<String>,
+    /// Whether the kernel has IPv6.
+    pub ipv6: bool,
+}
+
+impl Default for IpvsModel {
+    /// An empty namespace of a kernel with every scheduler but `twos`, which older kernels lack.
+    fn default() -> Self {
+        let schedulers = [
+            "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
+        ];
+        Self {
+            services: Services::new(),
+            timeouts: IpvsTimeouts {
+                tcp_seconds: 900,
+                tcp_fin_seconds: 120,
+                udp_seconds: 300,
+            },
+            schedulers: schedulers.map(str::to_owned).into(),
+            engines: BTreeSet::from(["sip".to_owned()]),
+            ipv6: true,
+        }
+    }
+}
+
+impl IpvsModel {
+    /// Carry out one operation, or refuse it and change nothing.
+    pub fn apply(&mut self, op: &IpvsOp) -> Result<(), Errno> {
+        match op {
+            IpvsOp::AddService(key, service) => self.add_service(*key, service),
+            IpvsOp::EditService(key, service) => {
+                self.check_family(*key)?;
+                let service = self.checked(*key, service, true)?;
+                self.service(*key)?.service = service;
+                Ok(())
+            }
+            IpvsOp::DeleteService(key) => {
+                self.check_family(*key)?;
+                self.services.remove(key).map(drop).ok_or(Errno::ESRCH)
+            }
+            IpvsOp::AddDestination(key, destination, attributes) => {
+                let state = self.with_destination(*key, *destination, attributes)?;
+                match position(state, *destination) {
+                    Ok(_) => Err(Errno::EEXIST),
+                    Err(_) if !is_unicast(destination.address) => Err(Errno::EINVAL),
+                    Err(index) => {
+                        state
+                            .destinations
+                            .insert(index, (*destination, *attributes));
+                        Ok(())
+                    }
+                }
+            }
+            IpvsOp::EditDestination(key, destination, attributes) => {
+                let state = self.with_destination(*key, *destination, attributes)?;
+                let index = position(state, *destination).map_err(|_| Errno::ENOENT)?;
+                if let Some((_, found)) = state.destinations.get_mut(index) {
+                    *found = *attributes;
+                }
+                Ok(())
+            }
+            IpvsOp::DeleteDestination(key, destination) => {
+                self.check_family(*key)?;
+                let state = self.service(*key)?;
+                let index = position(state, *destination).map_err(|_| Errno::ENOENT)?;
+                state.destinations.remove(index);
+                Ok(())
+            }
+            IpvsOp::SetTimeouts(timeouts) => self.set_timeouts(*timeouts),
+        }
+    }
+
+    fn check_family(&self, key: ServiceKey) -> Result<(), Errno> {
+        if key.family() == AddressFamily::IPv6 && !self.ipv6 {
+            return Err(Errno::EAFNOSUPPORT);
+        }
+        Ok(())
+    }
+
+    fn service(&mut self, key: ServiceKey) -> Result<&mut ServiceState, Errno> {
+        self.services.get_mut(&key).ok_or(Errno::ESRCH)
+    }
+
+    fn add_service(&mut self, key: ServiceKey, service: &Service) -> Result<(), Errno> {
+        self.check_family(key)?;
+        if self.services.contains_key(&key) {
+            return Err(Errno::EEXIST);
+        }
+        let service = self.checked(key, service, false)?;
+        self.services.insert(
+            key,
+            ServiceState {
+                service,
+                destinations: Vec::new(),
+            },
+        );
+        Ok(())
+    }
+
+    /// The attributes as the kernel keeps them.
+    fn checked(
+        &self,
+        key: ServiceKey,
+        service: &Service,
+        must_exist: bool,
+    ) -> Result<Service, Errno> {
+        if must_exist && !self.services.contains_key(&key) {
+            return Err(Errno::ESRCH);
+        }
+        if !self.schedulers.contains(&service.scheduler) {
+            return Err(Errno::ENOENT);
+        }
+        if let Some(engine) = &service.persistence_engine
+            && !self.engines.contains(engine)
+        {
+            return Err(Errno::ENOENT);
+        }
+        if key.family() == AddressFamily::IPv6 && !(1..=128).contains(&service.prefix_length) {
+            return Err(Errno::EINVAL);
+        }
+        let mut kept = service.clone();
+        kept.flags = ServiceFlags(service.flags.0 & ServiceFlags::OWNED);
+        // `svc->timeout = u->timeout * HZ` in 32 bits: a timeout that is too long comes back as another one.
+        kept.timeout_seconds =
+            service.timeout_seconds.wrapping_mul(TICKS_PER_SECOND) / TICKS_PER_SECOND;
+        Ok(kept)
+    }
+
+    /// The service, after the checks that adding and editing a destination share, in the kernel's order.
+    fn with_destination(
+        &mut self,
+        key: ServiceKey,
+        destination: DestinationKey,
+        attributes: &Destination,
+    ) -> Result<&mut ServiceState, Errno> {
+        self.check_family(key)?;
+        if destination.address.is_ipv6() && !self.ipv6 {
+            return Err(Errno::EAFNOSUPPORT);
+        }
+        let state = self.service(key)?;
+        let tunnel = matches!(attributes.forwarding, DestinationForwarding::Tunnel(_));
+        if AddressFamily::of(&destination.address) != key.family() && !tunnel {
+            return Err(Errno::EINVAL);
+        }
+        if attributes.weight > i32::MAX.unsigned_abs()
+            || attributes.lower_threshold > attributes.upper_threshold
+        {
+            return Err(Errno::ERANGE);
+        }
+        if let DestinationForwarding::Tunnel(DestinationTunnel::Gue { port: 0, .. }) =
+            attributes.forwarding
+        {
+            return Err(Errno::EINVAL);
+        }
+        Ok(state)
+    }
+
+    fn set_timeouts(&mut self, timeouts: IpvsTimeouts) -> Result<(), Errno> {
+        let IpvsTimeouts {
+            tcp_seconds,
+            tcp_fin_seconds,
+            udp_seconds,
+        } = timeouts;
+        if [tcp_seconds, tcp_fin_seconds, udp_seconds]
+            .iter()
+            .any(|seconds| *seconds > MAXIMUM_TIMEOUT_SECONDS)
+        {
+            return Err(Errno::EINVAL);
+        }
+        // Zero means "keep".
+        for (kept, wanted) in [
+            (&mut self.timeouts.tcp_seconds, tcp_seconds),
+            (&mut self.timeouts.tcp_fin_seconds, tcp_fin_seconds),
+            (&mut self.timeouts.udp_seconds, udp_seconds),
+        ] {
+            if wanted != 0 {
+                *kept = wanted;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn position(state: &ServiceState, key: DestinationKey) -> Result<usize, usize> {
+    state
+        .destinations
+        .binary_search_by(|(found, _)| found.cmp(&key))
+}
+
+/// `ip_vs_new_dest`: IPv6 unicast and not link-local, IPv4 unicast or local. Broadcast addresses of connected subnets,
+/// which the kernel refuses too, are not modelled.
+const fn is_unicast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            !(address.is_unspecified() || address.is_broadcast() || address.is_multicast())
+        }
+        IpAddr::V6(address) => {
+            !(address.is_unspecified() || address.is_multicast() || address.is_unicast_link_local())
+        }
+    }
+}
