@@ -85,6 +85,8 @@ pub struct Machine {
     leftover: Option<u64>,
     write: Option<InFlight>,
     reading: bool,
+    /// A write was sent after the read was begun: its answer may be older than the write's.
+    read_overtaken: bool,
     /// A write met something unseen: nothing is sent before the Lease was read.
     must_read: bool,
     read_not_before: Tick,
@@ -108,6 +110,7 @@ impl Machine {
             leftover: resumption.and_then(|resumption| resumption.held.then_some(resumption.epoch)),
             write: None,
             reading: false,
+            read_overtaken: false,
             must_read: false,
             read_not_before: now,
             acquire_not_before: now,
@@ -125,6 +128,7 @@ impl Machine {
     /// Takes what happened at `now`, returns what to do, in order.
     pub fn handle(&mut self, event: Event, now: Tick) -> Vec<Effect> {
         let mut effects = Vec::new();
+        let event = self.judge_read(event);
         match (self.state, event) {
             (State::Stopped, _) => return effects,
 

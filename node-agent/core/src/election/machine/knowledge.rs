@@ -1,6 +1,6 @@
 //! What the machine knows of the Lease.
 
-use crate::election::event::Source;
+use crate::election::event::{Event, Source};
 use crate::election::lease::LeaseRecord;
 use crate::election::machine::Machine;
 use crate::election::observation::Observation;
@@ -17,9 +17,24 @@ impl Machine {
         }
     }
 
+    /// An answer to a read that a write overtook proves no more than late news of a watch.
+    pub(super) fn judge_read(&mut self, event: Event) -> Event {
+        let overtaken = match event {
+            Event::Seen(_, Source::Read) | Event::Absent(Source::Read) | Event::ReadFailed => {
+                self.reading = false;
+                std::mem::take(&mut self.read_overtaken)
+            }
+            _ => false,
+        };
+        match event {
+            Event::Seen(lease, Source::Read) if overtaken => Event::Seen(lease, Source::Watch),
+            Event::Absent(Source::Read) if overtaken => Event::Absent(Source::Watch),
+            other => other,
+        }
+    }
+
     pub(super) fn observe(&mut self, lease: LeaseRecord, source: Source, now: Tick) {
         if source == Source::Read {
-            self.reading = false;
             self.must_read = false;
         } else if self
             .observation
@@ -47,7 +62,6 @@ impl Machine {
 
     pub(super) fn note_absent(&mut self, source: Source, now: Tick) {
         if source == Source::Read {
-            self.reading = false;
             self.must_read = false;
         }
         self.absent = true;
@@ -60,7 +74,6 @@ impl Machine {
             observation.lost = true;
         }
         if read {
-            self.reading = false;
             self.read_not_before = now + self.config.timing.retry_interval();
         }
     }

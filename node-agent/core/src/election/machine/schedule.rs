@@ -32,6 +32,7 @@ impl Machine {
             },
             offered: matches!(purpose, WritePurpose::Renew) && self.offering(now),
         };
+        self.read_overtaken = self.reading;
         effects.push(Effect::Write(write.clone()));
         self.write = Some(InFlight {
             write,
