@@ -3,6 +3,7 @@
 
 pub mod desired;
 pub mod diff;
+pub mod drift;
 pub mod election;
 pub mod fence;
 pub mod host;
@@ -12,3 +13,4 @@ pub mod model;
 pub mod object;
 pub mod observed;
 pub mod op;
+pub mod verdict;
