@@ -1,0 +1,83 @@
+//! The process: every task, and the rule that the first to end ends all.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::apply::Writer;
+use crate::args::RunArguments;
+use crate::http::{self, Facts};
+use crate::leadership;
+use crate::metrics::Metrics;
+use crate::reconcile::{Pulse, Reconciler};
+use crate::snapshot::Settings;
+use crate::status::StatusWriter;
+use crate::watch::Watches;
+use crate::world::SharedWorld;
+
+/// Runs until SIGTERM or SIGINT, or until a task ends.
+pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let client = Client::try_default().await.context("finding the API server")?;
+    let world = SharedWorld::default();
+    let metrics = Arc::new(Metrics::default());
+    let pulse = Pulse::default();
+    let (outcomes, outcomes_receiver) = watch::channel(None);
+    let (is_leader, is_leader_receiver) = watch::channel(false);
+
+    let watches = Watches {
+        client: client.clone(),
+        world: world.clone(),
+        metrics: metrics.clone(),
+        namespace: arguments.namespace.clone(),
+        agent_pod_selector: arguments.agent_pod_selector.clone(),
+    };
+    let reconciler = Reconciler {
+        world: world.clone(),
+        settings: Settings {
+            namespace: arguments.namespace.clone(),
+            firewall_mark_range: arguments.firewall_mark_range.clone(),
+        },
+        writer: Writer::new(client.clone(), arguments.namespace.clone(), world.clone(), metrics.clone()),
+        metrics: metrics.clone(),
+        pulse: pulse.clone(),
+        outcomes,
+        is_leader: is_leader_receiver.clone(),
+    };
+    let status = StatusWriter::new(client.clone(), world.clone(), metrics.clone(), arguments.pod_name.clone());
+    let facts = Facts { world, metrics, pulse };
+
+    let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
+    macro_rules! watch {
+        ($($method:ident),+) => {$(
+            let watch = watches.clone();
+            tasks.spawn(async move { watch.$method().await; (stringify!($method), Ok(())) });
+        )+};
+    }
+    watch!(virtual_services, real_servers, virtual_routers, node_plans, nodes, namespaces, leases, agent_pods);
+    watch!(api_endpoints, service_cidrs);
+    tasks.spawn(async { ("planning", reconciler.run().await) });
+    tasks.spawn(async { ("status", status.run(outcomes_receiver, is_leader_receiver).await) });
+    tasks.spawn(async move { ("http", http::serve(arguments.http_address, facts).await) });
+    tasks.spawn(async move { ("leadership", leadership::run(is_leader).await) });
+    tracing::info!("lvs-controller {} in namespace {}", env!("CARGO_PKG_VERSION"), arguments.namespace);
+
+    tokio::select! {
+        _ = terminate.recv() => {
+            tracing::info!("asked to end; nodes go on with their plans");
+            Ok(())
+        }
+        _ = interrupt.recv() => Ok(()),
+        ended = tasks.join_next() => match ended {
+            Some(Ok((task, Ok(())))) => bail!("task {task} ended"),
+            Some(Ok((task, Err(error)))) => Err(error.context(format!("task {task}"))),
+            Some(Err(error)) => Err(error).context("a task panicked"),
+            None => bail!("no task"),
+        },
+    }
+}
