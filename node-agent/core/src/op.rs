@@ -1,7 +1,9 @@
 //! Operations as data. The Display of each is one line: dry run, log, golden file and Event show the same text.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
+use lvs_crds::value::AddressFamily;
 use serde::{Deserialize, Serialize};
 
 use crate::host::{AddressKey, DefaultRoute, FouPort, LinkKind, MarkRule, PolicyRule, SysctlKey};
@@ -87,7 +89,7 @@ pub enum Op {
     Host(HostOp),
 }
 
-struct ServiceText<'a>(&'a Service);
+struct ServiceText<'a>(&'a ServiceKey, &'a Service);
 
 impl fmt::Display for ServiceText<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,11 +99,23 @@ impl fmt::Display for ServiceText<'_> {
             timeout_seconds,
             prefix_length,
             persistence_engine,
-        } = self.0;
+        } = self.1;
         write!(formatter, "-s {scheduler}")?;
         let ServiceFlags(bits) = flags;
         if bits & ServiceFlags::PERSISTENT != 0 {
-            write!(formatter, " -p {timeout_seconds} -M /{prefix_length}")?;
+            write!(formatter, " -p {timeout_seconds}")?;
+            match self.0.family() {
+                AddressFamily::IPv4 if *prefix_length != 32 => {
+                    let mask = u32::MAX
+                        .checked_shl(32_u32.saturating_sub(u32::from(*prefix_length)))
+                        .unwrap_or(0);
+                    write!(formatter, " -M {}", Ipv4Addr::from_bits(mask))?;
+                }
+                AddressFamily::IPv6 if *prefix_length != 128 => {
+                    write!(formatter, " -M {prefix_length}")?;
+                }
+                _ => {}
+            }
         }
         if let Some(engine) = persistence_engine {
             write!(formatter, " --pe {engine}")?;
@@ -130,32 +144,13 @@ impl fmt::Display for ServiceText<'_> {
 
 impl fmt::Display for Destination {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.forwarding {
-            DestinationForwarding::Masquerade => formatter.write_str("-m")?,
-            DestinationForwarding::DirectRoute => formatter.write_str("-g")?,
-            DestinationForwarding::LocalNode => formatter.write_str("(local)")?,
-            DestinationForwarding::Bypass => formatter.write_str("(bypass)")?,
-            DestinationForwarding::Tunnel(tunnel) => {
-                formatter.write_str("-i")?;
-                let flags = match tunnel {
-                    DestinationTunnel::IpIp => 0,
-                    DestinationTunnel::Gue { port, flags } => {
-                        write!(formatter, " --tun-type gue --tun-port {port}")?;
-                        flags
-                    }
-                    DestinationTunnel::Gre { flags } => {
-                        formatter.write_str(" --tun-type gre")?;
-                        flags
-                    }
-                };
-                match flags {
-                    0 => {}
-                    1 => formatter.write_str(" --tun-csum")?,
-                    2 => formatter.write_str(" --tun-remcsum")?,
-                    other => write!(formatter, " (tunnel flags {other:#x})")?,
-                }
-            }
-        }
+        formatter.write_str(match self.forwarding {
+            DestinationForwarding::Masquerade => "-m",
+            DestinationForwarding::DirectRoute => "-g",
+            DestinationForwarding::LocalNode => "(local)",
+            DestinationForwarding::Bypass => "(bypass)",
+            DestinationForwarding::Tunnel(_) => "-i",
+        })?;
         write!(formatter, " -w {}", self.weight)?;
         if self.upper_threshold != 0 {
             write!(formatter, " -x {}", self.upper_threshold)?;
@@ -163,19 +158,35 @@ impl fmt::Display for Destination {
         if self.lower_threshold != 0 {
             write!(formatter, " -y {}", self.lower_threshold)?;
         }
-        Ok(())
+        let flags = match self.forwarding {
+            DestinationForwarding::Tunnel(DestinationTunnel::Gue { port, flags }) => {
+                write!(formatter, " --tun-type gue --tun-port {port}")?;
+                flags
+            }
+            DestinationForwarding::Tunnel(DestinationTunnel::Gre { flags }) => {
+                formatter.write_str(" --tun-type gre")?;
+                flags
+            }
+            _ => return Ok(()),
+        };
+        match flags {
+            0 => formatter.write_str(" --tun-nocsum"),
+            1 => formatter.write_str(" --tun-csum"),
+            2 => formatter.write_str(" --tun-remcsum"),
+            other => write!(formatter, " (tunnel flags {other:#x})"),
+        }
     }
 }
 
-/// ipvsadm's own words, as its `-R` reads them.
+/// ipvsadm's own words: what its `-R` reads and its `-Sn` prints.
 impl fmt::Display for IpvsOp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AddService(key, service) => {
-                write!(formatter, "-A {key} {}", ServiceText(service))
+                write!(formatter, "-A {key} {}", ServiceText(key, service))
             }
             Self::EditService(key, service) => {
-                write!(formatter, "-E {key} {}", ServiceText(service))
+                write!(formatter, "-E {key} {}", ServiceText(key, service))
             }
             Self::DeleteService(key) => write!(formatter, "-D {key}"),
             Self::AddDestination(key, destination, state) => {
