@@ -1,0 +1,260 @@
+//! A node to test with: the kernel model, a journal, plans and roles, and the pass an agent makes over them.
+#![allow(dead_code)] // Each test file uses its part.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use lvs_core::desired::{DesiredState, PlanInput, Roles, RouterRole, desired};
+use lvs_core::diff::{Diff, diff};
+use lvs_core::host::AddressKey;
+use lvs_core::journal::Journal;
+use lvs_core::model::{Errno, HostModel, IpvsModel, Model};
+use lvs_core::observed::Observed;
+use lvs_core::op::Op;
+use lvs_crds::node_plan::{
+    DirectorPlan, NodePlanSpec, PlanSource, PlanState, PlannedAddress, PlannedRealServer,
+    PlannedService, RealServerPlan, ServiceAddress, SourceKind,
+};
+use lvs_crds::value::{
+    Forwarding, ForwardingType, PacketScheduling, Protocol, Scheduler, SchedulerName, Tunnel,
+};
+
+pub const ROUTER: &str = "edge";
+pub const BOOT: &str = "6f9c1c1e-1111-4222-8333-000000000001";
+
+/// A node with `lo`, `eth0` (192.0.2.10/24, 2001:db8::10/64) and `eth1` (10.0.0.10/24).
+pub fn node() -> Model {
+    let mut host = HostModel::new(true);
+    for (name, loopback) in [("lo", true), ("eth0", false), ("eth1", false)] {
+        host.add_foreign_link(name, loopback, true);
+    }
+    for (device, address, prefix_length) in [
+        ("lo", "127.0.0.1", 8),
+        ("lo", "::1", 128),
+        ("eth0", "192.0.2.10", 24),
+        ("eth0", "2001:db8::10", 64),
+        ("eth0", "fe80::10", 64),
+        ("eth1", "10.0.0.10", 24),
+    ] {
+        host.add_foreign_address(key(device, address, prefix_length));
+    }
+    Model {
+        ipvs: IpvsModel::default(),
+        host,
+    }
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub fn key(device: &str, address: &str, prefix_length: u8) -> AddressKey {
+    AddressKey {
+        device: device.to_owned(),
+        address: ip(address),
+        prefix_length,
+    }
+}
+
+pub fn plan(name: &str) -> PlanInput {
+    PlanInput {
+        name: name.to_owned(),
+        spec: NodePlanSpec {
+            node_name: "node-a".to_owned(),
+            state: PlanState::Active,
+            source: PlanSource {
+                kind: SourceKind::VirtualService,
+                namespace: "default".to_owned(),
+                name: name.to_owned(),
+                uid: format!("uid-{name}"),
+                generation: 1,
+            },
+            virtual_router_name: ROUTER.to_owned(),
+            director: None,
+            real_server: None,
+        },
+    }
+}
+
+pub fn forwarding(type_: ForwardingType) -> Forwarding {
+    Forwarding {
+        type_,
+        tunnel: (type_ == ForwardingType::TUN).then(Tunnel::default),
+    }
+}
+
+pub fn real_server(
+    name: &str,
+    address: &str,
+    port: u16,
+    weight: u16,
+    type_: ForwardingType,
+) -> PlannedRealServer {
+    PlannedRealServer {
+        name: name.to_owned(),
+        address: ip(address),
+        port,
+        weight,
+        forwarding: forwarding(type_),
+        upper_threshold: 0,
+        lower_threshold: 0,
+    }
+}
+
+pub fn service(
+    address: &str,
+    port: u16,
+    scheduler: SchedulerName,
+    real_servers: Vec<PlannedRealServer>,
+) -> PlannedService {
+    PlannedService {
+        address: Some(ServiceAddress {
+            address: ip(address),
+            protocol: Protocol::TCP,
+            port,
+            end_port: port,
+        }),
+        firewall_mark: None,
+        port_name: None,
+        scheduler: Scheduler {
+            name: scheduler,
+            options: Vec::new(),
+        },
+        persistence: None,
+        packet_scheduling: PacketScheduling::PerConnection,
+        real_servers,
+    }
+}
+
+/// A director's plan for services, with the addresses of the services.
+pub fn director_plan(name: &str, services: Vec<PlannedService>) -> PlanInput {
+    let mut result = plan(name);
+    let mut addresses: Vec<PlannedAddress> = services
+        .iter()
+        .filter_map(|service| service.address.as_ref())
+        .map(|address| PlannedAddress {
+            address: address.address,
+            devices: Vec::new(),
+        })
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    result.spec.director = Some(DirectorPlan {
+        leadership: None,
+        addresses,
+        firewall_marks: Vec::new(),
+        services,
+    });
+    result
+}
+
+pub fn direct_routing_plan(name: &str, addresses: &[&str]) -> PlanInput {
+    let mut result = plan(name);
+    result.spec.real_server = Some(RealServerPlan {
+        direct_routing_addresses: addresses.iter().map(|text| ip(text)).collect(),
+        ..RealServerPlan::default()
+    });
+    result
+}
+
+/// What one pass did.
+pub struct Pass {
+    pub desired: DesiredState,
+    pub before: Observed,
+    pub diff: Diff,
+    /// Journal on disk while the operations ran.
+    pub written_ahead: Journal,
+    pub after: Observed,
+    /// Operations the model refused.
+    pub refused: Vec<(Op, Errno)>,
+}
+
+/// A node and all its agent knows.
+#[derive(Clone)]
+pub struct World {
+    pub model: Model,
+    pub journal: Journal,
+    pub plans: Vec<PlanInput>,
+    pub roles: Roles,
+}
+
+impl World {
+    pub fn new(model: Model, plans: Vec<PlanInput>) -> Self {
+        Self {
+            model,
+            journal: Journal::new(BOOT),
+            plans,
+            roles: Roles::default(),
+        }
+    }
+
+    pub fn set_role(&mut self, role: RouterRole) {
+        self.roles = Roles(BTreeMap::from([(ROUTER.to_owned(), role)]));
+    }
+
+    pub fn desired(&self) -> DesiredState {
+        desired(
+            &self.plans,
+            &self.roles,
+            self.model.host.state(),
+            &self.journal,
+        )
+    }
+
+    pub fn diff(&self) -> Diff {
+        let desired = self.desired();
+        let observed = self.model.observe_for(&desired, &self.journal);
+        diff(&desired, &observed, &self.journal)
+    }
+
+    /// One pass; `watch` sees the model after every operation.
+    pub fn pass_watched(&mut self, mut watch: impl FnMut(&Model, &Op)) -> Pass {
+        let desired = self.desired();
+        let before = self.model.observe_for(&desired, &self.journal);
+        let diff = diff(&desired, &before, &self.journal);
+        let written_ahead = self.journal.before(&desired, &before, &diff);
+        let mut refused = Vec::new();
+        for op in &diff.ops {
+            if let Err(errno) = self.model.apply(op) {
+                refused.push((op.clone(), errno));
+            }
+            watch(&self.model, op);
+        }
+        let after = self.model.observe_for(&desired, &written_ahead);
+        self.journal = written_ahead.after(&desired, &after, refused.iter().map(|(op, _)| op));
+        Pass {
+            desired,
+            before,
+            diff,
+            written_ahead,
+            after,
+            refused,
+        }
+    }
+
+    pub fn pass(&mut self) -> Pass {
+        self.pass_watched(|_, _| {})
+    }
+
+    /// The agent dies after `operations` of its pass; what is left is the kernel and the journal on disk.
+    pub fn crash_after(&mut self, operations: usize) {
+        let desired = self.desired();
+        let before = self.model.observe_for(&desired, &self.journal);
+        let diff = diff(&desired, &before, &self.journal);
+        self.journal = self.journal.before(&desired, &before, &diff);
+        for op in diff.ops.iter().take(operations) {
+            self.model.apply(op).unwrap();
+        }
+    }
+
+    pub fn withdraw_all(&mut self) {
+        for plan in &mut self.plans {
+            plan.spec.state = PlanState::Withdrawn;
+        }
+    }
+}
+
+/// One operation per line, as in a dry run.
+pub fn lines(ops: &[Op]) -> String {
+    ops.iter().map(|op| format!("{op}\n")).collect()
+}
