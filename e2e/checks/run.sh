@@ -51,7 +51,7 @@ check chart "what the chart renders" e2e/chart/render.sh
 check policies "the chart's policies against a real API server (1 min)" e2e/chart/policies.sh
 check image "release binaries and images (cold 5 min)" make --silent image
 check stories "packet stories in one machine (tier 2)" make --silent stories
-check cluster "a cluster of real nodes: install, traffic, uninstall (tier 1, 4 min)" make --silent demo DEMO_STATE="$PWD/e2e/.run/test-cluster"
+check cluster "a cluster of real nodes: the demo and the stories of tier 1 (8 min)" env DEMO_STATE="$PWD/e2e/.run/test-cluster" e2e/cluster/demo.sh test
 
 if [ "${#failed[@]}" -gt 0 ]; then
     printf 'failed: %s (logs in %s)\n' "${failed[*]}" "$logs"

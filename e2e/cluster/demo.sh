@@ -2,6 +2,7 @@
 # `make demo`: the whole product in a cluster of real nodes, from nothing.
 #
 #   demo.sh up      KEEP=1 leaves the cluster up and says how to look around
+#   demo.sh test    the same, with the stories of stories.sh before the clean-up
 #   demo.sh down    ends a cluster that was kept
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -10,6 +11,8 @@ root="$(cd "$here/../.." && pwd)"
 . "$here/process.sh"
 # shellcheck source=traffic.sh
 . "$here/traffic.sh"
+# shellcheck source=stories.sh
+. "$here/stories.sh"
 
 state="${DEMO_STATE:-$root/e2e/.run/demo}"
 lab() { "$here/lab.sh" "$1" "$state" "${@:2}"; }
@@ -25,7 +28,11 @@ phase() {
     phase_name="$1"
     phase_started=$SECONDS
 }
-step() { printf '[%4d s] %s\n' "$SECONDS" "$*"; }
+last_step=starting
+step() {
+    last_step="$*"
+    printf '[%4d s] %s\n' "$SECONDS" "$*"
+}
 shown() { sed 's/^/         | /'; }
 
 finished=""
@@ -34,7 +41,7 @@ at_exit() {
     trap '' INT TERM HUP
     if [ -z "$finished" ]; then
         [ "$status" -ne 0 ] || status=1
-        step "FAILED while: ${phase_name:-starting} (status $status)"
+        step "FAILED in ${phase_name:-start} (status $status), at: $last_step"
         if running "$state" apiserver; then diagnose >"$state/logs/diagnosis.txt" 2>&1 || true; fi
     fi
     if [ "${KEEP:-}" = 1 ] && running "$state" apiserver; then
@@ -79,7 +86,7 @@ T
 }
 
 up() {
-    local master
+    local holder
     if running "$state" apiserver; then
         echo "demo: a cluster is up already; 'make demo-down' ends it" >&2
         exit 2
@@ -129,17 +136,17 @@ up() {
     kubectl wait --for=condition=Ready --timeout=120s virtualservices.lvs.dev/web | shown
     step "kubectl get virtualservices,realservers,virtualrouters"
     kubectl get virtualservices,realservers,virtualrouters | shown
-    master="$(kubectl get virtualrouters default -o jsonpath='{.status.master.nodeName}')"
-    [ -n "$master" ] || { step "VirtualRouter default names no master" && false; }
-    step "ipvsadm -Ln on $master, the master"
-    lab run "$master" 'ipvsadm -Ln' | shown
+    holder="$(master)"
+    [ -n "$holder" ] || { step "VirtualRouter default names no master" && false; }
+    step "ipvsadm -Ln on $holder, the master"
+    lab run "$holder" 'ipvsadm -Ln' | shown
     step "100 connections from the client, weights 2:1:1"
     spread "$state" "$virtual_address" 100 >"$state/logs/spread-1.txt"
     shown <"$state/logs/spread-1.txt"
     expect_spread "$state/logs/spread-1.txt" node-3:50 web-2:25 web-3:25
     step "weight of web-2 to 2, live"
     kubectl patch realservers.lvs.dev web-2 --type=merge -p '{"spec": {"weight": 2}}' | shown
-    wait_until 60 "the kernel of $master to have the new weight" weight_is "$state" "$master" 192.168.50.102 2
+    wait_until 60 "the kernel of $holder to have the new weight" weight_is "$state" "$holder" 192.168.50.102 2
     spread "$state" "$virtual_address" 100 >"$state/logs/spread-2.txt"
     shown <"$state/logs/spread-2.txt"
     expect_spread "$state/logs/spread-2.txt" node-3:40 web-2:40 web-3:20
@@ -148,6 +155,11 @@ up() {
         finished=yes
         step "done; nothing was deleted (KEEP=1). Split: $(printf '%s, ' "${split[@]}" | sed 's/, $//')"
         return
+    fi
+
+    if [ "$1" = test ]; then
+        phase stories
+        stories
     fi
 
     phase clean-up
@@ -166,13 +178,13 @@ up() {
 
 kubectl() { "$kubectl" "$@"; }
 case "${1:-}" in
-up) up ;;
+up | test) up "$1" ;;
 down)
     "$here/lab.sh" down "$state"
     echo "demo: ended"
     ;;
 *)
-    echo "usage: demo.sh up|down" >&2
+    echo "usage: demo.sh up|test|down" >&2
     exit 2
     ;;
 esac

@@ -1,0 +1,149 @@
+# Sourced by demo.sh test: stories that need real kubelets, told in a cluster
+# where examples/virtualservice.yaml is applied and balanced. Every story leaves
+# it so. Needs: state, namespace, virtual_address, kubectl, helm, lab, step, shown.
+# shellcheck shell=bash disable=SC2154,SC2317
+
+master() { kubectl get virtualrouters.lvs.dev default -o jsonpath='{.status.master.nodeName}'; }
+agent_on() {
+    kubectl get pods --namespace "$namespace" --selector app.kubernetes.io/component=agent \
+        --field-selector "spec.nodeName=$1" -o jsonpath="{.items[0].metadata.$2}"
+}
+balanced() {
+    spread "$state" "$virtual_address" 40 >"$state/logs/spread-story.txt" &&
+        expect_spread "$state/logs/spread-story.txt" "$@"
+}
+set_weight() { kubectl patch realservers.lvs.dev "$1" --type=merge -p "{\"spec\": {\"weight\": $2}}" >/dev/null; }
+# one_answers: exactly one host on the segment answers ARP for the address.
+one_answers() {
+    local answers
+    answers="$(lab host client "arping -c 4 -w 20 -I eth0 $virtual_address" | grep -oiE '\[[0-9a-f:]{17}\]' | sort -u)"
+    if [ -z "$answers" ] || [ "$(wc -l <<<"$answers")" -ne 1 ]; then
+        printf 'ARP for %s answered by: %s\n' "$virtual_address" "${answers:-nobody}" >&2
+        return 1
+    fi
+}
+service_ready() { kubectl wait --for=condition=Ready --timeout=120s virtualservices.lvs.dev/web >/dev/null; }
+
+# refused_with TEXT COMMAND…: it must fail, and for this reason.
+refused_with() {
+    local text="$1" output
+    shift
+    if output="$("$@" 2>&1)"; then
+        printf 'was accepted, expected a refusal with "%s": %s\n' "$text" "$output" >&2
+        return 1
+    fi
+    grep -qF -- "$text" <<<"$output" || { printf 'expected "%s", got: %s\n' "$text" "$output" >&2 && return 1; }
+}
+
+# With the token that an agent's pod has on node-1, as its kubelet wrote it.
+story_stolen_token() {
+    local token uid own other
+    uid="$(agent_on node-1 uid)"
+    token="$(lab run node-1 "cat /var/lib/kubelet/pods/$uid/volumes/kubernetes.io~projected/api-token/token")"
+    as_agent() {
+        (
+            # shellcheck source=/dev/null
+            . "$state/control-plane.env"
+            KUBECONFIG=/dev/null kubectl --server "$API_URL" --certificate-authority "$state/pki/ca.crt" \
+                --token "$token" --namespace "$namespace" "$@"
+        )
+    }
+    own="$(kubectl get nodeplans.lvs.dev --namespace "$namespace" --field-selector spec.nodeName=node-1 -o jsonpath='{.items[0].metadata.name}')"
+    other="$(kubectl get nodeplans.lvs.dev --namespace "$namespace" --field-selector spec.nodeName=node-2 -o jsonpath='{.items[0].metadata.name}')"
+    [ -n "$own" ] && [ -n "$other" ] || return 1
+    as_agent get nodeplans.lvs.dev "$own" >/dev/null
+    as_agent patch nodeplans.lvs.dev "$own" --subresource=status --type=merge --dry-run=server -p '{"status": {"agentVersion": "story"}}' >/dev/null
+    refused_with "the agent of node node-1 may not write the status of NodePlan $other" \
+        as_agent patch nodeplans.lvs.dev "$other" --subresource=status --type=merge -p '{"status": {"agentVersion": "story"}}'
+    refused_with "an agent writes nothing of a NodePlan but its status" \
+        as_agent patch nodeplans.lvs.dev "$own" --type=merge -p '{"metadata": {"labels": {"story": "x"}}}'
+    refused_with "cannot list resource \"secrets\"" as_agent get secrets
+}
+
+# Another product's definition of the same kind and plural.
+story_istio_beside_ours() {
+    kubectl apply -f - >/dev/null <<'Y'
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: virtualservices.networking.istio.io}
+spec:
+  group: networking.istio.io
+  scope: Namespaced
+  names: {kind: VirtualService, plural: virtualservices, singular: virtualservice, shortNames: [vs]}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+Y
+    kubectl wait --for=condition=Established --timeout=30s crd/virtualservices.networking.istio.io >/dev/null
+    kubectl apply -f - >/dev/null <<'Y'
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web}
+spec: {hosts: [web]}
+Y
+    kubectl get lvsvs web >/dev/null
+    kubectl get virtualservices.lvs.dev web >/dev/null
+    [ "$(kubectl get lvsvs -o jsonpath='{.items[*].apiVersion}')" = lvs.dev/v1alpha1 ]
+    [ "$(kubectl get lvs -o name | grep -c '^virtualservice.networking')" = 0 ]
+    service_ready
+    kubectl delete crd virtualservices.networking.istio.io >/dev/null
+    kubectl get lvsvs web >/dev/null
+}
+
+# New values reach the router; what balances is left alone.
+story_upgrade() {
+    "$helm" upgrade lvs-operator "$root/charts/lvs-operator" --namespace "$namespace" --values "$root/examples/values.yaml" \
+        --set agent.logLevel=debug --wait --timeout 5m >/dev/null
+    kubectl rollout status --namespace "$namespace" daemonset/lvs-operator-agent --timeout=300s >/dev/null
+    [ "$(kubectl get pods --namespace "$namespace" --selector app.kubernetes.io/component=agent \
+        -o jsonpath='{range .items[*]}{.spec.containers[0].env[?(@.name=="LVS_LOG")].value}{"\n"}{end}' | grep -c debug)" = 3 ]
+    service_ready
+    wait_until 60 "balance after the upgrade" balanced node-3:20 web-2:10 web-3:10
+}
+
+# A cordoned and drained node keeps its agent, and its part of the work.
+story_drain() {
+    local node uid
+    node="$(master)"
+    uid="$(agent_on "$node" uid)"
+    kubectl drain "$node" --ignore-daemonsets --timeout=120s --pod-selector app.kubernetes.io/name=lvs-operator >/dev/null 2>&1
+    [ "$(agent_on "$node" uid)" = "$uid" ]
+    [ "$(master)" = "$node" ]
+    balanced node-3:20 web-2:10 web-3:10
+    kubectl uncordon "$node" >/dev/null
+    kubectl rollout status --namespace "$namespace" deployment/lvs-operator-controller --timeout=180s >/dev/null
+}
+
+# The plug of the master pulled: another director takes the address over when
+# the old one's time is up; the old one comes back and stays second.
+story_power_off() {
+    local before
+    # node-3 may be the master, and is a real server: no new connections there.
+    set_weight web-1 0
+    before="$(master)"
+    wait_until 60 "weight 0 in the kernel of $before" weight_is "$state" "$before" 192.168.50.13 0
+    lab power-off "$before"
+    other_master() { [ -n "$(master)" ] && [ "$(master)" != "$before" ]; }
+    wait_until 180 "another master than $before" other_master
+    wait_until 60 "balance by the new master" balanced web-2:20 web-3:20
+    lab power-on "$before"
+    agent_back() {
+        [ "$(kubectl get node "$before" -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}')" = True ] &&
+            kubectl rollout status --namespace "$namespace" daemonset/lvs-operator-agent --timeout=1s
+    }
+    wait_until 300 "$before with its agent" agent_back
+    [ "$(master)" != "$before" ]
+    one_answers
+    set_weight web-1 2
+    wait_until 60 "weight 2 in the kernel of $(master)" weight_is "$state" "$(master)" 192.168.50.13 2
+    # Its pods went with it.
+    web_server_on_node node-3
+    wait_until 60 "balance as before" balanced node-3:20 web-2:10 web-3:10
+}
+
+stories() {
+    local story
+    for story in stolen_token istio_beside_ours drain upgrade power_off; do
+        step "story: ${story//_/ }"
+        "story_$story"
+    done
+}
