@@ -166,7 +166,13 @@ pub fn same_meaning(left: &[Condition], right: &[Condition]) -> bool {
         let mut rows: Vec<_> = list
             .iter()
             .map(|c| {
-                (c.type_.clone(), c.status.clone(), c.reason.clone(), c.message.clone(), c.observed_generation)
+                (
+                    c.type_.clone(),
+                    c.status.clone(),
+                    c.reason.clone(),
+                    c.message.clone(),
+                    c.observed_generation,
+                )
             })
             .collect();
         rows.sort();

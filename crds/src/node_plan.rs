@@ -1,6 +1,9 @@
 //! NodePlan: what ONE node does for ONE VirtualService or VirtualRouter. The only wire from
 //! controller to agent: spec is the controller's, status the node's agent's.
 
+// Printer columns repeat keys within one attribute, which the lint takes for duplicates.
+#![allow(clippy::duplicated_attributes)]
+
 use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -27,13 +30,48 @@ use crate::virtual_router::Announcement;
     selectable = ".spec.nodeName",
     derive = "PartialEq",
     doc = "A NodePlan is what one node does for one VirtualService or VirtualRouter. The controller writes spec, the node's agent status; nobody else should.",
-    printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodeName", description = "Node that carries it out"),
-    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.name", description = "Object it was made from"),
-    printcolumn(name = "Kind", type_ = "string", json_path = ".spec.source.kind", description = "Kind of that object", priority = 1),
-    printcolumn(name = "State", type_ = "string", json_path = ".spec.state", description = "What is to be done with it"),
-    printcolumn(name = "Role", type_ = "string", json_path = ".status.role", description = "What the node is for it"),
-    printcolumn(name = "Programmed", type_ = "string", json_path = ".status.conditions[?(@.type==\"Programmed\")].reason", description = "Reason of the condition Programmed"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Node",
+        type_ = "string",
+        json_path = ".spec.nodeName",
+        description = "Node that carries it out"
+    ),
+    printcolumn(
+        name = "Source",
+        type_ = "string",
+        json_path = ".spec.source.name",
+        description = "Object it was made from"
+    ),
+    printcolumn(
+        name = "Kind",
+        type_ = "string",
+        json_path = ".spec.source.kind",
+        description = "Kind of that object",
+        priority = 1
+    ),
+    printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = ".spec.state",
+        description = "What is to be done with it"
+    ),
+    printcolumn(
+        name = "Role",
+        type_ = "string",
+        json_path = ".status.role",
+        description = "What the node is for it"
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].reason",
+        description = "Reason of the condition Programmed"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (

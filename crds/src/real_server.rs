@@ -1,5 +1,8 @@
 //! RealServer: one host or node that serves.
 
+// Printer columns repeat keys within one attribute, which the lint takes for duplicates.
+#![allow(clippy::duplicated_attributes)]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -21,11 +24,35 @@ use crate::value::Forwarding;
     status = "RealServerStatus",
     derive = "PartialEq",
     doc = "A RealServer is one host or cluster node that serves. VirtualServices of its namespace select it by its labels.",
-    printcolumn(name = "Target", type_ = "string", json_path = ".status.summary.target", description = "Addresses or node"),
-    printcolumn(name = "Weight", type_ = "integer", json_path = ".spec.weight", description = "Share of new connections"),
-    printcolumn(name = "State", type_ = "string", json_path = ".status.summary.state", description = "Worst state over all uses"),
-    printcolumn(name = "Used-By", type_ = "string", json_path = ".status.summary.usedBy", description = "VirtualServices that use it"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Target",
+        type_ = "string",
+        json_path = ".status.summary.target",
+        description = "Addresses or node"
+    ),
+    printcolumn(
+        name = "Weight",
+        type_ = "integer",
+        json_path = ".spec.weight",
+        description = "Share of new connections"
+    ),
+    printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = ".status.summary.state",
+        description = "Worst state over all uses"
+    ),
+    printcolumn(
+        name = "Used-By",
+        type_ = "string",
+        json_path = ".status.summary.usedBy",
+        description = "VirtualServices that use it"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (

@@ -6,7 +6,18 @@ use serde::{Deserialize, Serialize};
 
 /// Transport protocol that IPVS balances.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 pub enum Protocol {
     /// Transmission Control Protocol (6).
@@ -75,7 +86,18 @@ pub enum ForwardingType {
 
 /// Encapsulation of TUN forwarding.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 pub enum TunnelType {
     /// IP in IP, 20 bytes of overhead over IPv4 (RFC 2003, RFC 4213, RFC 2473).
@@ -89,7 +111,18 @@ pub enum TunnelType {
 
 /// Outer checksum of a GUE or GRE tunnel.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 pub enum TunnelChecksum {
     /// No outer checksum (ipvsadm --tun-nocsum).
@@ -136,7 +169,9 @@ pub struct Tunnel {
 }
 
 /// How packets reach the real servers.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema,
+)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
     "self.type == 'TUN' || !has(self.tunnel)",
@@ -153,7 +188,18 @@ pub struct Forwarding {
 
 /// IPVS scheduler, by ipvsadm's own name.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum SchedulerName {
@@ -253,7 +299,18 @@ pub struct Scheduler {
 
 /// Unit that is scheduled.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 pub enum PacketScheduling {
     /// All packets of a connection go to one real server (default).
@@ -273,7 +330,9 @@ pub enum PersistenceEngine {
 }
 
 /// Persistence: a client returns to its real server (ipvsadm -p, -M).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Persistence {
     /// Seconds after its last connection for which a client keeps its real server, 1..2678400 (31 days, as in ipvsadm). Default 300.

@@ -1,5 +1,8 @@
 //! VirtualRouter: a VRRP instance; directors, addresses that move together, pools and grants.
 
+// Printer columns repeat keys within one attribute, which the lint takes for duplicates.
+#![allow(clippy::duplicated_attributes)]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -177,7 +180,11 @@ pub struct Grant {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub address_pool_names: Vec<String>,
     /// Networks in which targets of their RealServers may lie, nodes of the cluster aside; at most 64. Default none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "realServerCIDRs")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        rename = "realServerCIDRs"
+    )]
     #[schemars(with = "Vec<Network>", length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub real_server_cidrs: Vec<String>,
@@ -238,7 +245,9 @@ impl Detection {
 
 impl Default for Detection {
     fn default() -> Self {
-        Self { lease_duration_seconds: Self::default_lease_duration_seconds() }
+        Self {
+            lease_duration_seconds: Self::default_lease_duration_seconds(),
+        }
     }
 }
 

@@ -1,14 +1,15 @@
 //! VirtualService: what is balanced, how, and to which real servers.
 
+// Printer columns repeat keys within one attribute, which the lint takes for duplicates.
+#![allow(clippy::duplicated_attributes)]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::text::{PartName, RouterName, UnicastAddress};
-use crate::value::{
-    AddressFamily, Forwarding, PacketScheduling, Persistence, Protocol, Scheduler,
-};
+use crate::value::{AddressFamily, Forwarding, PacketScheduling, Persistence, Protocol, Scheduler};
 
 /// What is balanced, how, and to which real servers.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,14 +24,53 @@ use crate::value::{
     status = "VirtualServiceStatus",
     derive = "PartialEq",
     doc = "A VirtualService is a set of addresses and ports that the directors of a VirtualRouter balance over RealServers, in the Linux kernel (IPVS).",
-    printcolumn(name = "VIP", type_ = "string", json_path = ".status.summary.addresses", description = "Addresses in use"),
-    printcolumn(name = "Ports", type_ = "string", json_path = ".status.summary.ports", description = "Ports balanced"),
-    printcolumn(name = "Method", type_ = "string", json_path = ".spec.forwarding.type", description = "How packets reach the real servers"),
-    printcolumn(name = "Sched", type_ = "string", json_path = ".spec.scheduler.name", description = "Scheduler"),
-    printcolumn(name = "Master", type_ = "string", json_path = ".status.master", description = "Node that holds the addresses"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.summary.realServers", description = "Real servers that serve, of those selected"),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Reason of the condition Ready"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "VIP",
+        type_ = "string",
+        json_path = ".status.summary.addresses",
+        description = "Addresses in use"
+    ),
+    printcolumn(
+        name = "Ports",
+        type_ = "string",
+        json_path = ".status.summary.ports",
+        description = "Ports balanced"
+    ),
+    printcolumn(
+        name = "Method",
+        type_ = "string",
+        json_path = ".spec.forwarding.type",
+        description = "How packets reach the real servers"
+    ),
+    printcolumn(
+        name = "Sched",
+        type_ = "string",
+        json_path = ".spec.scheduler.name",
+        description = "Scheduler"
+    ),
+    printcolumn(
+        name = "Master",
+        type_ = "string",
+        json_path = ".status.master",
+        description = "Node that holds the addresses"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.summary.realServers",
+        description = "Real servers that serve, of those selected"
+    ),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Reason of the condition Ready"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
