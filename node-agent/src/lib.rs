@@ -5,3 +5,4 @@
 //! (`lvs_core::diff`) and who is master (`lvs_core::election`) are pure and live in `lvs-core`.
 
 pub mod kernel;
+pub mod leadership;

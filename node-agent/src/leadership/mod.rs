@@ -30,14 +30,366 @@
 //!   as they are. So an unknown is never taken for an empty set.
 //! - `Leadership::failure` resolves when a task or the thread ends; that must end the process.
 //!
-//! # Shape
-//! ```text
-//! Leadership::start(LeadershipConfig { client, namespace, node_name, incarnation, runtime_directory }) -> Result<Leadership, LeadershipError>   // async
-//! leadership.set_routers(BTreeMap<RouterName, RouterConfig { plan: LeadershipPlan, state: PlanState, verified: bool }>)
-//! leadership.set_addresses(BTreeMap<RouterName, BTreeSet<DirectorAddress { address: IpAddr, device: String }>>)
-//! leadership.roles()     -> watch::Receiver<BTreeMap<RouterName, RoleState { role: Role::{Unknown,Backup,Master,Released}, epoch, holder, reason, message }>>
-//! leadership.addresses() -> watch::Receiver<FenceReport { routers: BTreeMap<RouterName, RouterAddresses { epoch, held, errors }>, refresh_lateness, .. }>
-//! leadership.failure().await -> LeadershipError            // select on it in run.rs
-//! leadership.shutdown().await                               // SIGTERM: hands over or lends, never cleans; at most ~5 s
-//! ```
-//! A plan `Withdrawn` is acknowledged when `roles()` says `Released` and `addresses()` holds nothing for the router.
+//! A plan `Withdrawn` is acknowledged when `roles()` says `Released` and `addresses()` has nothing `present`
+//! for the router.
+
+pub mod address;
+pub mod announce;
+pub mod clock;
+mod driver;
+pub mod fence;
+pub mod journal;
+pub mod lease;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client};
+use lvs_core::election::{
+    Config, Identity, Intent, Machine, OnShutdown, Resumption, Role, Tick, Timing,
+};
+use lvs_core::fence::{DirectorAddress, JournalEntry};
+use lvs_crds::condition::Reason;
+use lvs_crds::node_plan::{Candidacy, LeadershipPlan, PlanState};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use driver::{Control, Driver};
+use fence::{Command, FenceError, FenceReport, FenceThread};
+
+/// Name of a VirtualRouter.
+pub type RouterName = String;
+
+/// Where the kernel tells the boot apart.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// A shutdown ends after this long whatever is left to do: an offer, a lease lent, a flush.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(8);
+
+/// What leadership needs to run.
+#[derive(Clone)]
+pub struct LeadershipConfig {
+    /// Client of the API.
+    pub client: Client,
+    /// Namespace of the Leases.
+    pub namespace: String,
+    /// This node.
+    pub node_name: String,
+    /// Differs at every start of the agent, such as pod uid and time. Without `/`.
+    pub incarnation: String,
+    /// Host directory that a reboot empties, for the journal and the lock.
+    pub runtime_directory: PathBuf,
+}
+
+/// What one router wants of this node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouterConfig {
+    /// From the router's plan.
+    pub plan: LeadershipPlan,
+    /// State of that plan.
+    pub state: PlanState,
+    /// Whether the last sync verified what this router's services need on this node. A node that is not
+    /// verified lets others go first, and takes no offer.
+    pub verified: bool,
+}
+
+/// Role of this node for one router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleState {
+    /// Role.
+    pub role: Role,
+    /// Epoch: one's own as master, else that of the Lease.
+    pub epoch: Option<u64>,
+    /// Node that holds the Lease.
+    pub holder: Option<String>,
+    /// Until when addresses may be refreshed, as master. A change of this alone wakes nobody.
+    pub until: Option<Tick>,
+    /// Why it is so.
+    pub reason: Reason,
+    /// The reason in words.
+    pub message: String,
+}
+
+/// Leadership cannot start, or has ended though it must not.
+#[derive(Debug, thiserror::Error)]
+pub enum LeadershipError {
+    /// The boot cannot be told apart from others.
+    #[error("reading {BOOT_ID}: {0}")]
+    BootId(#[source] std::io::Error),
+    /// The fence thread cannot start.
+    #[error(transparent)]
+    Fence(#[from] FenceError),
+    /// The fence thread has ended.
+    #[error("the fence thread has ended: director addresses are no longer refreshed")]
+    FenceEnded,
+    /// The task of a router has ended.
+    #[error("the election of router {router} has ended: {why}")]
+    DriverEnded {
+        /// Router.
+        router: RouterName,
+        /// Why.
+        why: String,
+    },
+}
+
+struct RouterTask {
+    control: mpsc::UnboundedSender<Control>,
+    task: JoinHandle<()>,
+    /// Last configuration whose times are legal.
+    config: Config,
+}
+
+/// Leadership of all routers of this node.
+pub struct Leadership {
+    config: LeadershipConfig,
+    fence: FenceThread,
+    commands: SyncSender<Command>,
+    journal: BTreeMap<RouterName, JournalEntry>,
+    routers: BTreeMap<RouterName, RouterTask>,
+    roles: Arc<watch::Sender<BTreeMap<RouterName, RoleState>>>,
+    addresses: watch::Receiver<FenceReport>,
+    failure_sender: mpsc::UnboundedSender<LeadershipError>,
+    failure: Option<mpsc::UnboundedReceiver<LeadershipError>>,
+}
+
+impl Leadership {
+    /// Takes the node's lock and journal and starts the fence thread. Nothing changes in the kernel before
+    /// [`Leadership::set_routers`]. Must be called inside the runtime.
+    pub fn start(config: LeadershipConfig) -> Result<Self, LeadershipError> {
+        let boot_id = std::fs::read_to_string(BOOT_ID).map_err(LeadershipError::BootId)?;
+        let (fence, output) = FenceThread::start(&config.runtime_directory, boot_id.trim())?;
+        if let Some(damage) = &output.journal_damage {
+            tracing::error!(%damage, "the leadership journal cannot be read; addresses it named run out by themselves");
+        }
+        let (failure_sender, failure) = mpsc::unbounded_channel();
+        let sender = failure_sender.clone();
+        let ended = output.ended;
+        tokio::spawn(async move {
+            let _ = ended.await;
+            let _ = sender.send(LeadershipError::FenceEnded);
+        });
+        let mut notes = output.notes;
+        tokio::spawn(async move {
+            while let Some(note) = notes.recv().await {
+                tracing::info!(action = %note, "fence");
+            }
+        });
+        Ok(Self {
+            commands: fence.commands(),
+            config,
+            fence,
+            journal: output.journal,
+            routers: BTreeMap::new(),
+            roles: Arc::new(watch::Sender::new(BTreeMap::new())),
+            addresses: output.report,
+            failure_sender,
+            failure: Some(failure),
+        })
+    }
+
+    /// The routers of this node, all of them (see the rules of this module).
+    pub fn set_routers(&mut self, routers: BTreeMap<RouterName, RouterConfig>) {
+        let names: BTreeSet<RouterName> = routers.keys().cloned().collect();
+        let mut configs = BTreeMap::new();
+        for (name, router) in routers {
+            match self.election_config(&router) {
+                Ok(config) => {
+                    configs.insert(name, (config, router));
+                }
+                Err(error) => {
+                    tracing::error!(router = %name, %error, "the times of the router are refused");
+                    // What it had goes on.
+                    if let Some(task) = self.routers.get(&name) {
+                        configs.insert(name, (task.config.clone(), router));
+                    } else {
+                        self.publish_refusal(name, &error.to_string());
+                    }
+                }
+            }
+        }
+        self.routers.retain(|name, task| {
+            let stays = configs.contains_key(name);
+            if !stays {
+                task.task.abort();
+            }
+            stays
+        });
+        self.roles.send_if_modified(|roles| {
+            let before = roles.len();
+            roles.retain(|name, _| names.contains(name));
+            roles.len() != before
+        });
+        // Before any election may say Hold.
+        let fences = configs.iter().map(|(name, (config, router))| {
+            (
+                name.clone(),
+                (config.timing, router.plan.announcement.clone()),
+            )
+        });
+        self.command(Command::Configure(fences.collect()));
+        for (name, (config, router)) in configs {
+            match self.routers.get_mut(&name) {
+                Some(task) => {
+                    if task.config != config {
+                        task.config = config.clone();
+                        // A task that has ended has told so by `failure`.
+                        let _ = task.control.send(Control::Configure(config));
+                    }
+                }
+                None => {
+                    let task = self.start_router(&name, config, router);
+                    self.routers.insert(name, task);
+                }
+            }
+        }
+    }
+
+    fn election_config(
+        &self,
+        router: &RouterConfig,
+    ) -> Result<Config, lvs_core::election::TimingError> {
+        Ok(Config {
+            timing: Timing::for_lease_seconds(router.plan.lease_duration_seconds)?,
+            priority: router.plan.priority,
+            permitted: router.plan.candidacy == Candidacy::Permitted,
+            directors: router.plan.directors.clone(),
+            intent: match router.state {
+                PlanState::Active => Intent::Hold,
+                PlanState::Leaving => Intent::Leave,
+                PlanState::Withdrawn => Intent::Withdraw,
+                PlanState::Retained => Intent::Retain,
+            },
+            verified: router.verified,
+            on_shutdown: OnShutdown::HandOver,
+        })
+    }
+
+    fn publish_refusal(&self, name: RouterName, message: &str) {
+        self.roles.send_modify(|roles| {
+            let state = RoleState {
+                role: Role::Unknown,
+                epoch: None,
+                holder: None,
+                until: None,
+                reason: Reason::Invalid,
+                message: message.to_owned(),
+            };
+            roles.insert(name, state);
+        });
+    }
+
+    fn start_router(&mut self, name: &str, config: Config, router: RouterConfig) -> RouterTask {
+        let identity = Identity {
+            node: self.config.node_name.clone(),
+            incarnation: self.config.incarnation.clone(),
+        };
+        let resumption = self.journal.remove(name).map(|entry| Resumption {
+            epoch: entry.epoch,
+            held: entry.held,
+        });
+        let machine = Machine::new(identity, config.clone(), resumption, clock::now());
+        let (control, receiver) = mpsc::unbounded_channel();
+        let leases: Api<Lease> =
+            Api::namespaced(self.config.client.clone(), &self.config.namespace);
+        let driver = Driver::new(
+            name.to_owned(),
+            leases,
+            router.plan.lease_name,
+            machine,
+            self.commands.clone(),
+            Arc::clone(&self.roles),
+        );
+        let failure = self.failure_sender.clone();
+        let router_name = name.to_owned();
+        let run = tokio::spawn(driver.run(receiver));
+        let abort = run.abort_handle();
+        let task = tokio::spawn(async move {
+            // Aborting the outer task must end the inner one.
+            let _guard = AbortOnDrop(abort);
+            let why = match run.await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(error) if error.is_cancelled() => return,
+                Err(error) => error.to_string(),
+            };
+            let _ = failure.send(LeadershipError::DriverEnded {
+                router: router_name,
+                why,
+            });
+        });
+        RouterTask {
+            control,
+            task,
+            config,
+        }
+    }
+
+    /// The addresses of the routers named whose services are programmed and verified (see the rules of
+    /// this module).
+    pub fn set_addresses(&self, addresses: BTreeMap<RouterName, BTreeSet<DirectorAddress>>) {
+        self.command(Command::Want(addresses));
+    }
+
+    /// Role of this node by router.
+    pub fn roles(&self) -> watch::Receiver<BTreeMap<RouterName, RoleState>> {
+        self.roles.subscribe()
+    }
+
+    /// Director addresses in the kernel. Wakes when addresses or troubles change, not at refreshes.
+    pub fn addresses(&self) -> watch::Receiver<FenceReport> {
+        self.addresses.clone()
+    }
+
+    /// Resolves when a part of leadership has ended; the process must end then. To be taken once.
+    pub fn failure(&mut self) -> impl Future<Output = LeadershipError> + Send + 'static {
+        let receiver = self.failure.take();
+        async move {
+            match receiver {
+                Some(mut receiver) => match receiver.recv().await {
+                    Some(error) => error,
+                    None => std::future::pending().await,
+                },
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn command(&self, command: Command) {
+        // A full queue or a dead thread: the first cannot last, the second ends the process by `failure`.
+        if self.commands.try_send(command).is_err() {
+            let _ = self.failure_sender.send(LeadershipError::FenceEnded);
+        }
+    }
+
+    /// Ends leadership without cleaning: what is held is handed over to a verified successor, or lent for
+    /// half a minute, in which the next agent adopts it; with the API out it stays for its lifetime.
+    pub async fn shutdown(mut self) {
+        let tasks = std::mem::take(&mut self.routers);
+        let ended = tasks.into_values().map(|task| {
+            let _ = task.control.send(Control::Shutdown);
+            task.task
+        });
+        let ended: Vec<_> = ended.collect();
+        if tokio::time::timeout(SHUTDOWN_LIMIT, futures::future::join_all(ended))
+            .await
+            .is_err()
+        {
+            tracing::warn!("leadership did not end in time; addresses run out by themselves");
+        }
+        let (done, flushed) = tokio::sync::oneshot::channel();
+        self.command(Command::Flush(done));
+        let _ = tokio::time::timeout(Duration::from_secs(1), flushed).await;
+        self.fence.end();
+    }
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

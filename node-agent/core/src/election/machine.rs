@@ -32,6 +32,7 @@ use crate::election::event::{Effect, Event, Source};
 use crate::election::lease::{Identity, LeaseWrite, WritePurpose};
 use crate::election::observation::Observation;
 use crate::election::tick::Tick;
+use crate::election::timing::Timing;
 
 #[derive(Clone, Copy, Debug)]
 struct Tenure {
@@ -123,6 +124,11 @@ impl Machine {
     /// Who this is.
     pub const fn identity(&self) -> &Identity {
         &self.me
+    }
+
+    /// The times in force.
+    pub const fn timing(&self) -> &Timing {
+        &self.config.timing
     }
 
     /// Takes what happened at `now`, returns what to do, in order.

@@ -1,0 +1,325 @@
+//! The lease driver of one router: carries out what the election decides, and nothing else.
+//!
+//! It waits for the first of: an answer of the API, an event of the watch, a word of the agent, the
+//! election's own next moment. Each becomes one event; its effects are carried out before the next.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::PostParams;
+use kube::runtime::{WatchStreamExt, watcher};
+use lvs_core::election::{Config, Effect, Event, LeaseWrite, Machine, Role, Source};
+use tokio::sync::{mpsc, watch};
+
+use super::fence::Command;
+use super::{RoleState, RouterName, clock, lease};
+
+/// Versions of the Lease kept, of which the election may base a write on one.
+const VERSIONS: usize = 8;
+/// Seconds after which the server ends a watch: a connection that died silently is noticed by then. The
+/// election's own reads notice it much earlier.
+const WATCH_SECONDS: u32 = 30;
+
+/// What a driver is told.
+#[derive(Debug)]
+pub enum Control {
+    /// Something about this candidate changed.
+    Configure(Config),
+    /// The process is to end.
+    Shutdown,
+}
+
+/// A driver ended though it must not.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The fence thread takes no commands.
+    #[error("the fence thread takes no commands")]
+    FenceGone,
+    /// The watch ended, which it never does.
+    #[error("the watch of the Lease has ended")]
+    WatchEnded,
+}
+
+/// What the API answered, and the Lease it showed.
+struct Answer {
+    event: Event,
+    lease: Option<Lease>,
+}
+
+/// One router's election at work.
+pub(super) struct Driver {
+    router: RouterName,
+    leases: Api<Lease>,
+    lease_name: String,
+    machine: Machine,
+    fence: SyncSender<Command>,
+    roles: Arc<watch::Sender<BTreeMap<RouterName, RoleState>>>,
+    versions: VecDeque<Lease>,
+    requests: FuturesUnordered<BoxFuture<'static, Answer>>,
+    timeout: Duration,
+    last_role: Option<Role>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        router: RouterName,
+        leases: Api<Lease>,
+        lease_name: String,
+        machine: Machine,
+        fence: SyncSender<Command>,
+        roles: Arc<watch::Sender<BTreeMap<RouterName, RoleState>>>,
+    ) -> Self {
+        Self {
+            timeout: machine.timing().write_timeout(),
+            router,
+            leases,
+            lease_name,
+            machine,
+            fence,
+            roles,
+            versions: VecDeque::new(),
+            requests: FuturesUnordered::new(),
+            last_role: None,
+        }
+    }
+
+    /// Runs until the election stops, which it does after a shutdown only.
+    pub(super) async fn run(
+        mut self,
+        mut control: mpsc::UnboundedReceiver<Control>,
+    ) -> Result<(), DriverError> {
+        let config = watcher::Config::default()
+            .fields(&format!("metadata.name={}", self.lease_name))
+            .timeout(WATCH_SECONDS);
+        let mut watch = watcher(self.leases.clone(), config)
+            .default_backoff()
+            .boxed();
+        let mut listed = false;
+        let mut event = Event::Deadline;
+        loop {
+            if self.advance(event)? {
+                return Ok(());
+            }
+            let now = clock::now();
+            let deadline = self
+                .machine
+                .next_deadline()
+                .map(|deadline| deadline.since(now));
+            // Every branch is cancel safe: nothing is taken from a queue without becoming the event.
+            event = tokio::select! {
+                Some(answer) = self.requests.next(), if !self.requests.is_empty() => {
+                    self.keep(answer.lease);
+                    answer.event
+                }
+                item = watch.next() => match item {
+                    None => return Err(DriverError::WatchEnded),
+                    // What says nothing to the election is a reason to look at the time, no more.
+                    Some(Ok(item)) => self.watched(item, &mut listed).unwrap_or(Event::Deadline),
+                    Some(Err(error)) => {
+                        tracing::debug!(router = %self.router, %error, "the watch of the Lease broke");
+                        Event::WatchLost
+                    }
+                },
+                Some(word) = control.recv() => match word {
+                    Control::Configure(config) => {
+                        self.timeout = config.timing.write_timeout();
+                        Event::Configured(config)
+                    }
+                    Control::Shutdown => Event::ShutdownRequested,
+                },
+                () = sleep(deadline) => Event::Deadline,
+            };
+        }
+    }
+
+    fn watched(&mut self, item: watcher::Event<Lease>, listed: &mut bool) -> Option<Event> {
+        match item {
+            watcher::Event::Apply(lease) | watcher::Event::InitApply(lease) => {
+                *listed = true;
+                let record = lease::record(&lease);
+                self.keep(Some(lease));
+                Some(Event::Seen(record, Source::Watch))
+            }
+            watcher::Event::Delete(_) => Some(Event::Absent(Source::Watch)),
+            watcher::Event::Init => {
+                *listed = false;
+                None
+            }
+            watcher::Event::InitDone => (!*listed).then_some(Event::Absent(Source::Watch)),
+        }
+    }
+
+    fn keep(&mut self, lease: Option<Lease>) {
+        if let Some(lease) = lease {
+            self.versions.push_back(lease);
+            if self.versions.len() > VERSIONS {
+                self.versions.pop_front();
+            }
+        }
+    }
+
+    /// Feeds one event and carries out its effects. Returns whether the election has stopped.
+    fn advance(&mut self, event: Event) -> Result<bool, DriverError> {
+        let mut stopped = false;
+        for effect in self.machine.handle(event, clock::now()) {
+            match effect {
+                Effect::Read => self.requests.push(self.read()),
+                Effect::Write(write) => {
+                    tracing::debug!(router = %self.router, %write, "lease");
+                    self.requests.push(self.write(&write));
+                }
+                Effect::Hold(hold) => self.command(Command::Hold(self.router.clone(), hold))?,
+                Effect::Drop(reason) => {
+                    tracing::info!(router = %self.router, ?reason, "addresses are given up");
+                    self.command(Command::GiveUp(self.router.clone()))?;
+                }
+                Effect::Stop => stopped = true,
+            }
+        }
+        self.publish();
+        Ok(stopped)
+    }
+
+    fn command(&self, command: Command) -> Result<(), DriverError> {
+        self.fence
+            .try_send(command)
+            .map_err(|_| DriverError::FenceGone)
+    }
+
+    fn read(&self) -> BoxFuture<'static, Answer> {
+        let leases = self.leases.clone();
+        let name = self.lease_name.clone();
+        let timeout = self.timeout;
+        async move {
+            match tokio::time::timeout(timeout, leases.get_opt(&name)).await {
+                Ok(Ok(Some(lease))) => Answer {
+                    event: Event::Seen(lease::record(&lease), Source::Read),
+                    lease: Some(lease),
+                },
+                Ok(Ok(None)) => Answer {
+                    event: Event::Absent(Source::Read),
+                    lease: None,
+                },
+                Ok(Err(error)) => {
+                    tracing::debug!(lease = %name, %error, "reading the Lease failed");
+                    Answer {
+                        event: Event::ReadFailed,
+                        lease: None,
+                    }
+                }
+                Err(_) => Answer {
+                    event: Event::ReadFailed,
+                    lease: None,
+                },
+            }
+        }
+        .boxed()
+    }
+
+    fn write(&self, write: &LeaseWrite) -> BoxFuture<'static, Answer> {
+        let seen = self.versions.iter().rev().find(|lease| {
+            lease.metadata.resource_version.as_deref() == Some(write.resource_version.as_str())
+        });
+        let Some(seen) = seen else {
+            // So many versions later this one is not current any more.
+            return only(Event::Conflict);
+        };
+        let Some(body) = lease::written(seen, write, Timestamp::now()) else {
+            return only(Event::WriteRefused);
+        };
+        let leases = self.leases.clone();
+        let name = self.lease_name.clone();
+        let timeout = self.timeout;
+        let text = write.to_string();
+        async move {
+            let parameters = PostParams {
+                field_manager: Some(lvs_crds::AGENT_FIELD_MANAGER.to_owned()),
+                ..PostParams::default()
+            };
+            let sent = leases.replace(&name, &parameters, &body);
+            match tokio::time::timeout(timeout, sent).await {
+                Ok(Ok(lease)) => Answer {
+                    event: Event::Acknowledged(lease::record(&lease)),
+                    lease: Some(lease),
+                },
+                Ok(Err(error)) => {
+                    let event = refusal(&error);
+                    tracing::debug!(lease = %name, write = %text, %error, ?event, "writing the Lease failed");
+                    Answer { event, lease: None }
+                }
+                Err(_) => {
+                    tracing::debug!(lease = %name, write = %text, "writing the Lease: no answer in time");
+                    Answer { event: Event::WriteFailed, lease: None }
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn publish(&mut self) {
+        let status = self.machine.status();
+        if self.last_role != Some(status.role) {
+            self.last_role = Some(status.role);
+            tracing::info!(
+                router = %self.router,
+                role = ?status.role,
+                epoch = ?status.epoch,
+                reason = %status.reason,
+                message = %status.message,
+                "role"
+            );
+        }
+        let state = RoleState {
+            role: status.role,
+            epoch: status.epoch,
+            holder: status.holder.map(|holder| holder.node),
+            until: status.until,
+            reason: status.reason,
+            message: status.message,
+        };
+        self.roles.send_if_modified(|roles| {
+            let before = roles.get(&self.router);
+            let same = before.is_some_and(|before| {
+                RoleState {
+                    until: state.until,
+                    ..before.clone()
+                } == state
+            });
+            roles.insert(self.router.clone(), state);
+            !same
+        });
+    }
+}
+
+fn only(event: Event) -> BoxFuture<'static, Answer> {
+    std::future::ready(Answer { event, lease: None }).boxed()
+}
+
+async fn sleep(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What an error of a write proves. Only an answer that says so proves that nothing was written.
+fn refusal(error: &kube::Error) -> Event {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            409 => Event::Conflict,
+            404 => Event::LeaseGone,
+            400 | 403 | 413 | 415 | 422 => Event::WriteRefused,
+            // 401 (a token being rotated), 429 and every 5xx come and go.
+            _ => Event::WriteFailed,
+        },
+        _ => Event::WriteFailed,
+    }
+}
