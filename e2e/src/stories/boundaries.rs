@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{NAMESPACE, Story};
 use crate::await_condition::until;
+use crate::guest::quote;
 use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE};
 use crate::traffic;
 
@@ -38,6 +39,11 @@ pub(super) fn stories() -> Vec<Story> {
             name: "bad_input_disturbs_nobody",
             tells: "no scheduler module, no such interface: a condition on the right object, the others go on",
             run: bad_input,
+        },
+        Story {
+            name: "crippled_agent_says_why",
+            tells: "no CAP_NET_ADMIN, a read-only /proc/sys: the reason on the plan and the service, the others go on",
+            run: crippled,
         },
     ]
 }
@@ -426,4 +432,93 @@ spec:
             },
         )
     })
+}
+
+/// Runs the agent of a node with an altered container until `told` has been told.
+fn with_container(
+    lab: &Lab,
+    node: &str,
+    edit: &str,
+    told: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let work = lab.agent_work(node)?;
+    lab.guest.run(&format!(
+        "cp {work}/run.sh {work}/run.sh.whole && sed -i {} {work}/run.sh",
+        quote(edit)
+    ))?;
+    let changed = lab
+        .guest
+        .try_run(&format!("cmp -s {work}/run.sh {work}/run.sh.whole"))?;
+    ensure!(
+        changed.status == 1,
+        "{edit} changed nothing in the container of {node}"
+    );
+    lab.signal_agent(node, "KILL", false)?;
+    let result = told();
+    lab.guest
+        .run(&format!("mv {work}/run.sh.whole {work}/run.sh"))?;
+    lab.signal_agent(node, "KILL", false)?;
+    result
+}
+
+fn crippled(lab: &Lab) -> Result<()> {
+    let words = ["-n", NAMESPACE, "virtualservices.lvs.dev", "web"];
+    let plan_of = |node: &str| -> Result<String> {
+        let selector = format!("spec.nodeName={node}");
+        let plans = lab.cluster.get(&[
+            "-n",
+            OPERATOR_NAMESPACE,
+            "nodeplans",
+            "--field-selector",
+            &selector,
+        ])?;
+        plans["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|plan| plan["spec"]["source"]["name"] == "web")
+            .and_then(|plan| plan["metadata"]["name"].as_str().map(str::to_owned))
+            .with_context(|| format!("no plan of web for {node}"))
+    };
+    for (edit, reason) in [
+        ("s/--drop=/--drop=cap_net_admin,/", "PermissionDenied"),
+        (
+            "s#mount -o bind '/proc/sys/net'#mount -o bind,ro '/proc/sys/net'#",
+            "SysctlReadOnly",
+        ),
+    ] {
+        with_container(lab, "web-2", edit, || {
+            lab.cluster
+                .apply_example(NAMESPACE, "direct-routing.yaml")?;
+            let plan = until(LIMIT, "the plan of web-2", || {
+                Ok(plan_of("web-2").map_err(|error| format!("{error:#}")))
+            })?;
+            let message = lab.await_reason(
+                &["-n", OPERATOR_NAMESPACE, "nodeplan", &plan],
+                "Programmed",
+                reason,
+            )?;
+            ensure!(
+                message.len() > 20,
+                "{reason}: the message says nothing: {message}"
+            );
+            lab.await_reason(&words, "Programmed", reason)?;
+            // The directors and the other real server are whole.
+            let master = lab.await_holder("172.16.2.200")?;
+            ensure!(
+                !lab.ipvs_rules(&master)?.is_empty(),
+                "{master} has no rules"
+            );
+            Ok(())
+        })
+        .with_context(|| format!("with {edit}"))?;
+        lab.await_serving(NAMESPACE, "web")?;
+        let spread = traffic::spread(&lab.guest, "client", "http://172.16.2.200/", 6)?;
+        ensure!(
+            spread == [("web-1".into(), 4), ("web-2".into(), 2)].into(),
+            "whole again: {spread:?}"
+        );
+        super::clean(lab)?;
+    }
+    Ok(())
 }
