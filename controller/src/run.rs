@@ -1,23 +1,30 @@
 //! The process: every task, and the rule that the first to end ends all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
+use lvs_core::election::Identity;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::apply::Writer;
 use crate::args::RunArguments;
 use crate::http::{self, Facts};
-use crate::leadership;
+use crate::leadership::Candidate;
 use crate::metrics::Metrics;
 use crate::reconcile::{Pulse, Reconciler};
 use crate::snapshot::Settings;
 use crate::status::StatusWriter;
 use crate::watch::Watches;
 use crate::world::SharedWorld;
+
+const LEADERSHIP: &str = "leadership";
+/// Longest time for releasing the Lease at the end.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs until SIGTERM or SIGINT, or until a task ends.
 pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
@@ -29,6 +36,16 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let pulse = Pulse::default();
     let (outcomes, outcomes_receiver) = watch::channel(None);
     let (is_leader, is_leader_receiver) = watch::channel(false);
+    let (shutdown, shutdown_receiver) = watch::channel(false);
+    let identity = Identity { node: arguments.pod_name.clone(), incarnation: incarnation() };
+    let candidate = Candidate::new(
+        client.clone(),
+        &arguments.namespace,
+        arguments.lease_name.clone(),
+        identity,
+        is_leader,
+        shutdown_receiver,
+    )?;
 
     let watches = Watches {
         client: client.clone(),
@@ -64,20 +81,45 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     tasks.spawn(async { ("planning", reconciler.run().await) });
     tasks.spawn(async { ("status", status.run(outcomes_receiver, is_leader_receiver).await) });
     tasks.spawn(async move { ("http", http::serve(arguments.http_address, facts).await) });
-    tasks.spawn(async move { ("leadership", leadership::run(is_leader).await) });
+    tasks.spawn(async { (LEADERSHIP, candidate.run().await) });
     tracing::info!("lvs-controller {} in namespace {}", env!("CARGO_PKG_VERSION"), arguments.namespace);
 
     tokio::select! {
-        _ = terminate.recv() => {
-            tracing::info!("asked to end; nodes go on with their plans");
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = tasks.join_next() => return Err(ending(ended)),
+    }
+    tracing::info!("asked to end; nodes go on with their plans");
+    shutdown.send_replace(true);
+    // Releasing the Lease spares the other replica the wait for its expiry.
+    let released = async {
+        while let Some(ended) = tasks.join_next().await {
+            match ended {
+                Ok((LEADERSHIP, result)) => return result,
+                other => return Err(ending(Some(other))),
+            }
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(RELEASE_TIMEOUT, released).await {
+        Ok(result) => result,
+        Err(_) => {
+            tracing::warn!("the Lease could not be released in {} s", RELEASE_TIMEOUT.as_secs());
             Ok(())
         }
-        _ = interrupt.recv() => Ok(()),
-        ended = tasks.join_next() => match ended {
-            Some(Ok((task, Ok(())))) => bail!("task {task} ended"),
-            Some(Ok((task, Err(error)))) => Err(error.context(format!("task {task}"))),
-            Some(Err(error)) => Err(error).context("a task panicked"),
-            None => bail!("no task"),
-        },
     }
+}
+
+fn ending(ended: Option<Result<(&'static str, anyhow::Result<()>), JoinError>>) -> anyhow::Error {
+    match ended {
+        Some(Ok((task, Ok(())))) => anyhow!("task {task} ended"),
+        Some(Ok((task, Err(error)))) => error.context(format!("task {task}")),
+        Some(Err(error)) => anyhow::Error::new(error).context("a task panicked"),
+        None => anyhow!("no task"),
+    }
+}
+
+/// Differs at every start: nanoseconds of the wall clock, which nobody compares with anything.
+fn incarnation() -> String {
+    format!("{:x}", Timestamp::now().as_nanosecond())
 }

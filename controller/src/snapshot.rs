@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use lvs_crds::node_plan::PlanState;
+use lvs_crds::node_plan::{PlanState, SourceKind};
 use lvs_plan::Inputs;
 use lvs_plan::input::{CONFIRM_REMOVAL_ANNOTATION, Lease, Node, ObjectKey};
 use tokio::time::Instant;
@@ -83,7 +83,9 @@ fn remember_agents(world: &mut World, now: Instant) {
         world.agent_pods.objects().map(|(_, node)| node.object.as_ref().clone()).collect();
     if is_first {
         let planned = world.node_plans.objects().filter_map(|(_, plan)| plan.object.object.spec());
-        let standing = planned.filter(|spec| spec.state != PlanState::Withdrawn);
+        let standing = planned.filter(|spec| {
+            spec.source.kind == SourceKind::VirtualRouter && spec.state != PlanState::Withdrawn
+        });
         present.extend(standing.map(|spec| spec.node_name.clone()));
     }
     for node in present {

@@ -177,6 +177,12 @@ impl Reporter<'_> {
         summarise(ConditionType::Programmed, problems, good)
     }
 
+    /// Whether some director has answered to the newest plan: before, nobody can be master.
+    fn is_acknowledged(&self, uid: &str) -> bool {
+        let mut directors = self.standing(uid).filter(|(_, planned)| planned.spec.director.is_some());
+        directors.any(|(name, planned)| !matches!(self.progress(name, planned), Progress::Pending(_)))
+    }
+
     /// Unreadable plans that would be this source's, by name.
     fn unreadable(&self, uid: &str) -> Vec<&String> {
         let names = &self.decisions.unreadable_plans;
@@ -354,6 +360,9 @@ impl Reporter<'_> {
             return not(Reason::NoDirectors, no_directors(router.unwrap_or_default()));
         }
         let Some(master) = master else {
+            if !self.is_acknowledged(uid) {
+                return not(Reason::Pending, facts.programmed.message.clone());
+            }
             let message = format!("no director of VirtualRouter {} holds the addresses", router.unwrap_or_default());
             return not(Reason::NoMaster, message);
         };
@@ -417,6 +426,8 @@ impl Reporter<'_> {
         });
         let ready = if router.directors.is_empty() {
             Verdict::bad(ConditionType::Ready, Reason::NoDirectors, no_directors(name))
+        } else if master.is_none() && !self.is_acknowledged(&router.meta.uid) {
+            Verdict::bad(ConditionType::Ready, Reason::Pending, programmed.message.clone())
         } else if master.is_none() {
             Verdict::bad(ConditionType::Ready, Reason::NoMaster, "no director holds the Lease")
         } else if !master_is_programmed {
