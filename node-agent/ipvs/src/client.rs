@@ -13,7 +13,7 @@ use crate::decode::{self, DecodeError, DumpedService, Info};
 use crate::encode;
 use crate::error::{DumpError, OpError, OpFailure, TransportError};
 use crate::message::{Content, Envelope, Message, Messages, add_flag, write_message};
-use crate::socket::{RECEIVE_BYTES, Socket};
+use crate::socket::{RECEIVE_BYTES, Socket, Transport};
 use crate::uapi::{FAMILY_NAME, command};
 use crate::{Dump, IpvsKernel};
 
@@ -42,19 +42,50 @@ impl Default for ClientOptions {
     }
 }
 
+/// How a connection is opened.
+type Open = Box<dyn Fn(&ClientOptions) -> Result<Box<dyn Transport>, TransportError> + Send>;
+
 /// IPVS of the network namespace in which the client first connects.
-#[derive(Debug, Default)]
 pub struct Client {
     options: ClientOptions,
+    open: Open,
     connection: Option<Connection>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Client")
+            .field("options", &self.options)
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new(ClientOptions::default())
+    }
 }
 
 impl Client {
     /// A client that connects at its first use, and anew after a failed conversation: a kernel without `ip_vs`
     /// is an error of that use, not of the agent.
     pub fn new(options: ClientOptions) -> Self {
+        Self::with_transport(options, |options| {
+            let socket = Socket::open(options.receive_buffer_bytes, options.timeout)?;
+            Ok(Box::new(socket))
+        })
+    }
+
+    /// A client whose connections are opened by `open`.
+    pub fn with_transport(
+        options: ClientOptions,
+        open: impl Fn(&ClientOptions) -> Result<Box<dyn Transport>, TransportError> + Send + 'static,
+    ) -> Self {
         Self {
             options,
+            open: Box::new(open),
             connection: None,
         }
     }
@@ -85,7 +116,7 @@ impl Client {
     fn connect(&mut self) -> Result<&mut Connection, TransportError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connection::open(&self.options)?,
+            None => Connection::open((self.open)(&self.options)?)?,
         };
         Ok(self.connection.insert(connection))
     }
@@ -233,7 +264,7 @@ impl std::fmt::Display for Reading {
 /// A socket that knows the family's number.
 #[derive(Debug)]
 struct Connection {
-    socket: Socket,
+    socket: Box<dyn Transport>,
     family: u16,
     sequence: u32,
     request: Vec<u8>,
@@ -241,8 +272,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(options: &ClientOptions) -> Result<Self, TransportError> {
-        let socket = Socket::open(options.receive_buffer_bytes, options.timeout)?;
+    fn open(socket: Box<dyn Transport>) -> Result<Self, TransportError> {
         let mut connection = Self {
             socket,
             family: 0,

@@ -16,6 +16,7 @@ pub mod client;
 pub mod decode;
 pub mod encode;
 pub mod error;
+pub mod fake;
 pub mod message;
 pub mod socket;
 pub mod uapi;
@@ -24,7 +25,8 @@ use lvs_core::ipvs::{IpvsTimeouts, Services};
 use lvs_core::op::IpvsOp;
 
 pub use client::{Client, ClientOptions};
-pub use error::{DumpError, OpError, OpFailure};
+pub use error::{DumpError, OpError, OpFailure, TransportError};
+pub use fake::FakeKernel;
 
 /// Everything IPVS holds in one network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

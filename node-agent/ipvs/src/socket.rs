@@ -39,6 +39,17 @@ nix::setsockopt_impl!(
 /// Size of one receive: the kernel fills at most 32 KiB per datagram of a dump and adapts to what we offer.
 pub const RECEIVE_BYTES: usize = 64 * 1024;
 
+/// Datagrams to the kernel and back. The real one is [`Socket`]; tests answer as the kernel would, and as it
+/// should not.
+pub trait Transport: std::fmt::Debug + Send {
+    /// Sends one datagram. After an error nothing of it was handled. After success all of it was: the kernel
+    /// works within the system call.
+    fn send(&mut self, bytes: &[u8]) -> Result<(), TransportError>;
+
+    /// Receives one datagram into `buffer` and returns its length.
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, TransportError>;
+}
+
 /// An open socket. It belongs to the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub struct Socket {
@@ -71,42 +82,6 @@ impl Socket {
             descriptor,
             timeout,
         })
-    }
-
-    /// Sends one datagram. After an error nothing of it was handled. After success all of it was: the kernel
-    /// works within the system call.
-    pub fn send(&self, bytes: &[u8]) -> Result<(), TransportError> {
-        let failed = |errno| TransportError::Send {
-            bytes: bytes.len(),
-            errno,
-        };
-        loop {
-            match send(self.descriptor.as_raw_fd(), bytes, MsgFlags::empty()) {
-                Ok(sent) if sent == bytes.len() => return Ok(()),
-                Ok(_) => return Err(failed(Errno::EMSGSIZE)),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(failed(errno)),
-            }
-        }
-    }
-
-    /// Receives one datagram into `buffer` and returns its length.
-    pub fn receive(&self, buffer: &mut [u8]) -> Result<usize, TransportError> {
-        let mut deadline = None;
-        loop {
-            match self.receive_now(buffer) {
-                Err(TransportError::Receive {
-                    errno: Errno::EINTR,
-                }) => {}
-                Err(TransportError::Receive {
-                    errno: Errno::EAGAIN,
-                }) => {
-                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.timeout);
-                    self.wait(deadline)?;
-                }
-                result => return result,
-            }
-        }
     }
 
     fn receive_now(&self, buffer: &mut [u8]) -> Result<usize, TransportError> {
@@ -145,6 +120,41 @@ impl Socket {
             // Also when poll rounded the rest of the time down to nothing: the next turn decides.
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(TransportError::Receive { errno }),
+        }
+    }
+}
+
+impl Transport for Socket {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
+        let failed = |errno| TransportError::Send {
+            bytes: bytes.len(),
+            errno,
+        };
+        loop {
+            match send(self.descriptor.as_raw_fd(), bytes, MsgFlags::empty()) {
+                Ok(sent) if sent == bytes.len() => return Ok(()),
+                Ok(_) => return Err(failed(Errno::EMSGSIZE)),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, TransportError> {
+        let mut deadline = None;
+        loop {
+            match self.receive_now(buffer) {
+                Err(TransportError::Receive {
+                    errno: Errno::EINTR,
+                }) => {}
+                Err(TransportError::Receive {
+                    errno: Errno::EAGAIN,
+                }) => {
+                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.timeout);
+                    self.wait(deadline)?;
+                }
+                result => return result,
+            }
         }
     }
 }
