@@ -21,7 +21,7 @@ generate: ## Write the CustomResourceDefinitions from the types
 
 image: ## Release binaries and the images, as OCI archives in target/images
 	@e2e/setup/provision.sh packages rust
-	@e2e/setup/image.sh
+	@e2e/setup/image-once.sh
 
 stories: image ## Packet stories in one virtual machine (STORIES="part of a name")
 	@e2e/setup/provision.sh packages rust kubernetes helm kernel
