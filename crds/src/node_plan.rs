@@ -391,7 +391,7 @@ pub struct NodePlanStatus {
     pub addresses: Vec<AddressStatus>,
 }
 
-/// Role of a node.
+/// What the node is for this plan: Master holds the addresses, Backup does not, RealServer only serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Role {
     /// Director that holds the addresses.

@@ -320,7 +320,8 @@ pub enum PacketScheduling {
     OnePacket,
 }
 
-/// Persistence engine.
+/// What tells clients apart instead of their address. SIP: the Call-ID, all ports UDP (ipvsadm --pe sip). Default: the address.
+// The doc comment of an optional field's enum is what `kubectl explain` shows of the field.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]

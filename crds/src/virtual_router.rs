@@ -75,10 +75,10 @@ pub struct VirtualRouterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub grants: Vec<Grant>,
-    /// How the loss of the holder is noticed.
+    /// How the loss of the holder is noticed. Default: leaseDurationSeconds 10.
     #[serde(default)]
     pub detection: Detection,
-    /// How addresses are announced after a takeover: gratuitous ARP and unsolicited neighbour advertisements.
+    /// How addresses are announced after a takeover: gratuitous ARP and unsolicited neighbour advertisements. Default: 5 times, 100 ms apart, no refresh.
     #[serde(default)]
     pub announcement: Announcement,
     /// IPVS timeouts of the directors (ipvsadm --set). A node has one set: where routers disagree the older wins. Default: left as the node has them.

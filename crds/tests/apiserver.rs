@@ -11,7 +11,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use case::{Case, cases, crate_directory};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const NAMESPACE: &str = "default";
 
@@ -125,7 +125,85 @@ fn the_apiserver_enforces_the_table_and_explains_the_kinds() {
     remove_own();
     accepts_and_refuses_as_the_table_says();
     shows_columns_and_explains();
+    accepts_the_largest_objects();
     remove_own();
+}
+
+/// Bounds that the API server takes for its estimate of CEL cost are worth nothing if an object
+/// within them runs out of the budget.
+fn accepts_the_largest_objects() {
+    let names = |prefix: &str, count: usize| -> Vec<String> {
+        (0..count)
+            .map(|index| format!("{prefix}{index:0width$}", width = 63 - prefix.len()))
+            .collect()
+    };
+    let pools = names("pool", 32);
+    let interfaces = names("interface", 32);
+    let last_interface = interfaces.last().unwrap();
+    let router = json!({
+        "apiVersion": "lvs.dev/v1alpha1",
+        "kind": "VirtualRouter",
+        "metadata": {"name": "largest", "labels": {"lvs.dev/test": "crds"}},
+        "spec": {
+            "directors": names("node", 64).iter().map(|name| json!({"nodeName": name})).collect::<Vec<_>>(),
+            "interfaces": interfaces.iter().map(|name| json!({
+                "name": name,
+                "devices": (0..16).map(|index| format!("a234567890123{index:02}")).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
+            "additionalAddresses": (1..=64).map(|index| json!({
+                "address": format!("192.0.2.{index}"), "interfaceName": last_interface,
+            })).collect::<Vec<_>>(),
+            "addressPools": pools.iter().enumerate().map(|(pool, name)| json!({
+                "name": name,
+                "interfaceName": last_interface,
+                "addresses": (0..64).map(|entry| if entry % 2 == 0 {
+                    format!("10.{pool}.{entry}.0-10.{pool}.{entry}.255")
+                } else {
+                    format!("2001:db8:1111:2222:3333:4444:{pool:x}:{entry:x}-2001:db8:1111:2222:3333:5555:{pool:x}:{entry:x}")
+                }).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
+            "grants": (0..64).map(|grant| json!({
+                "namespaces": {"from": "Selector", "selector": {"matchLabels": {"kubernetes.io/metadata.name": "x"}}},
+                "addressPoolNames": pools,
+                "realServerCIDRs": (0..64).map(|entry| format!("10.{grant}.{entry}.0/24")).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
+        },
+    });
+    let service = json!({
+        "apiVersion": "lvs.dev/v1alpha1",
+        "kind": "VirtualService",
+        "metadata": {"name": "largest", "labels": {"lvs.dev/test": "crds"}},
+        "spec": {
+            "addresses": (1..=16).map(|index| format!("2001:db8:1111:2222:3333:4444:5555:{index:x}")).collect::<Vec<_>>(),
+            "ports": names("port", 64).iter().zip(1_usize..).map(|(name, index)| json!({
+                "name": name, "port": index * 100, "endPort": index * 100 + 15,
+            })).collect::<Vec<_>>(),
+            "forwarding": {"type": "NAT"},
+            "realServerSelector": {},
+        },
+    });
+    let plan = json!({
+        "apiVersion": "lvs.dev/v1alpha1",
+        "kind": "NodePlan",
+        "metadata": {"name": "largest", "labels": {"lvs.dev/test": "crds"}},
+        "spec": {
+            "nodeName": "node-a",
+            "state": "Active",
+            "source": {"kind": "VirtualService", "namespace": "shop", "name": "web", "uid": "1", "generation": 1},
+            "virtualRouterName": "default",
+            "director": {"services": (1..=1024).map(|port| json!({
+                "address": {"address": "192.0.2.10", "protocol": "TCP", "port": port, "endPort": port},
+                "scheduler": {"name": "wlc"},
+                "packetScheduling": "PerConnection",
+                "realServers": (1..=5).map(|host| json!({
+                    "name": "w", "address": format!("192.0.2.{host}"), "port": port, "weight": 1, "forwarding": {"type": "NAT"},
+                })).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>()},
+        },
+    });
+    for object in [router, service, plan] {
+        must(&["create", "--filename=-"], &object.to_string());
+    }
 }
 
 fn accepts_and_refuses_as_the_table_says() {

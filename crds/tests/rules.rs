@@ -172,3 +172,32 @@ fn check_bounds(schema: &Value, path: &str) {
         }
     }
 }
+
+/// `kubectl explain` shows the words of an enum, but not what they mean: the field must say it.
+#[test]
+fn every_choice_of_a_user_is_explained() {
+    for (plural, schema) in schemas() {
+        if plural != "nodeplans" {
+            check_choices(&schema["properties"]["spec"], plural);
+        }
+    }
+}
+
+fn check_choices(schema: &Value, path: &str) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        let text = property["description"].as_str().unwrap_or_default();
+        let choices = property["enum"]
+            .as_array()
+            .or(property["items"]["enum"].as_array());
+        for choice in choices.into_iter().flatten() {
+            let choice = choice.as_str().unwrap();
+            assert!(
+                text.contains(choice),
+                "{path} does not explain {choice}: {text}"
+            );
+        }
+        check_choices(property, &path);
+        check_choices(&property["items"], &path);
+    }
+}
