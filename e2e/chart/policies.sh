@@ -127,14 +127,19 @@ Y
 }
 accepted "a plan for lb-a" plan vs-0000000000000001 lb-a
 accepted "a plan for lb-b" plan vs-0000000000000002 lb-b
-# patch_status NODE PLAN BODY: one PATCH, as an agent sends it. (kubectl would
-# first GET the subresource, which agents have no use and no right for.)
+# patch_status NODE PLAN TYPE BODY: one PATCH, as an agent sends it. (kubectl
+# would first GET the subresource, which agents have no use and no right for.)
 patch_status() {
     curl --silent --show-error --fail-with-body --cacert "$work/cp/pki/ca.crt" \
-        --header "Authorization: Bearer $(cat "$work/$1.token")" --header "Content-Type: application/merge-patch+json" \
-        --request PATCH --data "$3" "$API_URL/apis/lvs.dev/v1alpha1/namespaces/$namespace/nodeplans/$2/status"
+        --header "Authorization: Bearer $(cat "$work/$1.token")" --header "Content-Type: application/$3" \
+        --request PATCH --data "$4" \
+        "$API_URL/apis/lvs.dev/v1alpha1/namespaces/$namespace/nodeplans/$2/status?${5:-}"
 }
-report() { patch_status "$1" "$2" "{\"status\": {\"agentVersion\": \"$RANDOM\"}}"; }
+# report NODE PLAN: a status by server-side apply.
+report() {
+    patch_status "$1" "$2" apply-patch+yaml "{\"apiVersion\": \"lvs.dev/v1alpha1\", \"kind\": \"NodePlan\",
+        \"metadata\": {\"name\": \"$2\"}, \"status\": {\"agentVersion\": \"$RANDOM\"}}" "fieldManager=lvs-agent&force=true"
+}
 # A policy is in force a moment after it was made: wait for the first refusal.
 in_force() {
     { report unbound vs-0000000000000001 || true; } | grep -qF "names no node" &&
@@ -161,7 +166,7 @@ refused "lb-a makes a plan" 'cannot create resource "nodeplans"' as_agent lb-a c
 {"apiVersion": "lvs.dev/v1alpha1", "kind": "NodePlan", "metadata": {"name": "vs-0000000000000003"}, "spec": {}}
 Y
 spec_unchanged() {
-    patch_status lb-a vs-0000000000000001 \
+    patch_status lb-a vs-0000000000000001 merge-patch+json \
         '{"spec": {"nodeName": "lb-b"}, "metadata": {"labels": {"stolen": "yes"}}, "status": {"agentVersion": "1"}}' &&
         [ "$(kn get nodeplan vs-0000000000000001 -o 'jsonpath={.spec.nodeName}{.metadata.labels.stolen}')" = lb-a ]
 }
