@@ -178,7 +178,9 @@ impl Builder<'_> {
             );
             return;
         };
-        let table = self.route_table(gateway, &device);
+        let Some(table) = self.route_table(gateway, &device) else {
+            return;
+        };
         let route = DefaultRoute {
             table,
             gateway,
@@ -198,19 +200,21 @@ impl Builder<'_> {
         self.state.host.policy_rules.insert(rule);
     }
 
-    /// Table for a gateway: the one it has in the kernel, else the first that no gateway has.
-    fn route_table(&self, gateway: IpAddr, device: &str) -> u32 {
+    /// Table for a gateway: the one it has in the kernel, else the first that no gateway has. `None` for a withdrawn
+    /// plan whose gateway has none: nothing of it is left.
+    fn route_table(&self, gateway: IpAddr, device: &str) -> Option<u32> {
         let known = self.state.host.routes.iter().chain(&self.host.routes);
         if let Some(route) = known
             .clone()
             .find(|route| route.gateway == gateway && route.device == device)
         {
-            return route.table;
+            return Some(route.table);
         }
+        self.role?;
         let mut table = ROUTE_TABLE;
         while known.clone().any(|route| route.table == table) {
             table += 1;
         }
-        table
+        Some(table)
     }
 }

@@ -73,14 +73,19 @@ impl Builder<'_> {
     /// packets from LOCAL_IN and sends them as locally made.
     pub(super) fn demand_forwarding(&mut self, family: AddressFamily) {
         self.demand(forwarding_switch(family), SysctlDemand::Exactly(1));
+        // The switch moves every device's setting, addresses or not.
         let forwarding_off = SysctlDemand::Preserve { becomes: 0, family };
-        self.demand(
-            SysctlKey::of_device(family, "default", "forwarding"),
-            forwarding_off,
-        );
-        for device in self.neighbour_devices(family, "forwarding") {
-            self.demand(
-                SysctlKey::of_device(family, &device, "forwarding"),
+        let devices: Vec<&str> = self
+            .host
+            .links
+            .keys()
+            .map(String::as_str)
+            .filter(|device| !crate::host::is_our_device(device))
+            .chain(["default"])
+            .collect();
+        for device in devices {
+            self.state.host.sysctls.insert(
+                SysctlKey::of_device(family, device, "forwarding"),
                 forwarding_off,
             );
         }

@@ -1,6 +1,8 @@
 //! A node to test with: the kernel model, a journal, plans and roles, and the pass an agent makes over them.
 #![allow(dead_code)] // Each test file uses its part.
 
+pub mod generate;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -1,0 +1,583 @@
+//! N machines with their fences, one Lease, and everything that may go wrong between them. Time is
+//! virtual; a schedule is fixed by its seed.
+
+pub mod node;
+pub mod random;
+pub mod store;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use lvs_core::election::{Config, Effect, Event, LeaseRecord, Source};
+use lvs_core::fence::Action;
+
+use node::{Agent, Clock, Node};
+use random::Random;
+use store::{Reply, Request, Store};
+
+/// What goes wrong, or is done on purpose.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// The node cannot reach the API any more; requests are refused or vanish.
+    Unreachable {
+        node: usize,
+        silent: bool,
+    },
+    Reachable {
+        node: usize,
+    },
+    /// SIGSTOP and SIGCONT: the kernel goes on.
+    Freeze {
+        node: usize,
+        length: Duration,
+    },
+    /// As above, right between the fence's check of the time and its write to the kernel.
+    FreezeAtWrite {
+        node: usize,
+        length: Duration,
+    },
+    /// kill -9.
+    Kill {
+        node: usize,
+    },
+    /// kill -9 and an empty kernel.
+    Reboot {
+        node: usize,
+    },
+    Start {
+        node: usize,
+    },
+    /// SIGTERM.
+    Shutdown {
+        node: usize,
+    },
+    Configure {
+        node: usize,
+        config: Box<Config>,
+    },
+    Annotate,
+    DeleteLease,
+    CreateLease,
+}
+
+#[derive(Debug)]
+enum Happening {
+    Fault(Fault),
+    Timer {
+        node: usize,
+        timer: u64,
+    },
+    Arrives {
+        node: usize,
+        incarnation: u64,
+        request: Request,
+        answered_at: Option<Duration>,
+    },
+    Answer {
+        node: usize,
+        incarnation: u64,
+        write: bool,
+        reply: Option<Reply>,
+    },
+    Watched {
+        node: usize,
+        incarnation: u64,
+        lease: Option<LeaseRecord>,
+        version: u64,
+    },
+    WatchLost {
+        node: usize,
+        incarnation: u64,
+    },
+    Resumes {
+        node: usize,
+        incarnation: u64,
+        action: Action,
+    },
+}
+
+/// How the API behaves when it is reachable.
+#[derive(Clone, Copy, Debug)]
+pub struct Api {
+    /// Milliseconds of a way, at most.
+    pub latency: u64,
+    /// Percent of answers that are lost.
+    pub loss: u64,
+}
+
+/// A stretch in which these nodes carried the address together.
+#[derive(Clone, Debug, Default)]
+pub struct Overlaps {
+    /// Longest while the Lease had been offered, released, or taken by the node itself.
+    pub voluntary: Duration,
+    /// Longest otherwise.
+    pub involuntary: Duration,
+    /// Most nodes at once.
+    pub most: usize,
+}
+
+pub struct World {
+    pub now: Duration,
+    pub nodes: Vec<Node>,
+    pub store: Store,
+    pub random: Random,
+    pub api: Api,
+    pub overlaps: Overlaps,
+    /// Since when nobody has carried the address, and the longest such time since `measure_from`.
+    pub longest_gap: Duration,
+    pub measure_from: Duration,
+    bare_since: Option<Duration>,
+    shared_since: Option<Duration>,
+    freeze_at_write: BTreeMap<usize, Duration>,
+    queue: BinaryHeap<Reverse<(Duration, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    sequence: u64,
+    pub trace: Vec<String>,
+}
+
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl World {
+    pub fn new(seed: u64, configs: Vec<(String, Config)>, api: Api, drift_percent: u64) -> Self {
+        let mut random = Random::new(seed);
+        let nodes = configs
+            .into_iter()
+            .map(|(name, config)| {
+                let clock = Clock::new(&mut random, drift_percent);
+                Node::new(&name, clock, config)
+            })
+            .collect();
+        let mut store = Store::default();
+        store.create();
+        Self {
+            now: Duration::ZERO,
+            nodes,
+            store,
+            random,
+            api,
+            overlaps: Overlaps::default(),
+            longest_gap: Duration::ZERO,
+            measure_from: Duration::ZERO,
+            bare_since: Some(Duration::ZERO),
+            shared_since: None,
+            freeze_at_write: BTreeMap::new(),
+            queue: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            sequence: 0,
+            trace: Vec::new(),
+        }
+    }
+
+    pub fn at(&mut self, time: Duration, fault: Fault) {
+        self.schedule(time, Happening::Fault(fault));
+    }
+
+    fn schedule(&mut self, time: Duration, happening: Happening) {
+        self.sequence += 1;
+        self.queue
+            .push(Reverse((time.max(self.now), self.sequence)));
+        self.happenings.insert(self.sequence, happening);
+    }
+
+    fn note(&mut self, line: String) {
+        self.trace
+            .push(format!("{:>9.3} {line}", self.now.as_secs_f64()));
+    }
+
+    pub fn carriers(&self) -> Vec<usize> {
+        (0..self.nodes.len())
+            .filter(|node| self.nodes[*node].carries(self.now))
+            .collect()
+    }
+
+    pub fn run_until(&mut self, end: Duration) {
+        loop {
+            let expiry = self
+                .nodes
+                .iter()
+                .filter_map(|node| match node.kernel {
+                    node::InKernel::Until(until) if until > self.now => Some(until),
+                    _ => None,
+                })
+                .min();
+            let next = self.queue.peek().map(|Reverse((time, _))| *time);
+            let step = [expiry, next].into_iter().flatten().min().unwrap_or(end);
+            if step > end {
+                self.now = end;
+                self.account();
+                return;
+            }
+            self.now = step;
+            self.account();
+            if next.is_some_and(|next| next <= step)
+                && let Some(Reverse((_, sequence))) = self.queue.pop()
+                && let Some(happening) = self.happenings.remove(&sequence)
+            {
+                self.happen(happening);
+                self.account();
+            }
+        }
+    }
+
+    /// Keeps count of who carries the address, at every moment at which that may have changed.
+    fn account(&mut self) {
+        let carriers = self.carriers();
+        self.overlaps.most = self.overlaps.most.max(carriers.len());
+        if carriers.is_empty() {
+            let since = *self.bare_since.get_or_insert(self.now);
+            let gap = self.now.saturating_sub(since.max(self.measure_from));
+            self.longest_gap = self.longest_gap.max(gap);
+        } else {
+            self.bare_since = None;
+        }
+        if carriers.len() > 1 {
+            let since = *self.shared_since.get_or_insert(self.now);
+            let length = self.now - since;
+            let given = self.store.history.last().is_some_and(|last| last.given);
+            let worst = if given {
+                &mut self.overlaps.voluntary
+            } else {
+                &mut self.overlaps.involuntary
+            };
+            *worst = (*worst).max(length);
+        } else {
+            self.shared_since = None;
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let frozen = |world: &Self, node: usize| {
+            let until = world.nodes[node].frozen_until;
+            (until > world.now).then_some(until)
+        };
+        match happening {
+            Happening::Fault(fault) => self.fault(fault),
+            Happening::Timer { node, timer } => {
+                if let Some(until) = frozen(self, node) {
+                    return self.schedule(until, Happening::Timer { node, timer });
+                }
+                if self.nodes[node].timer == timer {
+                    self.check_progress(node);
+                    self.feed(node, Event::Deadline);
+                }
+            }
+            Happening::Arrives {
+                node,
+                incarnation,
+                request,
+                answered_at,
+            } => {
+                let reply = self.store.serve(&request, self.now);
+                if let Reply::Accepted(_) = reply {
+                    let text = match &request {
+                        Request::Write(write) => write.to_string(),
+                        Request::Read => String::new(),
+                    };
+                    self.note(format!("{}: {text}", self.nodes[node].name));
+                    self.tell_watchers();
+                }
+                if let Some(at) = answered_at {
+                    let write = matches!(request, Request::Write(_));
+                    let answer = Happening::Answer {
+                        node,
+                        incarnation,
+                        write,
+                        reply: Some(reply),
+                    };
+                    self.schedule(at, answer);
+                }
+            }
+            Happening::Answer {
+                node,
+                incarnation,
+                write,
+                reply,
+            } => {
+                if let Some(until) = frozen(self, node) {
+                    let later = Happening::Answer {
+                        node,
+                        incarnation,
+                        write,
+                        reply,
+                    };
+                    return self.schedule(until, later);
+                }
+                if self.nodes[node].incarnation == incarnation {
+                    let event = match (reply, write) {
+                        (None, true) => Event::WriteFailed,
+                        (None, false) => Event::ReadFailed,
+                        (Some(Reply::Lease(lease)), _) => Event::Seen(lease, Source::Read),
+                        (Some(Reply::Accepted(lease)), _) => Event::Acknowledged(lease),
+                        (Some(Reply::Conflict), _) => Event::Conflict,
+                        (Some(Reply::Absent), true) => Event::LeaseGone,
+                        (Some(Reply::Absent), false) => Event::Absent(Source::Read),
+                    };
+                    self.feed(node, event);
+                }
+            }
+            Happening::Watched {
+                node,
+                incarnation,
+                lease,
+                version,
+            } => {
+                if let Some(until) = frozen(self, node) {
+                    let later = Happening::Watched {
+                        node,
+                        incarnation,
+                        lease,
+                        version,
+                    };
+                    return self.schedule(until, later);
+                }
+                let receiver = &mut self.nodes[node];
+                // A watch is in order: what is overtaken is not delivered.
+                let current =
+                    receiver.incarnation == incarnation && version > receiver.watch_version;
+                if current && receiver.reachable {
+                    receiver.watch_version = version;
+                    let event = match lease {
+                        Some(lease) => Event::Seen(lease, Source::Watch),
+                        None => Event::Absent(Source::Watch),
+                    };
+                    self.feed(node, event);
+                }
+            }
+            Happening::WatchLost { node, incarnation } => {
+                if let Some(until) = frozen(self, node) {
+                    return self.schedule(until, Happening::WatchLost { node, incarnation });
+                }
+                if self.nodes[node].incarnation == incarnation {
+                    self.feed(node, Event::WatchLost);
+                }
+            }
+            Happening::Resumes {
+                node,
+                incarnation,
+                action,
+            } => {
+                if self.nodes[node].incarnation == incarnation {
+                    let now = self.now;
+                    self.nodes[node].send(&action, now, &mut self.random);
+                    self.feed(node, Event::Deadline);
+                }
+            }
+        }
+    }
+
+    /// A machine that asks to be woken for nothing would spin.
+    fn check_progress(&mut self, node: usize) {
+        let now = self.now;
+        let node = &mut self.nodes[node];
+        let count = match node.last_timer {
+            Some((at, count)) if at == now => count + 1,
+            _ => 0,
+        };
+        node.last_timer = Some((now, count));
+        assert!(
+            count < 20,
+            "{} spins at {now:?}: {:?}",
+            node.name,
+            node.agent
+        );
+    }
+
+    fn feed(&mut self, node: usize, event: Event) {
+        let now = self.now;
+        let before = self.nodes[node].agent.as_ref().map(role);
+        let effects = self.nodes[node].handle(event, now);
+        let freeze = self.freeze_at_write.contains_key(&node);
+        let (done, interrupted) = self.nodes[node].fence(now, &mut self.random, freeze);
+        let after = self.nodes[node].agent.as_ref().map(role);
+        if before != after {
+            self.note(format!("{}: {after:?}", self.nodes[node].name));
+        }
+        for action in done {
+            if !matches!(
+                action.step,
+                lvs_core::fence::Step::Refresh(_) | lvs_core::fence::Step::Announce
+            ) {
+                self.note(format!("{}: {action}", self.nodes[node].name));
+            }
+        }
+        if let Some(action) = interrupted
+            && let Some(length) = self.freeze_at_write.remove(&node)
+        {
+            let until = now + length;
+            self.nodes[node].frozen_until = until;
+            let incarnation = self.nodes[node].incarnation;
+            self.note(format!("{}: frozen before {action}", self.nodes[node].name));
+            self.schedule(
+                until,
+                Happening::Resumes {
+                    node,
+                    incarnation,
+                    action,
+                },
+            );
+        }
+        for effect in effects {
+            match effect {
+                Effect::Read => self.request(node, Request::Read),
+                Effect::Write(write) => self.request(node, Request::Write(write)),
+                Effect::Hold(_) | Effect::Drop(_) | Effect::Stop => {}
+            }
+        }
+        if self.nodes[node]
+            .agent
+            .as_ref()
+            .is_some_and(|agent| agent.stopped)
+        {
+            self.note(format!("{}: stops", self.nodes[node].name));
+            self.nodes[node].agent = None;
+        }
+        self.nodes[node].timer += 1;
+        let timer = self.nodes[node].timer;
+        if let Some(at) = self.nodes[node].next_wake(now) {
+            self.schedule(at, Happening::Timer { node, timer });
+        }
+    }
+
+    fn request(&mut self, node: usize, request: Request) {
+        let incarnation = self.nodes[node].incarnation;
+        let write = matches!(request, Request::Write(_));
+        let timed_out = self.now + CLIENT_TIMEOUT;
+        let failed = Happening::Answer {
+            node,
+            incarnation,
+            write,
+            reply: None,
+        };
+        if !self.nodes[node].reachable {
+            let refused = self.now + self.random.milliseconds(1..2000);
+            return self.schedule(refused, failed);
+        }
+        let arrives = self.now + self.random.milliseconds(1..self.api.latency + 2);
+        let answered = arrives + self.random.milliseconds(1..self.api.latency + 2);
+        // Both a request and its answer may be lost; nobody but the store knows which it was.
+        let answer_lost = self.random.chance(self.api.loss) || answered >= timed_out;
+        let request_lost = self.random.chance(self.api.loss);
+        if answer_lost || request_lost {
+            self.schedule(timed_out, failed);
+        }
+        if !request_lost {
+            let answered_at = (!answer_lost).then_some(answered);
+            let arrival = Happening::Arrives {
+                node,
+                incarnation,
+                request,
+                answered_at,
+            };
+            self.schedule(arrives, arrival);
+        }
+    }
+
+    fn tell_watchers(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.tell_watcher(node, Duration::ZERO);
+        }
+    }
+
+    fn tell_watcher(&mut self, node: usize, after: Duration) {
+        let incarnation = self.nodes[node].incarnation;
+        let lease = self.store.lease.clone();
+        let at = self.now + after + self.random.milliseconds(1..self.api.latency + 2);
+        self.sequence += 1;
+        let version = self.sequence;
+        self.schedule(
+            at,
+            Happening::Watched {
+                node,
+                incarnation,
+                lease,
+                version,
+            },
+        );
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        self.note(format!("{fault:?}").chars().take(60).collect());
+        let now = self.now;
+        match fault {
+            Fault::Unreachable { node, silent } => {
+                self.nodes[node].reachable = false;
+                let incarnation = self.nodes[node].incarnation;
+                if !silent {
+                    let at = now + self.random.milliseconds(1..1000);
+                    self.schedule(at, Happening::WatchLost { node, incarnation });
+                }
+            }
+            Fault::Reachable { node } => {
+                self.nodes[node].reachable = true;
+                self.tell_watcher(node, Duration::from_millis(800));
+            }
+            Fault::Freeze { node, length } => {
+                let until = now + length;
+                self.nodes[node].frozen_until = self.nodes[node].frozen_until.max(until);
+            }
+            Fault::FreezeAtWrite { node, length } => {
+                self.freeze_at_write.insert(node, length);
+            }
+            Fault::Kill { node } => self.nodes[node].agent = None,
+            Fault::Reboot { node } => {
+                self.nodes[node].agent = None;
+                self.nodes[node].kernel = node::InKernel::Nothing;
+                self.nodes[node].journal.clear();
+            }
+            Fault::Start { node } => {
+                if self.nodes[node].agent.is_none() {
+                    self.nodes[node].frozen_until = now;
+                    self.freeze_at_write.remove(&node);
+                    self.nodes[node].start(now);
+                    if self.nodes[node].reachable {
+                        self.tell_watcher(node, Duration::ZERO);
+                    }
+                    self.feed(node, Event::Deadline);
+                }
+            }
+            Fault::Shutdown { node } => self.feed(node, Event::ShutdownRequested),
+            Fault::Configure { node, config } => {
+                if self.nodes[node].agent.is_some() {
+                    self.feed(node, Event::Configured(*config));
+                } else {
+                    self.nodes[node].config = *config;
+                }
+            }
+            Fault::Annotate => {
+                self.store.annotate();
+                self.tell_watchers();
+            }
+            Fault::DeleteLease => {
+                self.store.lease = None;
+                self.tell_watchers();
+            }
+            Fault::CreateLease => {
+                if self.store.lease.is_none() {
+                    self.store.create();
+                    self.tell_watchers();
+                }
+            }
+        }
+    }
+
+    /// I1: one holder per epoch.
+    pub fn assert_one_holder_per_epoch(&self) {
+        let mut holders: BTreeMap<u64, &str> = BTreeMap::new();
+        for written in &self.store.history {
+            if let Some(holder) = &written.holder {
+                let known = holders.entry(written.epoch).or_insert(&holder.node);
+                assert_eq!(
+                    *known, holder.node,
+                    "two holders of epoch {}",
+                    written.epoch
+                );
+            }
+        }
+    }
+}
+
+fn role(agent: &Agent) -> (lvs_core::election::Role, Option<u64>) {
+    let status = agent.machine.status();
+    (status.role, status.epoch)
+}

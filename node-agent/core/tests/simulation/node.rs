@@ -1,0 +1,245 @@
+//! A node: a clock of its own, a kernel that carries an address with a lifetime, an agent that may die,
+//! hang and come back, and a journal that survives the agent but not the boot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use lvs_core::election::{
+    Config, Effect, Event, Identity, Lifetime, Machine, Resumption, Tick, Timing,
+};
+use lvs_core::fence::{Action, DirectorAddress, Fence, JournalEntry, Outcome, Step};
+use lvs_crds::virtual_router::Announcement;
+
+use super::random::Random;
+
+pub const ROUTER: &str = "edge";
+
+/// A clock that runs at its own speed from its own beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    offset: Duration,
+    /// Speed in millionths.
+    parts_per_million: u64,
+}
+
+impl Clock {
+    pub fn new(random: &mut Random, drift_percent: u64) -> Self {
+        let drift = drift_percent * 10_000;
+        Self {
+            offset: Duration::from_secs(1 + random.below(1_000_000)),
+            parts_per_million: 1_000_000 - drift + random.below(2 * drift + 1),
+        }
+    }
+
+    pub fn local(self, at: Duration) -> Tick {
+        let run = at.as_nanos() * u128::from(self.parts_per_million) / 1_000_000;
+        let nanoseconds = self.offset.as_nanos() + run;
+        Tick::from_nanoseconds(u64::try_from(nanoseconds).unwrap())
+    }
+
+    /// The first moment at which the clock shows at least `tick`.
+    pub fn global(self, tick: Tick) -> Duration {
+        let run = u128::from(tick.nanoseconds()).saturating_sub(self.offset.as_nanos());
+        let nanoseconds = (run * 1_000_000).div_ceil(u128::from(self.parts_per_million));
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap())
+    }
+}
+
+/// The address in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum InKernel {
+    Nothing,
+    Until(Duration),
+    ForEver,
+}
+
+/// The agent's process.
+#[derive(Debug)]
+pub struct Agent {
+    pub machine: Machine,
+    pub fence: Fence,
+    pub stopped: bool,
+}
+
+#[derive(Debug)]
+pub struct Node {
+    pub name: String,
+    pub clock: Clock,
+    pub kernel: InKernel,
+    pub agent: Option<Agent>,
+    pub incarnation: u64,
+    pub journal: BTreeMap<String, JournalEntry>,
+    pub config: Config,
+    pub reachable: bool,
+    /// Events wait until then.
+    pub frozen_until: Duration,
+    /// Only the newest timer counts.
+    pub timer: u64,
+    pub watch_version: u64,
+    pub last_timer: Option<(Duration, u32)>,
+}
+
+pub fn address() -> DirectorAddress {
+    DirectorAddress {
+        address: "192.0.2.250".parse().unwrap(),
+        device: "eth0".to_owned(),
+    }
+}
+
+impl Node {
+    pub fn new(name: &str, clock: Clock, config: Config) -> Self {
+        Self {
+            name: name.to_owned(),
+            clock,
+            kernel: InKernel::Nothing,
+            agent: None,
+            incarnation: 0,
+            journal: BTreeMap::new(),
+            config,
+            reachable: true,
+            frozen_until: Duration::ZERO,
+            timer: 0,
+            watch_version: 0,
+            last_timer: None,
+        }
+    }
+
+    pub fn carries(&self, at: Duration) -> bool {
+        match self.kernel {
+            InKernel::Nothing => false,
+            InKernel::Until(until) => at < until,
+            InKernel::ForEver => true,
+        }
+    }
+
+    pub fn start(&mut self, at: Duration) {
+        self.incarnation += 1;
+        let now = self.clock.local(at);
+        let identity = Identity {
+            node: self.name.clone(),
+            incarnation: format!("i{}", self.incarnation),
+        };
+        let resumption = self.journal.get(ROUTER).map(|entry| Resumption {
+            epoch: entry.epoch,
+            held: entry.held,
+        });
+        let mut fence = Fence::new(&self.journal, now);
+        fence.configure([(ROUTER.to_owned(), self.settings())].into());
+        fence.want(ROUTER, BTreeSet::from([address()]));
+        self.agent = Some(Agent {
+            machine: Machine::new(identity, self.config.clone(), resumption, now),
+            fence,
+            stopped: false,
+        });
+    }
+
+    fn settings(&self) -> (Timing, Announcement) {
+        (self.config.timing, Announcement::default())
+    }
+
+    /// Feeds the election; the fence is told at once. Returns what goes to the API.
+    pub fn handle(&mut self, event: Event, at: Duration) -> Vec<Effect> {
+        let now = self.clock.local(at);
+        let Some(agent) = &mut self.agent else {
+            return Vec::new();
+        };
+        if let Event::Configured(config) = &event {
+            self.config = config.clone();
+        }
+        let mut requests = Vec::new();
+        for effect in agent.machine.handle(event, now) {
+            match effect {
+                Effect::Hold(hold) => agent.fence.hold(ROUTER, hold),
+                Effect::Drop(_) => agent.fence.give_up(ROUTER),
+                Effect::Stop => agent.stopped = true,
+                Effect::Read | Effect::Write(_) => requests.push(effect),
+            }
+        }
+        requests
+    }
+
+    /// One round of the fence thread. Returns the action before whose sending the node is to be frozen,
+    /// when `freeze` says so.
+    pub fn fence(
+        &mut self,
+        at: Duration,
+        random: &mut Random,
+        freeze: bool,
+    ) -> (Vec<Action>, Option<Action>) {
+        let now = self.clock.local(at);
+        let Some(agent) = &mut self.agent else {
+            return (Vec::new(), None);
+        };
+        let mut done = Vec::new();
+        let actions = agent.fence.due(now);
+        self.journal = agent.fence.journal();
+        for action in actions {
+            if !self
+                .agent
+                .as_ref()
+                .is_some_and(|agent| agent.fence.permits(&action, now))
+            {
+                continue;
+            }
+            if freeze && matches!(action.step, Step::Add(_) | Step::Refresh(_)) {
+                return (done, Some(action));
+            }
+            self.send(&action, at, random);
+            done.push(action);
+        }
+        (done, None)
+    }
+
+    /// The kernel takes a request, and the fence hears of it.
+    pub fn send(&mut self, action: &Action, at: Duration, random: &mut Random) {
+        let outcome = self.into_kernel(action, at, random);
+        let now = self.clock.local(at);
+        let Some(agent) = &mut self.agent else {
+            return;
+        };
+        if let Some(deletion) = agent.fence.done(action, outcome, now) {
+            let outcome = self.into_kernel(&deletion, at, random);
+            if let Some(agent) = &mut self.agent {
+                assert!(agent.fence.done(&deletion, outcome, now).is_none());
+            }
+        }
+        if let Some(agent) = &self.agent {
+            self.journal = agent.fence.journal();
+        }
+    }
+
+    fn into_kernel(&mut self, action: &Action, at: Duration, random: &mut Random) -> Outcome {
+        match &action.step {
+            Step::Add(_) if self.carries(at) => return Outcome::Foreign,
+            Step::Add(Lifetime::Seconds(seconds)) | Step::Refresh(Lifetime::Seconds(seconds)) => {
+                // Measured: V - 20 ms at the earliest, V + 1 s when the collector has just run.
+                let lifetime = Duration::from_secs(u64::from(*seconds)) - Duration::from_millis(20)
+                    + random.milliseconds(0..1000);
+                let expires = self.clock.local(at) + lifetime;
+                self.kernel = InKernel::Until(self.clock.global(expires));
+            }
+            Step::Add(Lifetime::Permanent) | Step::Refresh(Lifetime::Permanent) => {
+                self.kernel = InKernel::ForEver;
+            }
+            Step::Delete => self.kernel = InKernel::Nothing,
+            Step::Announce => {}
+        }
+        Outcome::Done
+    }
+
+    /// The next moment at which the agent wants to run by itself.
+    pub fn next_wake(&self, at: Duration) -> Option<Duration> {
+        let agent = self.agent.as_ref()?;
+        let now = self.clock.local(at);
+        let election = if agent.stopped {
+            None
+        } else {
+            agent.machine.next_deadline()
+        };
+        let wake = [election, agent.fence.next_wake(now)]
+            .into_iter()
+            .flatten()
+            .min()?;
+        Some(self.clock.global(wake).max(at))
+    }
+}
