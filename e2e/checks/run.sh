@@ -43,6 +43,7 @@ cargo_deny="$(e2e/setup/tool.sh cargo-deny)" || exit
 check format "rustfmt" cargo fmt --all --check
 check shell "shellcheck" e2e/checks/shell.sh
 check lint "clippy, warnings are errors (cold 3 min)" cargo clippy --workspace --all-targets --locked -- -D warnings
+check documents "links, files and tests that documents name" e2e/checks/documents.sh
 check arrows "the arrows between crates" e2e/checks/arrows.sh
 check dependencies "licences, bans and sources" "$cargo_deny" --workspace check licenses bans sources
 check unit "tests and laws of the crates (cold 4 min)" cargo test --workspace --locked
