@@ -3,6 +3,27 @@
 //!
 //! Decisions are not here: what the kernel should hold (`lvs_core::desired`), what has to change
 //! (`lvs_core::diff`) and who is master (`lvs_core::election`) are pure and live in `lvs-core`.
+//!
+//! ```text
+//!  plan_watch ──events──► sync loop (own thread) ──reports──► status
+//!                           │    ▲       │
+//!                      kernel  IPVS   leadership
+//! ```
 
+pub mod args;
+pub mod book;
+pub mod disk;
+pub mod drive;
+pub mod execute;
+pub mod hold;
+pub mod http;
 pub mod kernel;
-pub mod leadership;
+pub mod limits;
+pub mod metrics;
+pub mod plan_watch;
+pub mod port;
+pub mod report;
+pub mod run;
+pub mod status;
+pub mod sync;
+pub mod telemetry;

@@ -1,0 +1,125 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Applies the NodePlans of one node to its kernel.
+#[derive(Debug, Parser)]
+#[command(name = "lvs-agent", version, about)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run until told to stop. SIGTERM leaves the kernel as it is.
+    Run(RunArguments),
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Everything `run` can be told. Every flag is also an environment variable.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Node whose plans are carried out.
+    #[arg(long, env = "LVS_NODE_NAME")]
+    pub node_name: String,
+    /// Namespace of the operator: NodePlans and Leases live there.
+    #[arg(long, env = "LVS_NAMESPACE")]
+    pub namespace: String,
+    /// Last good plans, kept over restarts and reboots.
+    #[arg(
+        long,
+        env = "LVS_STATE_DIRECTORY",
+        default_value = "/var/lib/lvs-operator"
+    )]
+    pub state_directory: PathBuf,
+    /// What is ours in the kernel, kept over restarts but not over reboots.
+    #[arg(
+        long,
+        env = "LVS_RUNTIME_DIRECTORY",
+        default_value = "/run/lvs-operator"
+    )]
+    pub runtime_directory: PathBuf,
+    /// Stands for /proc/sys; net/ below it must be writable.
+    #[arg(long, env = "LVS_SYSCTL_DIRECTORY", default_value = "/proc/sys")]
+    pub sysctl_directory: PathBuf,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, env = "LVS_HTTP_ADDRESS", default_value = "0.0.0.0:9650")]
+    pub http_address: SocketAddr,
+    /// Seconds between looks at the kernel when nothing else happens; drift is repaired within this time. 1..3600.
+    #[arg(
+        long,
+        env = "LVS_RESYNC_SECONDS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    pub resync_seconds: u64,
+    /// What is logged, such as `info` or `warn,lvs_agent=debug`.
+    #[arg(long, env = "LVS_LOG", default_value = "info")]
+    pub log: String,
+    /// How log lines look.
+    #[arg(long, env = "LVS_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+}
+
+impl RunArguments {
+    /// Time between looks at the kernel when nothing else happens.
+    pub const fn resync_interval(&self) -> Duration {
+        Duration::from_secs(self.resync_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_command_of_the_daemon_set_is_understood() {
+        let arguments = Arguments::try_parse_from([
+            "lvs-agent",
+            "run",
+            "--node-name=node-a",
+            "--namespace=lvs-system",
+            "--state-directory=/var/lib/lvs-operator",
+            "--runtime-directory=/run/lvs-operator",
+            "--sysctl-directory=/host/proc/sys",
+            "--http-address=0.0.0.0:9650",
+        ])
+        .unwrap();
+        let Command::Run(run) = arguments.command;
+        assert_eq!(run.resync_interval(), Duration::from_secs(10));
+        assert_eq!(run.log_format, LogFormat::Json);
+    }
+
+    #[test]
+    fn a_resync_of_no_time_is_refused() {
+        let refused = Arguments::try_parse_from([
+            "lvs-agent",
+            "run",
+            "--node-name=a",
+            "--namespace=b",
+            "--resync-seconds=0",
+        ]);
+        assert!(
+            refused
+                .unwrap_err()
+                .to_string()
+                .contains("--resync-seconds")
+        );
+    }
+}

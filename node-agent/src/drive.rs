@@ -1,0 +1,115 @@
+//! The sync loop's thread: waits, gathers what came meanwhile, passes, reports.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use lvs_ipvs::IpvsKernel;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use crate::book::PlanEvent;
+use crate::http::Health;
+use crate::kernel::HostKernel;
+use crate::limits::{COALESCE, FIRST_RETRY};
+use crate::port::{LeadershipPort, LeadershipView};
+use crate::status::Reports;
+use crate::sync::Syncer;
+
+/// Why the loop woke up.
+enum Wake {
+    Plan(PlanEvent),
+    Leadership,
+    Due,
+    Stop,
+}
+
+/// What wakes the loop, and where it reports.
+pub struct Wiring {
+    /// Events of the watch.
+    pub events: mpsc::Receiver<PlanEvent>,
+    /// Rings when something of leadership may have changed.
+    pub leadership: watch::Receiver<u64>,
+    /// True when the loop is to end after the pass at hand.
+    pub stop: watch::Receiver<bool>,
+    /// Reports for the status writer.
+    pub reports: watch::Sender<Reports>,
+    /// Facts for readiness.
+    pub health: Health,
+    /// Time between passes when nothing else happens.
+    pub resync_interval: Duration,
+}
+
+impl Wiring {
+    async fn next(&mut self, due: Instant) -> Wake {
+        tokio::select! {
+            biased;
+            () = stopped(&mut self.stop) => Wake::Stop,
+            event = self.events.recv() => event.map_or(Wake::Stop, Wake::Plan),
+            changed = self.leadership.changed() => match changed {
+                Ok(()) => Wake::Leadership,
+                Err(_) => Wake::Stop,
+            },
+            () = tokio::time::sleep_until(due.into()) => Wake::Due,
+        }
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the process is ending.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Runs until told to stop or until a channel closes. Blocking: belongs on a thread of its own.
+pub fn drive<I: IpvsKernel, H: HostKernel, L: LeadershipPort>(
+    mut syncer: Syncer<I, H, L>,
+    mut wiring: Wiring,
+    runtime: &Handle,
+) {
+    let mut due = Instant::now();
+    let mut retry_wait = FIRST_RETRY;
+    let mut seen: Option<LeadershipView> = None;
+    loop {
+        let wake = block(runtime, wiring.next(due));
+        let mut is_due = match wake {
+            Wake::Stop => return,
+            Wake::Plan(event) => syncer.take(event),
+            Wake::Leadership => Some(syncer.leadership.view()) != seen,
+            Wake::Due => true,
+        };
+        if is_due {
+            // What belongs together comes together: one pass for all of it.
+            std::thread::sleep(COALESCE);
+        }
+        while let Ok(event) = wiring.events.try_recv() {
+            is_due |= syncer.take(event);
+        }
+        if !is_due {
+            continue;
+        }
+        if syncer.knows_nothing() {
+            wiring.health.waiting();
+            due = Instant::now() + wiring.resync_interval;
+            continue;
+        }
+        seen = Some(syncer.leadership.view());
+        let report = syncer.pass();
+        wiring
+            .health
+            .passed(report.blindness.map(|blindness| blindness.message));
+        wiring.reports.send_replace(report.plans);
+        syncer.store_plans();
+        let wait = if report.retry {
+            let wait = retry_wait.min(wiring.resync_interval);
+            retry_wait = (retry_wait * 2).min(wiring.resync_interval);
+            wait
+        } else {
+            retry_wait = FIRST_RETRY;
+            wiring.resync_interval
+        };
+        due = Instant::now() + wait;
+    }
+}
+
+fn block<T>(runtime: &Handle, future: impl Future<Output = T>) -> T {
+    runtime.block_on(future)
+}

@@ -1,0 +1,35 @@
+//! Every time limit, interval and bound of the agent in one place.
+
+use std::time::Duration;
+
+/// Longest answer of the kernel to one request.
+pub const KERNEL_ANSWER: Duration = Duration::from_secs(10);
+/// After a wake-up, how long others are waited for so that one pass serves them all.
+pub const COALESCE: Duration = Duration::from_millis(2);
+/// First wait after a pass that could not read the kernel or was refused something; doubles up to the resync interval.
+pub const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// Passes one after another when the kernel's state moved under one.
+pub const IMMEDIATE_PASSES: u32 = 3;
+/// Plan events that wait for the sync loop. The watch pauses when it is full.
+pub const PLAN_EVENTS: usize = 256;
+/// How long one watch call lasts, in seconds; a silently dead connection is noticed five seconds later.
+pub const WATCH_SECONDS: u32 = 45;
+/// Objects per page of a list: bounds memory while starting.
+pub const LIST_PAGE: u32 = 50;
+/// First and longest wait before the watch is tried again.
+pub const WATCH_RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// First and longest wait before a status is written again.
+pub const STATUS_RETRY: (Duration, Duration) =
+    (Duration::from_millis(500), Duration::from_secs(30));
+/// Longest time for one status write.
+pub const STATUS_WRITE: Duration = Duration::from_secs(10);
+/// Status writes under way at once.
+pub const STATUS_WRITES: usize = 4;
+/// Problems of one plan spelled out in its condition; the rest is counted.
+pub const PROBLEMS_IN_MESSAGE: usize = 3;
+/// Longest message of a condition, in bytes.
+pub const MESSAGE_BYTES: usize = 1024;
+/// A pass older than this many resync intervals makes the agent unready.
+pub const READY_INTERVALS: u32 = 3;
+/// A loop that has not turned for this long makes the agent not alive.
+pub const STALLED: Duration = Duration::from_secs(90);

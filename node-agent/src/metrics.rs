@@ -1,0 +1,199 @@
+//! What is counted, in OpenMetrics.
+
+use std::collections::BTreeMap;
+
+use lvs_core::op::{HostOp, IpvsOp, Op};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Label of operations.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OperationLabels {
+    /// Kind of operation.
+    pub kind: &'static str,
+    /// `applied` or `failed`.
+    pub result: &'static str,
+}
+
+/// Label of passes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PassLabels {
+    /// `complete`, or `blind` when the kernel could not be read.
+    pub result: &'static str,
+}
+
+/// Label of conditions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabels {
+    /// Reason, as in the condition.
+    pub reason: String,
+}
+
+/// Every metric. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Seconds of one pass of the sync loop.
+    pub pass_seconds: Histogram,
+    /// Passes.
+    pub passes: Family<PassLabels, Counter>,
+    /// Operations on the kernel.
+    pub operations: Family<OperationLabels, Counter>,
+    /// Operations that repaired what somebody else had changed.
+    pub drift_repaired: Counter,
+    /// Writes to IPVS.
+    pub ipvs_writes: Counter,
+    /// Director addresses in the kernel.
+    pub held_addresses: Gauge,
+    /// Plans.
+    pub plans: Gauge,
+    /// Plans whose newest content cannot be understood.
+    pub plans_undecodable: Gauge,
+    /// Plans that vanished without having been withdrawn.
+    pub plans_orphaned: Gauge,
+    /// Plans by the reason of their condition Programmed.
+    pub plan_conditions: Family<ReasonLabels, Gauge>,
+    /// Failures that no plan answers for.
+    pub unattributed_failures: Gauge,
+    /// Status writes.
+    pub status_writes: Family<PassLabels, Counter>,
+}
+
+impl Metrics {
+    /// Metrics, registered.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            pass_seconds: Histogram::new([
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+            ]),
+            passes: Family::default(),
+            operations: Family::default(),
+            drift_repaired: Counter::default(),
+            ipvs_writes: Counter::default(),
+            held_addresses: Gauge::default(),
+            plans: Gauge::default(),
+            plans_undecodable: Gauge::default(),
+            plans_orphaned: Gauge::default(),
+            plan_conditions: Family::default(),
+            unattributed_failures: Gauge::default(),
+            status_writes: Family::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("lvs_agent");
+        registry.register(
+            "pass_seconds",
+            "Duration of one pass of the sync loop",
+            metrics.pass_seconds.clone(),
+        );
+        registry.register("passes", "Passes of the sync loop", metrics.passes.clone());
+        registry.register(
+            "operations",
+            "Operations on the kernel",
+            metrics.operations.clone(),
+        );
+        registry.register(
+            "drift_repaired",
+            "Operations that repaired what somebody else had changed",
+            metrics.drift_repaired.clone(),
+        );
+        registry.register("ipvs_writes", "Writes to IPVS", metrics.ipvs_writes.clone());
+        registry.register(
+            "held_addresses",
+            "Director addresses in the kernel",
+            metrics.held_addresses.clone(),
+        );
+        registry.register("plans", "Plans of this node", metrics.plans.clone());
+        registry.register(
+            "plans_undecodable",
+            "Plans whose newest content cannot be understood",
+            metrics.plans_undecodable.clone(),
+        );
+        registry.register(
+            "plans_orphaned",
+            "Plans that vanished without having been withdrawn and are kept",
+            metrics.plans_orphaned.clone(),
+        );
+        registry.register(
+            "plan_conditions",
+            "Plans by the reason of their condition Programmed",
+            metrics.plan_conditions.clone(),
+        );
+        registry.register(
+            "unattributed_failures",
+            "Failures about things that no present plan wants",
+            metrics.unattributed_failures.clone(),
+        );
+        registry.register(
+            "status_writes",
+            "Writes of the status of plans",
+            metrics.status_writes.clone(),
+        );
+        // Present from the start, so that a rate over them exists before the first event.
+        for result in ["complete", "blind"] {
+            let _ = metrics.passes.get_or_create(&PassLabels { result });
+        }
+        metrics
+    }
+
+    /// Counts one operation.
+    pub fn operation(&self, op: &Op, result: &'static str) {
+        self.operations
+            .get_or_create(&OperationLabels {
+                kind: kind(op),
+                result,
+            })
+            .inc();
+        if matches!(op, Op::Ipvs(_)) {
+            self.ipvs_writes.inc();
+        }
+    }
+
+    /// Sets the number of plans by reason.
+    pub fn set_conditions<'a>(&self, reasons: impl Iterator<Item = &'a str>) {
+        let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+        for reason in reasons {
+            *counts.entry(reason).or_default() += 1;
+        }
+        self.plan_conditions.clear();
+        for (reason, count) in counts {
+            self.plan_conditions
+                .get_or_create(&ReasonLabels {
+                    reason: reason.to_owned(),
+                })
+                .set(count);
+        }
+    }
+}
+
+/// Word for an operation in metrics.
+const fn kind(op: &Op) -> &'static str {
+    match op {
+        Op::Ipvs(op) => match op {
+            IpvsOp::AddService(..) => "AddService",
+            IpvsOp::EditService(..) => "EditService",
+            IpvsOp::DeleteService(_) => "DeleteService",
+            IpvsOp::AddDestination(..) => "AddDestination",
+            IpvsOp::EditDestination(..) => "EditDestination",
+            IpvsOp::DeleteDestination(..) => "DeleteDestination",
+            IpvsOp::SetTimeouts(_) => "SetTimeouts",
+        },
+        Op::Host(op) => match op {
+            HostOp::AddLink { .. } => "AddLink",
+            HostOp::SetLinkUp { .. } => "SetLinkUp",
+            HostOp::DeleteLink { .. } => "DeleteLink",
+            HostOp::AddAddress(_) => "AddAddress",
+            HostOp::DeleteAddress(_) => "DeleteAddress",
+            HostOp::SetSysctl { .. } => "SetSysctl",
+            HostOp::AddFouPort(_) => "AddFouPort",
+            HostOp::DeleteFouPort(_) => "DeleteFouPort",
+            HostOp::AddRoute(_) => "AddRoute",
+            HostOp::DeleteRoute(_) => "DeleteRoute",
+            HostOp::AddPolicyRule(_) => "AddPolicyRule",
+            HostOp::DeletePolicyRule(_) => "DeletePolicyRule",
+            HostOp::ReplaceMarkRules(_) => "ReplaceMarkRules",
+            HostOp::DeleteMarkRules => "DeleteMarkRules",
+        },
+    }
+}

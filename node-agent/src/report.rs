@@ -1,0 +1,307 @@
+//! From verdicts to what each plan's status says. Times and API objects are not here; the status writer adds them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use lvs_core::verdict::Verdict;
+use lvs_crds::condition::Reason;
+use lvs_crds::node_plan::{
+    AddressState, AddressStatus, NodePlanSpec, NodePlanStatus, PlanState, Role, SourceKind,
+};
+
+use crate::book::{Entry, PlanBook, Presence};
+use crate::limits::MESSAGE_BYTES;
+use crate::port::{LeadershipRole, LeadershipView};
+use crate::sync::Blindness;
+
+/// The condition `Programmed` without its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programmed {
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+    /// Why.
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+    /// Generation it speaks of.
+    pub generation: Option<i64>,
+}
+
+/// The object to report on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LivePlan {
+    /// UID.
+    pub uid: String,
+    /// Status as last seen in the API.
+    pub status: NodePlanStatus,
+}
+
+/// What is to be reported of one plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanReport {
+    /// The object, while there is one.
+    pub live: Option<LivePlan>,
+    /// Generation that this report speaks of.
+    pub observed_generation: Option<i64>,
+    /// Role of the node.
+    pub role: Option<Role>,
+    /// The condition.
+    pub programmed: Programmed,
+    /// Director addresses.
+    pub addresses: Vec<AddressStatus>,
+    /// Whether something other than the plan is waited for.
+    pub waits: bool,
+}
+
+/// What a pass found.
+#[derive(Clone, Copy, Debug)]
+pub enum Judgement<'a> {
+    /// By plan.
+    Verdicts(&'a BTreeMap<String, Verdict>),
+    /// The kernel could not be read.
+    Blind(&'a Blindness),
+}
+
+/// Reports of every plan.
+pub fn reports(
+    book: &PlanBook,
+    judgement: &Judgement<'_>,
+    view: &LeadershipView,
+    previous: &BTreeMap<String, PlanReport>,
+) -> BTreeMap<String, PlanReport> {
+    book.entries()
+        .iter()
+        .map(|(name, entry)| {
+            let context = Context {
+                book,
+                name,
+                entry,
+                judgement,
+                view,
+                previous: previous.get(name),
+            };
+            (name.clone(), context.report())
+        })
+        .collect()
+}
+
+struct Context<'a> {
+    book: &'a PlanBook,
+    name: &'a str,
+    entry: &'a Entry,
+    judgement: &'a Judgement<'a>,
+    view: &'a LeadershipView,
+    previous: Option<&'a PlanReport>,
+}
+
+impl Context<'_> {
+    fn report(&self) -> PlanReport {
+        let spec = self.book.spec(self.name);
+        let live = match &self.entry.presence {
+            Presence::Live { uid, status, .. } => Some(LivePlan {
+                uid: uid.clone(),
+                status: status.clone(),
+            }),
+            Presence::Cached | Presence::Orphaned => None,
+        };
+        let pending = spec
+            .map(|spec| self.pending_withdrawal(spec))
+            .unwrap_or_default();
+        let mut programmed = self.programmed(spec, pending.as_deref());
+        shorten(&mut programmed.message);
+        PlanReport {
+            observed_generation: self.observed_generation(live.as_ref()),
+            role: spec.map(|spec| self.role(spec)),
+            addresses: spec
+                .map(|spec| self.addresses(spec, live.as_ref()))
+                .unwrap_or_default(),
+            waits: pending.is_some(),
+            programmed,
+            live,
+        }
+    }
+
+    /// Generation whose content was dealt with: not yet the newest while the kernel cannot be read.
+    fn observed_generation(&self, live: Option<&LivePlan>) -> Option<i64> {
+        let reported = || match self.previous {
+            Some(previous) => previous.observed_generation,
+            None => live.and_then(|live| live.status.observed_generation),
+        };
+        match (self.judgement, &self.entry.good, live) {
+            (Judgement::Blind(_), _, _) => reported(),
+            (Judgement::Verdicts(_), Some((uid, generation)), Some(live)) if *uid == live.uid => {
+                Some(*generation)
+            }
+            (Judgement::Verdicts(_), Some((_, generation)), None) => Some(*generation),
+            // The content in force is that of an earlier object of this name.
+            (Judgement::Verdicts(_), Some(_), Some(_)) | (_, None, _) => None,
+        }
+    }
+
+    fn programmed(&self, spec: Option<&NodePlanSpec>, pending: Option<&str>) -> Programmed {
+        let generation = match &self.entry.presence {
+            Presence::Live { generation, .. } => Some(*generation),
+            Presence::Cached | Presence::Orphaned => {
+                self.entry.good.as_ref().map(|(_, generation)| *generation)
+            }
+        };
+        let condition = |status, reason, message: String| Programmed {
+            status,
+            reason,
+            message,
+            generation,
+        };
+        if let Some(trouble) = &self.entry.trouble {
+            let kept = match &self.entry.good {
+                Some((_, good)) => format!("generation {good} stays in force"),
+                None => "nothing is removed from this node until it can be understood".to_owned(),
+            };
+            return condition(
+                "False",
+                Reason::PlanUndecodable,
+                format!("this version of the agent cannot understand the plan: {trouble}; {kept}"),
+            );
+        }
+        if self.entry.presence == Presence::Orphaned {
+            return condition(
+                "False",
+                Reason::OrphanedPlan,
+                "the NodePlan vanished without having been withdrawn; what it asked for is kept"
+                    .to_owned(),
+            );
+        }
+        let verdict = match self.judgement {
+            Judgement::Blind(blindness) => {
+                return condition("Unknown", blindness.reason, blindness.message.clone());
+            }
+            Judgement::Verdicts(verdicts) => verdicts.get(self.name),
+        };
+        match (verdict, pending) {
+            (Some(Verdict::NotProgrammed { reason, message }), _) => {
+                condition("False", *reason, message.clone())
+            }
+            (Some(Verdict::Withdrawn), Some(pending)) => {
+                condition("False", Reason::Pending, pending.to_owned())
+            }
+            (Some(Verdict::Withdrawn), None) => condition(
+                "False",
+                Reason::Withdrawn,
+                "nothing of this plan is left on the node".to_owned(),
+            ),
+            (Some(Verdict::Programmed), _) => match spec.map(|spec| spec.state) {
+                Some(PlanState::Leaving) => condition(
+                    "True",
+                    Reason::Leaving,
+                    "kept until another director has the addresses".to_owned(),
+                ),
+                _ => condition(
+                    "True",
+                    Reason::Programmed,
+                    "the kernel holds what was asked".to_owned(),
+                ),
+            },
+            (None, _) => condition("Unknown", Reason::Unknown, "not looked at yet".to_owned()),
+        }
+    }
+
+    fn role(&self, spec: &NodePlanSpec) -> Role {
+        if spec.director.is_none() {
+            return Role::RealServer;
+        }
+        match self.view.roles.get(&spec.virtual_router_name) {
+            Some(LeadershipRole::Master) => Role::Master,
+            _ => Role::Backup,
+        }
+    }
+
+    /// Addresses that other plans of the same router want.
+    fn wanted_elsewhere(&self, router: &str) -> BTreeSet<IpAddr> {
+        self.book
+            .inputs()
+            .iter()
+            .filter(|plan| {
+                plan.name != self.name
+                    && plan.spec.virtual_router_name == router
+                    && plan.spec.state != PlanState::Withdrawn
+            })
+            .flat_map(|plan| planned(&plan.spec))
+            .collect()
+    }
+
+    /// What the acknowledgement of a withdrawal still waits for.
+    fn pending_withdrawal(&self, spec: &NodePlanSpec) -> Option<String> {
+        if spec.state != PlanState::Withdrawn {
+            return None;
+        }
+        if !self.book.is_complete() {
+            return Some(
+                "nothing is removed from this node until every plan of it is known".to_owned(),
+            );
+        }
+        let router = &spec.virtual_router_name;
+        let elsewhere = self.wanted_elsewhere(router);
+        let held: Vec<String> = planned(spec)
+            .filter(|address| !elsewhere.contains(address) && self.view.holds(router, *address))
+            .map(|address| address.to_string())
+            .collect();
+        if !held.is_empty() {
+            return Some(format!("still holding {}", held.join(", ")));
+        }
+        let leads = spec.source.kind == SourceKind::VirtualRouter && spec.director.is_some();
+        let released = matches!(
+            self.view.roles.get(router),
+            None | Some(LeadershipRole::Released)
+        );
+        (leads && !released).then(|| format!("still taking part in router {router}"))
+    }
+
+    fn addresses(&self, spec: &NodePlanSpec, live: Option<&LivePlan>) -> Vec<AddressStatus> {
+        let router = &spec.virtual_router_name;
+        let given_up = if spec.state == PlanState::Withdrawn {
+            self.wanted_elsewhere(router)
+        } else {
+            BTreeSet::new()
+        };
+        let holds =
+            |address: IpAddr| self.view.holds(router, address) && !given_up.contains(&address);
+        // An address that the plan no longer lists is named until it is gone.
+        let reported = match self.previous {
+            Some(previous) => previous.addresses.as_slice(),
+            None => live
+                .map(|live| live.status.addresses.as_slice())
+                .unwrap_or_default(),
+        };
+        let leftover = reported
+            .iter()
+            .map(|status| status.address)
+            .filter(|address| holds(*address) && !self.wanted_elsewhere(router).contains(address));
+        planned(spec)
+            .chain(leftover)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .map(|address| AddressStatus {
+                address,
+                state: if holds(address) {
+                    AddressState::Held
+                } else {
+                    AddressState::Released
+                },
+            })
+            .collect()
+    }
+}
+
+fn planned(spec: &NodePlanSpec) -> impl Iterator<Item = IpAddr> {
+    spec.director
+        .iter()
+        .flat_map(|director| &director.addresses)
+        .map(|planned| planned.address)
+}
+
+fn shorten(message: &mut String) {
+    if message.len() > MESSAGE_BYTES {
+        let end = message.floor_char_boundary(MESSAGE_BYTES - '…'.len_utf8());
+        message.truncate(end);
+        message.push('…');
+    }
+}

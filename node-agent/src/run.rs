@@ -1,0 +1,129 @@
+//! The process: tasks are started together, and the first to end ends them all.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use kube::Client;
+use lvs_ipvs::ClientOptions;
+use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::args::RunArguments;
+use crate::drive::{Wiring, drive};
+use crate::http::{self, Health};
+use crate::kernel::Host;
+use crate::limits::{KERNEL_ANSWER, PLAN_EVENTS};
+use crate::metrics::Metrics;
+use crate::plan_watch;
+use crate::status::{Reports, StatusWriter};
+use crate::sync::{Directories, Syncer};
+
+/// Identity of this boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Runs until SIGTERM or SIGINT, which leave the kernel as it is, or until a part fails.
+pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
+    let boot_id = std::fs::read_to_string(BOOT_ID).with_context(|| format!("reading {BOOT_ID}"))?;
+    let boot_id = boot_id.trim().to_owned();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = arguments.node_name,
+        namespace = arguments.namespace,
+        boot_id,
+        "starting"
+    );
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let client = Client::try_default()
+        .await
+        .context("finding the API server")?;
+
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let health = Health::new(arguments.resync_interval());
+    let (leadership, bell) = crate::port::standby();
+
+    let host = Host {
+        sysctl_directory: arguments.sysctl_directory.clone(),
+        timeout: KERNEL_ANSWER,
+    };
+    let ipvs = lvs_ipvs::Client::new(ClientOptions {
+        timeout: KERNEL_ANSWER,
+        ..ClientOptions::default()
+    });
+    let syncer = Syncer::open(
+        (ipvs, host, leadership),
+        &arguments.node_name,
+        &boot_id,
+        &Directories {
+            state: &arguments.state_directory,
+            runtime: &arguments.runtime_directory,
+        },
+        metrics.clone(),
+    )?;
+    let (events_sender, events) = mpsc::channel(PLAN_EVENTS);
+    let (reports, reports_receiver) = watch::channel(Reports::new());
+    let (stop, stop_receiver) = watch::channel(false);
+    let wiring = Wiring {
+        events,
+        leadership: bell,
+        stop: stop_receiver,
+        reports,
+        health: health.clone(),
+        resync_interval: arguments.resync_interval(),
+    };
+    let (ended_sender, mut ended) = oneshot::channel::<()>();
+    let runtime = Handle::current();
+    let thread = std::thread::Builder::new()
+        .name("sync".to_owned())
+        .spawn(move || {
+            // Dropped when the loop returns, and also when it panics.
+            let _ended = ended_sender;
+            drive(syncer, wiring, &runtime);
+        })
+        .context("starting the sync thread")?;
+
+    let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
+    let watch = plan_watch::run(
+        client.clone(),
+        arguments.namespace.clone(),
+        arguments.node_name.clone(),
+        events_sender,
+    );
+    tasks.spawn(async { ("plan watch", watch.await) });
+    let writer = StatusWriter::new(
+        client,
+        &arguments.namespace,
+        &arguments.node_name,
+        &boot_id,
+        metrics,
+    );
+    tasks.spawn(async { ("status", writer.run(reports_receiver).await) });
+    let address = arguments.http_address;
+    tasks.spawn(async move { ("http", http::run(address, health, Arc::new(registry)).await) });
+
+    let outcome = tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+        _ = &mut ended => Err(anyhow::anyhow!("the sync loop ended")),
+        Some(ended) = tasks.join_next() => Err(match ended {
+            Ok((name, Ok(()))) => anyhow::anyhow!("{name} ended"),
+            Ok((name, Err(error))) => error.context(name),
+            Err(error) => anyhow::Error::from(error).context("a task failed"),
+        }),
+    };
+    if let Ok(cause) = &outcome {
+        tracing::info!("stopping on {cause}; the kernel is left as it is");
+    }
+    // The pass at hand is finished, so that no service is left half-written.
+    stop.send_replace(true);
+    let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+    tasks.abort_all();
+    match joined {
+        Ok(Ok(())) => outcome.map(drop),
+        _ => Err(anyhow::anyhow!("the sync thread panicked")),
+    }
+}

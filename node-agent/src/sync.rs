@@ -1,0 +1,520 @@
+//! The one pass that everything leads to: read the kernel, decide, write what differs, read again, hand over, report.
+//!
+//! Steps, in this order:
+//! 1. read the node (host, IPVS, sysctls); if any part cannot be read, nothing is written in this pass;
+//! 2. `desired`, `diff`: pure;
+//! 3. bring the journal to disk, before anything comes to exist;
+//! 4. carry out the operations; failures are collected;
+//! 5. read again and judge every plan by what is there, not by what was sent;
+//! 6. trim the journal; hand routers and verified addresses to leadership;
+//! 7. report.
+//!
+//! A pass with nothing to do writes nothing and reads once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use lvs_core::desired::{DesiredState, Problem, Roles, RouterRole, desired};
+use lvs_core::diff::{Diff, diff};
+use lvs_core::drift::repairs;
+use lvs_core::host::{AddressKey, ObservedHost};
+use lvs_core::ipvs::{IpvsTimeouts, Services};
+use lvs_core::journal::Journal;
+use lvs_core::object::Object;
+use lvs_core::observed::Observed;
+use lvs_core::verdict::{Verdict, Verdicts, verdicts};
+use lvs_crds::condition::Reason;
+use lvs_ipvs::IpvsKernel;
+
+use crate::book::{PlanBook, PlanEvent};
+use crate::disk::{DiskError, JournalFile, PlanCache};
+use crate::execute::{Execution, execute};
+use crate::hold::without_removals;
+use crate::kernel::HostKernel;
+use crate::limits::IMMEDIATE_PASSES;
+use crate::metrics::{Metrics, PassLabels};
+use crate::port::{DirectedRouter, LeadershipPort, LeadershipRole, LeadershipView};
+use crate::report::{Judgement, PlanReport, reports};
+
+/// Timeouts of a freshly loaded IPVS (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`): what holds on a
+/// node whose kernel has no IPVS yet.
+const FRESH_TIMEOUTS: IpvsTimeouts = IpvsTimeouts {
+    tcp_seconds: 900,
+    tcp_fin_seconds: 120,
+    udp_seconds: 300,
+};
+
+/// Why nothing could be done in a pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blindness {
+    /// Word for condition, Event and metric.
+    pub reason: Reason,
+    /// What could not be read or written.
+    pub message: String,
+}
+
+impl From<DiskError> for Blindness {
+    fn from(error: DiskError) -> Self {
+        Self {
+            reason: Reason::ObservationFailed,
+            message: error.to_string(),
+        }
+    }
+}
+
+/// What a pass came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PassReport {
+    /// Every plan.
+    pub plans: BTreeMap<String, PlanReport>,
+    /// Whether the kernel was read, and read again after writing.
+    pub blindness: Option<Blindness>,
+    /// Whether the API was listed since the start.
+    pub listed: bool,
+    /// Failures that no plan answers for.
+    pub unattributed: Vec<String>,
+    /// Whether another pass should follow soon: something failed that may go by.
+    pub retry: bool,
+}
+
+/// The loop's state and its ways to the world.
+pub struct Syncer<I, H, L> {
+    /// IPVS.
+    pub ipvs: I,
+    /// The rest of the node's network.
+    pub host: H,
+    /// Leadership.
+    pub leadership: L,
+    book: PlanBook,
+    cache: PlanCache,
+    journal_file: JournalFile,
+    metrics: Metrics,
+    /// The last desired state that a dump showed in force.
+    verified: Option<DesiredState>,
+    /// Director addresses handed over so far.
+    handed: BTreeMap<String, BTreeSet<AddressKey>>,
+    reports: BTreeMap<String, PlanReport>,
+}
+
+/// Where the loop keeps what survives a restart.
+#[derive(Debug)]
+pub struct Directories<'a> {
+    /// Plans.
+    pub state: &'a Path,
+    /// The journal.
+    pub runtime: &'a Path,
+}
+
+struct Reading {
+    observed: Observed,
+    desired: DesiredState,
+}
+
+impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
+    /// Opens the cache and the journal. A directory that cannot be used is an error; a plan in the cache that cannot be
+    /// read is not, it stays unknown.
+    pub fn open(
+        (ipvs, host, leadership): (I, H, L),
+        node_name: &str,
+        boot_id: &str,
+        directories: &Directories<'_>,
+        metrics: Metrics,
+    ) -> Result<Self, DiskError> {
+        let cache = PlanCache::open(directories.state)?;
+        let book = PlanBook::new(node_name, cache.load()?);
+        for (name, entry) in book.entries() {
+            if let Some(trouble) = &entry.trouble {
+                tracing::error!(
+                    plan = name,
+                    reason = Reason::PlanUndecodable.as_str(),
+                    "plan in the cache cannot be read, nothing is removed until it is known: {trouble}"
+                );
+            }
+        }
+        tracing::info!(plans = book.inputs().len(), "plans from the cache");
+        Ok(Self {
+            ipvs,
+            host,
+            leadership,
+            book,
+            cache,
+            journal_file: JournalFile::open(directories.runtime, boot_id)?,
+            metrics,
+            verified: None,
+            handed: BTreeMap::new(),
+            reports: BTreeMap::new(),
+        })
+    }
+
+    /// Takes an event of the watch. Returns whether a pass is due.
+    pub fn take(&mut self, event: PlanEvent) -> bool {
+        self.book.take(event)
+    }
+
+    /// Whether a pass without any plan would have nothing to go by: neither the cache nor the API has spoken.
+    pub fn knows_nothing(&self) -> bool {
+        !self.book.is_listed() && self.book.entries().is_empty()
+    }
+
+    /// Brings changed plans to disk, after the kernel has been served. What fails is due again.
+    pub fn store_plans(&mut self) {
+        for change in self.book.take_cache_changes() {
+            if let Err(error) = self.cache.store(&change) {
+                tracing::warn!("plan cache: {error}");
+                let (crate::book::CacheChange::Write(name, _)
+                | crate::book::CacheChange::Remove(name)) = change;
+                self.book.cache_again(name);
+            }
+        }
+    }
+
+    /// One pass; again at once, a few times, when the kernel moved under it.
+    pub fn pass(&mut self) -> PassReport {
+        let started = std::time::Instant::now();
+        let mut attempt = 1;
+        let outcome = loop {
+            match self.attempt() {
+                Ok((_, true)) if attempt < IMMEDIATE_PASSES => attempt += 1,
+                Ok((verdicts, stale)) => break Ok((verdicts, stale)),
+                Err(blindness) => break Err(blindness),
+            }
+        };
+        self.metrics
+            .pass_seconds
+            .observe(started.elapsed().as_secs_f64());
+        let result = if outcome.is_ok() { "complete" } else { "blind" };
+        self.metrics
+            .passes
+            .get_or_create(&PassLabels { result })
+            .inc();
+        let report = self.report(outcome);
+        self.count(&report);
+        report
+    }
+
+    fn attempt(&mut self) -> Result<(Verdicts, bool), Blindness> {
+        let journal = self.journal_file.read()?;
+        let view = self.leadership.view();
+        let roles = roles(&view);
+        let Reading {
+            mut observed,
+            mut desired,
+        } = self.read(&roles, &journal)?;
+        let plan = self.plan(&desired, &observed, &journal);
+
+        let mut next = journal.before(&desired, &observed, &plan);
+        if next != journal {
+            self.journal_file.write(&next)?;
+        }
+        let (remaining, execution) = if plan.ops.is_empty() {
+            (plan, Execution::default())
+        } else {
+            self.tell(&plan, &desired);
+            let execution = execute(plan.ops, &mut self.ipvs, &mut self.host);
+            for op in &execution.succeeded {
+                self.metrics.operation(op, "applied");
+            }
+            for failure in &execution.failures {
+                self.metrics.operation(&failure.op, "failed");
+                tracing::warn!(
+                    op = %failure.op,
+                    reason = failure.reason.as_str(),
+                    "not applied: {}", failure.message
+                );
+            }
+            Reading { observed, desired } = self.read(&roles, &next)?;
+            (self.plan(&desired, &observed, &next), execution)
+        };
+        let trimmed = next.after(&desired, &observed, &execution.refused);
+        if trimmed != next {
+            self.journal_file.write(&trimmed)?;
+            next = trimmed;
+        }
+        let stale = execution.stale;
+        let failures = execution.failures;
+        let verdicts = verdicts(self.book.inputs(), &desired, &next, &failures, &remaining);
+        self.hand_over(&desired, &verdicts, &view, &next);
+        self.verified = (remaining.ops.is_empty() && failures.is_empty()).then_some(desired);
+        Ok((verdicts, stale))
+    }
+
+    /// Reads everything and says what it should be. All or nothing.
+    fn read(&mut self, roles: &Roles, journal: &Journal) -> Result<Reading, Blindness> {
+        let blind = |message: String, reason: Reason| Blindness { reason, message };
+        let host = self
+            .host
+            .observe()
+            .map_err(|error| blind(error.to_string(), observation_reason(error.reason())))?;
+        let (services, timeouts) = match self.ipvs.dump() {
+            Ok(dump) => (dump.services, dump.timeouts),
+            // A kernel without IPVS holds no service: that is known, not unknown. Writing will say what is missing.
+            Err(error) if error.reason() == Reason::KernelModuleMissing => {
+                (Services::new(), FRESH_TIMEOUTS)
+            }
+            Err(error) => return Err(blind(error.to_string(), error.reason())),
+        };
+        let mut desired = desired(self.book.inputs(), roles, &host, journal);
+        self.missing_modules(&mut desired);
+        let sysctls = self
+            .host
+            .read_sysctls(&desired.sysctl_keys(journal))
+            .map_err(|error| blind(error.to_string(), observation_reason(error.reason())))?;
+        let host = ObservedHost { sysctls, ..host };
+        Ok(Reading {
+            observed: Observed {
+                services,
+                timeouts,
+                host,
+            },
+            desired,
+        })
+    }
+
+    fn missing_modules(&self, desired: &mut DesiredState) {
+        let missing: Vec<Problem> = desired
+            .modules
+            .iter()
+            .filter(|(module, _)| !self.host.has_module(module))
+            .flat_map(|(module, plans)| {
+                plans.iter().map(move |plan| Problem {
+                    plan: plan.clone(),
+                    reason: Reason::KernelModuleMissing,
+                    message: format!(
+                        "kernel module {module} is not loaded and nothing loads it by itself: \
+                         name it in a file of /etc/modules-load.d on this node"
+                    ),
+                })
+            })
+            .collect();
+        desired.problems.extend(missing);
+        desired.problems.sort();
+    }
+
+    /// The difference, less what must wait while something asked of this node is unknown.
+    fn plan(&self, desired: &DesiredState, observed: &Observed, journal: &Journal) -> Diff {
+        let mut plan = diff(desired, observed, journal);
+        if !self.book.is_complete() {
+            plan.ops = without_removals(plan.ops, desired, &observed.host);
+        }
+        plan
+    }
+
+    fn tell(&self, plan: &Diff, desired: &DesiredState) {
+        let drift = repairs(&plan.ops, self.verified.as_ref(), desired).count();
+        if drift > 0 {
+            self.metrics.drift_repaired.inc_by(drift as u64);
+            tracing::warn!(
+                operations = drift,
+                reason = Reason::DriftRepaired.as_str(),
+                "the kernel was changed behind our back, repairing"
+            );
+        }
+        // A few are worth a line each at the usual level; ten thousand are not.
+        const SPELLED_OUT: usize = 20;
+        tracing::info!(operations = plan.ops.len(), "applying");
+        for op in plan.ops.iter().take(SPELLED_OUT) {
+            tracing::info!("{op}");
+        }
+        for op in plan.ops.iter().skip(SPELLED_OUT) {
+            tracing::debug!("{op}");
+        }
+    }
+
+    /// Tells leadership which routers there are and which addresses are backed by services in the kernel.
+    fn hand_over(
+        &mut self,
+        desired: &DesiredState,
+        verdicts: &Verdicts,
+        view: &LeadershipView,
+        journal: &Journal,
+    ) {
+        let complete = self.book.is_complete();
+        let mut addresses = BTreeMap::new();
+        let routers = self
+            .book
+            .inputs()
+            .iter()
+            .map(|plan| &plan.spec.virtual_router_name);
+        for router in routers.collect::<BTreeSet<_>>() {
+            let wanted = desired
+                .director_addresses
+                .get(router)
+                .cloned()
+                .unwrap_or_default();
+            let held = view.held.get(router).cloned().unwrap_or_default();
+            let handed = self.handed.get(router).cloned().unwrap_or_default();
+            let mut next: BTreeSet<AddressKey> = wanted
+                .into_iter()
+                // A service that fails later does not take away the address of those that work.
+                .filter(|key| {
+                    held.contains(key) || handed.contains(key) || is_backed(key, desired, verdicts)
+                })
+                .collect();
+            if !complete {
+                next.extend(held);
+            }
+            addresses.insert(router.clone(), next);
+        }
+        let directed = self.directed_routers();
+        // While a plan is unknown, a router of ours could be missing here; it must not lose its addresses for that.
+        // On a node where nothing was ever handed to the fence there is nothing to lose.
+        if complete || journal.director_addresses.is_empty() || self.names_every_router(&directed) {
+            self.leadership.set_routers(directed);
+        }
+        self.handed.clone_from(&addresses);
+        self.leadership.set_addresses(addresses);
+    }
+
+    /// Whether no plan is damaged and each router that some plan works for has its own plan.
+    fn names_every_router(&self, directed: &BTreeMap<String, DirectedRouter>) -> bool {
+        self.book
+            .entries()
+            .values()
+            .all(|entry| entry.good.is_some())
+            && self
+                .book
+                .inputs()
+                .iter()
+                .filter(|plan| plan.spec.director.is_some())
+                .all(|plan| directed.contains_key(&plan.spec.virtual_router_name))
+    }
+
+    fn directed_routers(&self) -> BTreeMap<String, DirectedRouter> {
+        self.book
+            .inputs()
+            .iter()
+            .filter_map(|plan| {
+                let leadership = plan.spec.director.as_ref()?.leadership.as_ref()?;
+                Some((
+                    plan.spec.virtual_router_name.clone(),
+                    DirectedRouter {
+                        plan: leadership.clone(),
+                        state: plan.spec.state,
+                        verified: true,
+                    },
+                ))
+            })
+            .collect()
+    }
+
+    fn report(&mut self, outcome: Result<(Verdicts, bool), Blindness>) -> PassReport {
+        let view = self.leadership.view();
+        let (judgement, unattributed, mut retry) = match &outcome {
+            Ok((verdicts, stale)) => {
+                let failed = verdicts
+                    .plans
+                    .values()
+                    .any(|verdict| matches!(verdict, Verdict::NotProgrammed { .. }));
+                (
+                    Judgement::Verdicts(&verdicts.plans),
+                    verdicts.unattributed.clone(),
+                    *stale || failed || !verdicts.unattributed.is_empty(),
+                )
+            }
+            Err(blindness) => (Judgement::Blind(blindness), Vec::new(), true),
+        };
+        for text in &unattributed {
+            tracing::warn!("{text}");
+        }
+        if let Err(blindness) = &outcome {
+            tracing::error!(
+                reason = blindness.reason.as_str(),
+                "nothing is written in this pass: {}",
+                blindness.message
+            );
+        }
+        let plans = reports(&self.book, &judgement, &view, &self.reports);
+        for (name, report) in &plans {
+            let before = self
+                .reports
+                .get(name)
+                .map(|report| (report.programmed.reason, &report.programmed.message));
+            let now = (report.programmed.reason, &report.programmed.message);
+            if before != Some(now) {
+                tracing::info!(
+                    plan = name,
+                    status = report.programmed.status,
+                    reason = report.programmed.reason.as_str(),
+                    "{}",
+                    report.programmed.message
+                );
+            }
+        }
+        retry |= plans.values().any(|report| report.waits);
+        self.reports.clone_from(&plans);
+        PassReport {
+            plans,
+            blindness: outcome.err(),
+            listed: self.book.is_listed(),
+            unattributed,
+            retry,
+        }
+    }
+
+    fn count(&self, report: &PassReport) {
+        let entries = self.book.entries();
+        let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.plans.set(signed(entries.len()));
+        self.metrics.plans_undecodable.set(signed(
+            entries
+                .values()
+                .filter(|entry| entry.trouble.is_some())
+                .count(),
+        ));
+        self.metrics.plans_orphaned.set(signed(
+            entries
+                .values()
+                .filter(|entry| entry.presence == crate::book::Presence::Orphaned)
+                .count(),
+        ));
+        self.metrics.set_conditions(
+            report
+                .plans
+                .values()
+                .map(|report| report.programmed.reason.as_str()),
+        );
+        self.metrics
+            .unattributed_failures
+            .set(signed(report.unattributed.len()));
+        let held: usize = self
+            .leadership
+            .view()
+            .held
+            .values()
+            .map(BTreeSet::len)
+            .sum();
+        self.metrics.held_addresses.set(signed(held));
+    }
+}
+
+/// A failed read is told by its cause where the cause is one that a person can cure.
+const fn observation_reason(reason: Reason) -> Reason {
+    match reason {
+        Reason::PermissionDenied | Reason::SysctlReadOnly => reason,
+        _ => Reason::ObservationFailed,
+    }
+}
+
+fn roles(view: &LeadershipView) -> Roles {
+    Roles(
+        view.roles
+            .iter()
+            .map(|(router, role)| {
+                let role = match role {
+                    LeadershipRole::Master => RouterRole::Master,
+                    LeadershipRole::Unknown | LeadershipRole::Backup | LeadershipRole::Released => {
+                        RouterRole::Backup
+                    }
+                };
+                (router.clone(), role)
+            })
+            .collect(),
+    )
+}
+
+/// Whether some plan that wants this director address is in the kernel.
+fn is_backed(key: &AddressKey, desired: &DesiredState, verdicts: &Verdicts) -> bool {
+    desired
+        .claimants(&Object::Address(key.clone()))
+        .any(|plan| verdicts.plans.get(plan) == Some(&Verdict::Programmed))
+}
