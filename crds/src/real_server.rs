@@ -261,6 +261,6 @@ pub struct RealServerSummary {
     pub state: String,
     /// Names of VirtualServices that use it, separated by commas.
     #[serde(default)]
-    #[schemars(length(max = 8192))]
+    #[schemars(length(max = 65536))]
     pub used_by: String,
 }

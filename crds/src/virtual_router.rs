@@ -145,7 +145,7 @@ pub struct AddressPool {
     /// Name by which grants and VirtualServices refer to the pool: a DNS label, unique in the router. Required.
     #[schemars(with = "PartName")]
     pub name: String,
-    /// Addresses of the pool, 1 to 64 entries: one address (192.0.2.10), a network (192.0.2.0/28, all its addresses) or a range (192.0.2.10-192.0.2.19). Required.
+    /// Addresses of the pool, 1 to 64 entries: one address (192.0.2.10), a network (192.0.2.0/28; of an IPv4 network the first and last address are used only on request) or a range (192.0.2.10-192.0.2.19). Required.
     #[schemars(with = "Vec<PoolEntry>", length(min = 1, max = 64))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub addresses: Vec<String>,
@@ -350,11 +350,11 @@ pub struct Candidate {
     pub state: CandidateState,
     /// Reason word, when not fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 1024))]
     pub reason: Option<String>,
     /// Reason in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 32768))]
     pub message: Option<String>,
 }
 
