@@ -124,7 +124,7 @@ impl Report {
             .filter_map(|(name, slow, fast, aim)| {
                 let (ratio, aim) = (self.ratio(*slow, *fast), (*aim)?);
                 // Not a number is a miss too.
-                (!(ratio >= aim)).then(|| format!("{name} is {ratio:.1}, aim {aim}"))
+                (ratio.is_nan() || ratio < aim).then(|| format!("{name} is {ratio:.1}, aim {aim}"))
             })
             .collect()
     }

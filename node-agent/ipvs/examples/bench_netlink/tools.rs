@@ -168,7 +168,7 @@ fn await_rules(client: &mut Client, started: Instant) -> Result<Duration> {
             }
         }
         ensure!(
-            started.elapsed() < Duration::from_secs(300),
+            started.elapsed() < Duration::from_mins(5),
             "keepalived has not loaded its rules in 300 s"
         );
         std::thread::sleep(Duration::from_millis(20));
