@@ -4,7 +4,7 @@
 //! neither wanted nor in the journal is foreign and never named. One list, in an order in which every prefix is safe:
 //!
 //! 1. devices and GUE ports, 2. sysctls (ARP is quiet before an address appears), 3. addresses, 4. routes, then the
-//!    rules that use them, 5. timeouts, services and destinations added and edited, 6. marks, which need their service,
+//!    rules that use them, 5. timeouts, services, then destinations added and edited, 6. marks, which need their service,
 //! 7. destinations and services removed, 8. rules, then routes removed, 9. addresses removed, 10. sysctls put back
 //!    (ARP may speak again once no address is left to speak of), 11. devices and GUE ports removed.
 //!
@@ -59,7 +59,8 @@ pub fn diff(desired: &DesiredState, observed: &Observed, journal: &Journal) -> D
     ops.extend(sysctls.set);
     ops.extend(host.add);
     ops.extend(walk.timeouts());
-    ops.extend(services.keep);
+    ops.extend(services.services);
+    ops.extend(services.destinations);
     ops.extend(host.marks);
     ops.extend(services.remove);
     ops.extend(host.remove);

@@ -40,6 +40,11 @@ pub enum LinkKind {
     Gre(IpAddr),
     /// `ip6gre`: any in GRE over IPv6, with this local address.
     Ip6Gre(IpAddr),
+    /// `gre … icsum`: as `Gre`, for packets with a checksum. The kernel drops a packet whose checksum is there but not
+    /// expected, or the reverse (`ip_tunnel_rcv`, net/ipv4/ip_tunnel.c), and has one device per local address.
+    GreChecksum(IpAddr),
+    /// `ip6gre … icsum`: as `Ip6Gre`, for packets with a checksum.
+    Ip6GreChecksum(IpAddr),
 }
 
 impl LinkKind {
@@ -50,9 +55,33 @@ impl LinkKind {
             Self::IpIp(_) => "ipip",
             Self::Sit(_) => "sit",
             Self::Ip6Tunnel(_) => "ip6tnl",
-            Self::Gre(_) => "gre",
-            Self::Ip6Gre(_) => "ip6gre",
+            Self::Gre(_) | Self::GreChecksum(_) => "gre",
+            Self::Ip6Gre(_) | Self::Ip6GreChecksum(_) => "ip6gre",
         }
+    }
+
+    /// Local address of a tunnel.
+    pub const fn local(self) -> Option<IpAddr> {
+        match self {
+            Self::Dummy => None,
+            Self::IpIp(local)
+            | Self::Sit(local)
+            | Self::Ip6Tunnel(local)
+            | Self::Gre(local)
+            | Self::Ip6Gre(local)
+            | Self::GreChecksum(local)
+            | Self::Ip6GreChecksum(local) => Some(local),
+        }
+    }
+
+    /// Whether the tunnel expects a checksum.
+    pub const fn expects_checksum(self) -> bool {
+        matches!(self, Self::GreChecksum(_) | Self::Ip6GreChecksum(_))
+    }
+
+    /// Whether the kernel takes both for one tunnel: it keeps a single one of each kind and local address.
+    pub fn is_same_tunnel(self, other: Self) -> bool {
+        self.as_str() == other.as_str() && self.local() == other.local()
     }
 }
 

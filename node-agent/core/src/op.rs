@@ -212,14 +212,13 @@ impl fmt::Display for HostOp {
         match self {
             Self::AddLink { name, kind } => {
                 write!(formatter, "link add {name} type {}", kind.as_str())?;
-                match kind {
-                    LinkKind::Dummy => Ok(()),
-                    LinkKind::IpIp(local)
-                    | LinkKind::Sit(local)
-                    | LinkKind::Ip6Tunnel(local)
-                    | LinkKind::Gre(local)
-                    | LinkKind::Ip6Gre(local) => write!(formatter, " local {local}"),
+                if let Some(local) = kind.local() {
+                    write!(formatter, " local {local}")?;
                 }
+                if kind.expects_checksum() {
+                    formatter.write_str(" icsum")?;
+                }
+                Ok(())
             }
             Self::SetLinkUp { name } => write!(formatter, "link set {name} up"),
             Self::DeleteLink { name } => write!(formatter, "link delete {name}"),

@@ -17,6 +17,9 @@ const INFO_DATA: u16 = 2;
 /// `IFLA_IPTUN_LOCAL`, and `IFLA_GRE_LOCAL` of gre and ip6gre.
 const IPTUN_LOCAL: u16 = 2;
 const GRE_LOCAL: u16 = 6;
+/// `IFLA_GRE_IFLAGS`, and `GRE_CSUM` in it (`include/uapi/linux/if_tunnel.h`, network order).
+const GRE_INPUT_FLAGS: u16 = 2;
+const GRE_CHECKSUM: u16 = 0x8000;
 const IPTUN_FLAGS: u16 = 8;
 const IPTUN_PROTO: u16 = 9;
 const IPTUN_PMTUDISC: u16 = 10;
@@ -115,11 +118,20 @@ fn kind(info: &Attributes) -> Result<Option<LinkKind>, MessageError> {
         data.address(attribute)?
             .ok_or(MessageError::Missing { attribute })
     };
+    let checksum = || -> Result<bool, MessageError> {
+        let flags = match &data {
+            Some(data) => data.u16_network(GRE_INPUT_FLAGS)?,
+            None => None,
+        };
+        Ok(flags.unwrap_or_default() & GRE_CHECKSUM != 0)
+    };
     Ok(match kind.as_str() {
         "dummy" => Some(LinkKind::Dummy),
         "ipip" => Some(LinkKind::IpIp(local(IPTUN_LOCAL)?)),
         "sit" => Some(LinkKind::Sit(local(IPTUN_LOCAL)?)),
         "ip6tnl" => Some(LinkKind::Ip6Tunnel(local(IPTUN_LOCAL)?)),
+        "gre" if checksum()? => Some(LinkKind::GreChecksum(local(GRE_LOCAL)?)),
+        "ip6gre" if checksum()? => Some(LinkKind::Ip6GreChecksum(local(GRE_LOCAL)?)),
         "gre" => Some(LinkKind::Gre(local(GRE_LOCAL)?)),
         "ip6gre" => Some(LinkKind::Ip6Gre(local(GRE_LOCAL)?)),
         _ => None,
@@ -141,8 +153,8 @@ pub fn add(socket: &mut NetlinkSocket, name: &str, kind: LinkKind) -> Result<(),
 
 fn module(kind: LinkKind) -> &'static str {
     match kind {
-        LinkKind::Gre(_) => "ip_gre",
-        LinkKind::Ip6Gre(_) => "ip6_gre",
+        LinkKind::Gre(_) | LinkKind::GreChecksum(_) => "ip_gre",
+        LinkKind::Ip6Gre(_) | LinkKind::Ip6GreChecksum(_) => "ip6_gre",
         LinkKind::Ip6Tunnel(_) => "ip6_tunnel",
         LinkKind::Dummy | LinkKind::IpIp(_) | LinkKind::Sit(_) => kind.as_str(),
     }
@@ -168,13 +180,16 @@ fn add_request(name: &str, kind: LinkKind) -> Result<Request, MessageError> {
                 .u8(IPTUN_PROTO, 0)?
                 .u32_host(IPTUN_FLAGS, IGNORE_ENCAPSULATION_LIMIT)?;
         }
-        LinkKind::Gre(local) => {
+        LinkKind::Gre(local) | LinkKind::GreChecksum(local) => {
             data.address(GRE_LOCAL, local)?.u8(GRE_PMTUDISC, 1)?;
         }
-        LinkKind::Ip6Gre(local) => {
+        LinkKind::Ip6Gre(local) | LinkKind::Ip6GreChecksum(local) => {
             data.address(GRE_LOCAL, local)?
                 .u32_host(GRE_FLAGS, IGNORE_ENCAPSULATION_LIMIT)?;
         }
+    }
+    if kind.expects_checksum() {
+        data.u16_network(GRE_INPUT_FLAGS, GRE_CHECKSUM)?;
     }
     let mut info = AttributeWriter::new();
     info.text(INFO_KIND, kind.as_str())?;
@@ -270,6 +285,8 @@ mod tests {
             LinkKind::Ip6Tunnel(six),
             LinkKind::Gre(four),
             LinkKind::Ip6Gre(six),
+            LinkKind::GreChecksum(four),
+            LinkKind::Ip6GreChecksum(six),
         ] {
             let request = add_request("lvs-x", kind).unwrap();
             let (name, link) = read(&request.body).unwrap();

@@ -73,13 +73,19 @@ impl Builder<'_> {
 
     fn link(&mut self, name: String, kind: LinkKind) {
         self.claim(Object::Link(name.clone()));
-        let other = self.state.host.links.insert(name.clone(), kind);
-        if other.is_some_and(|other| other != kind) {
-            self.problem(
-                Reason::Invalid,
-                format!("device name {name} stands for two tunnels of this node"),
-            );
+        let other = *self.state.host.links.entry(name.clone()).or_insert(kind);
+        if other == kind {
+            return;
         }
+        let message = if other.is_same_tunnel(kind) {
+            "GRE with and without checksum is asked of one address; a node has one or the other"
+        } else {
+            "two tunnels of this node would have this name"
+        };
+        self.problem(
+            Reason::NodeSettingConflict,
+            format!("device {name}: {message}"),
+        );
     }
 
     /// The devices that unwrap, and the virtual addresses on the dummy: there they stay whatever tunnels come and go.
@@ -120,7 +126,7 @@ impl Builder<'_> {
             self.state.host.fou_ports.insert(fou);
         }
         for family in families {
-            let kind = tunnel_kind(endpoint.tunnel.type_, local, family);
+            let kind = tunnel_kind(&endpoint.tunnel, local, family);
             let name = tunnel_device_name(kind);
             if family == AddressFamily::IPv4 {
                 // A packet out of the tunnel comes from a client to whom the way back is another device. The greater

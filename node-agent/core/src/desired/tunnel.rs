@@ -2,14 +2,15 @@
 
 use std::net::IpAddr;
 
-use lvs_crds::value::{AddressFamily, TunnelType};
+use lvs_crds::value::{AddressFamily, Tunnel, TunnelChecksum, TunnelType};
 
 use crate::host::{DEVICE_PREFIX, LinkKind};
 
 /// The device that unwraps a packet of `inner` family sent to `local`. GUE is unwrapped by a foo-over-udp port, which
 /// hands the inner packet to the same devices as IPIP.
-pub(super) fn tunnel_kind(tunnel: TunnelType, local: IpAddr, inner: AddressFamily) -> LinkKind {
-    match (tunnel, local, inner) {
+pub(super) fn tunnel_kind(tunnel: &Tunnel, local: IpAddr, inner: AddressFamily) -> LinkKind {
+    let checksum = tunnel.checksum != TunnelChecksum::None;
+    match (tunnel.type_, local, inner) {
         (TunnelType::IPIP | TunnelType::GUE, IpAddr::V4(_), AddressFamily::IPv4) => {
             LinkKind::IpIp(local)
         }
@@ -17,6 +18,8 @@ pub(super) fn tunnel_kind(tunnel: TunnelType, local: IpAddr, inner: AddressFamil
             LinkKind::Sit(local)
         }
         (TunnelType::IPIP | TunnelType::GUE, IpAddr::V6(_), _) => LinkKind::Ip6Tunnel(local),
+        (TunnelType::GRE, IpAddr::V4(_), _) if checksum => LinkKind::GreChecksum(local),
+        (TunnelType::GRE, IpAddr::V6(_), _) if checksum => LinkKind::Ip6GreChecksum(local),
         (TunnelType::GRE, IpAddr::V4(_), _) => LinkKind::Gre(local),
         (TunnelType::GRE, IpAddr::V6(_), _) => LinkKind::Ip6Gre(local),
     }
@@ -25,13 +28,8 @@ pub(super) fn tunnel_kind(tunnel: TunnelType, local: IpAddr, inner: AddressFamil
 /// Name of the device of a kind: `lvs-<kind>` and five characters from its local address, 15 at most (`IFNAMSIZ`).
 /// The same on every start, so that a restarted agent finds its device.
 pub fn tunnel_device_name(kind: LinkKind) -> String {
-    let local = match kind {
-        LinkKind::Dummy => return crate::host::DIRECT_ROUTING_DEVICE.to_owned(),
-        LinkKind::IpIp(local)
-        | LinkKind::Sit(local)
-        | LinkKind::Ip6Tunnel(local)
-        | LinkKind::Gre(local)
-        | LinkKind::Ip6Gre(local) => local,
+    let Some(local) = kind.local() else {
+        return crate::host::DIRECT_ROUTING_DEVICE.to_owned();
     };
     // FNV-1a; the name must not change with the version of a hashing library.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Walk;
 use super::sysctl::SysctlOps;
-use crate::host::{AddressKey, is_our_device};
+use crate::host::{AddressKey, Link, is_our_device};
 use crate::object::Object;
 use crate::op::{HostOp, Op};
 
@@ -55,15 +55,19 @@ impl Walk<'_> {
     fn links(&mut self, ops: &mut HostOps) -> BTreeSet<String> {
         let mut foreign = BTreeSet::new();
         for (name, kind) in &self.desired.host.links {
+            let add = Op::Host(HostOp::AddLink {
+                name: name.clone(),
+                kind: *kind,
+            });
             match self.observed.host.links.get(name) {
-                None => ops.links.push(Op::Host(HostOp::AddLink {
-                    name: name.clone(),
-                    kind: *kind,
-                })),
-                Some(link)
-                    if link.kind == Some(*kind) && self.journal.links.get(name) == Some(kind) =>
-                {
-                    if !link.up {
+                None => ops.links.push(add),
+                Some(link) if self.is_ours(name, link) => {
+                    if link.kind != Some(*kind) {
+                        // The kernel has room for one such tunnel only, so it goes before the other comes.
+                        ops.links
+                            .push(Op::Host(HostOp::DeleteLink { name: name.clone() }));
+                        ops.links.push(add);
+                    } else if !link.up {
                         ops.links
                             .push(Op::Host(HostOp::SetLinkUp { name: name.clone() }));
                     }
@@ -77,19 +81,27 @@ impl Walk<'_> {
                 }
             }
         }
-        for (name, kind) in &self.journal.links {
+        for name in self.journal.links.keys() {
             let present = self
                 .observed
                 .host
                 .links
                 .get(name)
-                .is_some_and(|link| link.kind == Some(*kind));
+                .is_some_and(|link| self.is_ours(name, link));
             if present && !self.desired.host.links.contains_key(name) {
                 ops.remove_links
                     .push(Op::Host(HostOp::DeleteLink { name: name.clone() }));
             }
         }
         foreign
+    }
+
+    /// By the journal, and still what we made: someone may have put another device in its place.
+    pub(super) fn is_ours(&self, name: &str, link: &Link) -> bool {
+        match (self.journal.links.get(name), link.kind) {
+            (Some(made), Some(found)) => made.is_same_tunnel(found),
+            _ => false,
+        }
     }
 
     fn addresses(&self, foreign: &BTreeSet<String>, unmet_arp: bool, ops: &mut HostOps) {

@@ -11,8 +11,10 @@ use crate::op::{IpvsOp, Op};
 /// Operations on services.
 #[derive(Default)]
 pub(super) struct ServiceOps {
-    /// Additions and edits.
-    pub keep: Vec<Op>,
+    /// Services to add and edit: all of them before any destination, so that both travel in large batches.
+    pub services: Vec<Op>,
+    /// Destinations to add and edit.
+    pub destinations: Vec<Op>,
     /// Removals.
     pub remove: Vec<Op>,
 }
@@ -22,7 +24,7 @@ impl Walk<'_> {
         let mut ops = ServiceOps::default();
         for (key, wanted) in &self.desired.services {
             let Some(found) = self.observed.services.get(key) else {
-                ops.keep
+                ops.services
                     .push(Op::Ipvs(IpvsOp::AddService(*key, wanted.service.clone())));
                 destinations(*key, &wanted.destinations, &[], &mut ops);
                 continue;
@@ -35,7 +37,7 @@ impl Walk<'_> {
                 continue;
             }
             if !same_service(&wanted.service, &found.service) {
-                ops.keep
+                ops.services
                     .push(Op::Ipvs(IpvsOp::EditService(*key, wanted.service.clone())));
             }
             destinations(*key, &wanted.destinations, &found.destinations, &mut ops);
@@ -77,14 +79,14 @@ fn destinations(
             && let Some(((key, destination), rest)) = wanted.split_first()
         {
             match (order, found.first()) {
-                (Ordering::Less, _) => ops.keep.push(Op::Ipvs(IpvsOp::AddDestination(
+                (Ordering::Less, _) => ops.destinations.push(Op::Ipvs(IpvsOp::AddDestination(
                     service,
                     *key,
                     *destination,
                 ))),
-                (_, Some((_, present))) if present != destination => ops.keep.push(Op::Ipvs(
-                    IpvsOp::EditDestination(service, *key, *destination),
-                )),
+                (_, Some((_, present))) if present != destination => ops.destinations.push(
+                    Op::Ipvs(IpvsOp::EditDestination(service, *key, *destination)),
+                ),
                 _ => {}
             }
             wanted = rest;

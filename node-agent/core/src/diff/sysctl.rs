@@ -137,22 +137,21 @@ impl Walk<'_> {
             SysctlDemand::KeepAdvertisements => 2,
             SysctlDemand::Preserve { .. } => return Standing::Met,
         };
+        if let Some(device) = key.device()
+            && let Some(kind) = self.desired.host.links.get(device)
+        {
+            match self.observed.host.links.get(device) {
+                // Comes with the device that is about to be made.
+                None => return Standing::Unmet(wanted),
+                // In the way of ours; that is said of the device.
+                Some(link) if !self.is_ours(device, link) => return Standing::Met,
+                Some(link) if link.kind != Some(*kind) => return Standing::Unmet(wanted),
+                Some(_) => {}
+            }
+        }
         match self.observed.host.sysctls.get(key) {
             Some(Some(_)) => {}
-            // Comes with the device that is about to be made.
-            _ if key.device().is_some_and(|device| {
-                self.desired.host.links.contains_key(device)
-                    && !self.observed.host.links.contains_key(device)
-            }) =>
-            {
-                return Standing::Unmet(wanted);
-            }
-            Some(None) => {
-                return Standing::Impossible(
-                    reason_of_absence(key),
-                    format!("sysctl {key} does not exist on this node"),
-                );
-            }
+            Some(None) => return Standing::Impossible(reason_of_absence(key), absence(key)),
             None => {
                 return Standing::Impossible(
                     Reason::ObservationFailed,
@@ -266,6 +265,13 @@ fn reason_of_absence(key: &SysctlKey) -> Reason {
     } else {
         Reason::InterfaceNotFound
     }
+}
+
+fn absence(key: &SysctlKey) -> String {
+    if reason_of_absence(key) == Reason::KernelModuleMissing {
+        return format!("sysctl {key} does not exist: kernel module ip_vs is not loaded");
+    }
+    format!("sysctl {key} does not exist on this node")
 }
 
 fn write(key: &SysctlKey, value: String) -> Op {

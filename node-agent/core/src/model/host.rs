@@ -195,7 +195,7 @@ impl HostModel {
                 .state
                 .links
                 .values()
-                .any(|link| link.kind == Some(kind))
+                .any(|link| link.kind.is_some_and(|other| other.is_same_tunnel(kind)))
     }
 
     fn insert_link(&mut self, name: &str, kind: Option<LinkKind>, loopback: bool, up: bool) {
