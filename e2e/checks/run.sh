@@ -48,6 +48,7 @@ check arrows "the arrows between crates" e2e/checks/arrows.sh
 check dependencies "licences, bans and sources" "$cargo_deny" --workspace check licenses bans sources
 check unit "tests and laws of the crates (cold 4 min)" cargo test --workspace --locked
 check generated "CustomResourceDefinitions are what the types say" e2e/checks/generated.sh
+check api "the rules of the API against a real API server (2 min)" crds/tests/apiserver.sh
 check chart "what the chart renders" e2e/chart/render.sh
 check policies "the chart's policies against a real API server (1 min)" e2e/chart/policies.sh
 check image "release binaries and images (cold 5 min)" make --silent image

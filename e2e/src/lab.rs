@@ -77,7 +77,7 @@ fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 impl Lab {
-    /// Boots the machine, starts the control plane, installs the chart and waits until every agent is ready.
+    /// Images: `target/images`, or the folder in `LVS_IMAGES`. Boots the machine, starts the control plane, installs the chart and waits until every agent is ready.
     pub fn up(state: &Path) -> Result<Self> {
         Self::up_with(state, "")
     }
@@ -97,13 +97,15 @@ impl Lab {
             Cluster::up(&repository, &state.join("cluster"))
         })?;
         let mut images = Images::default();
+        let archives = std::env::var_os("LVS_IMAGES")
+            .map_or_else(|| repository.join("target/images"), PathBuf::from);
         step("images unpacked", || {
             let version = env!("CARGO_PKG_VERSION");
             for name in ["controller", "agent"] {
                 images.add(
                     &repository,
                     &format!("localhost/lvs-operator/{name}:{version}"),
-                    &repository.join(format!("target/images/{name}.tar")),
+                    &archives.join(format!("{name}.tar")),
                     &state.join("images"),
                 )?;
             }

@@ -270,12 +270,12 @@ fn memory(lab: &Lab) -> Result<(usize, f64, f64)> {
     )?;
     let work = lab.agent_work("lb-a")?;
     // Two rounds of the loop with everything in place.
-    let rounds = lab.agent_metric("lb-a", "lvs_agent_sync_rounds_total")?;
+    let rounds = lab.agent_metric("lb-a", "lvs_agent_passes_total")?;
     until(
         Duration::from_secs(120),
         "two more rounds of the sync loop",
         || {
-            let now = lab.agent_metric("lb-a", "lvs_agent_sync_rounds_total")?;
+            let now = lab.agent_metric("lb-a", "lvs_agent_passes_total")?;
             Ok(if now >= rounds + 2.0 {
                 Ok(())
             } else {

@@ -188,7 +188,7 @@ fn drift(lab: &Lab) -> Result<()> {
         !spread.keys().any(|answer| answer.starts_with("failed")),
         "after the repair: {spread:?}"
     );
-    let repaired = lab.agent_metric(&master, "lvs_agent_drift_repairs_total")?;
+    let repaired = lab.agent_metric(&master, "lvs_agent_drift_repaired_total")?;
     ensure!(repaired > 0.0, "the repair was not counted");
     Ok(())
 }
@@ -359,7 +359,7 @@ fn vanished(lab: &Lab) -> Result<()> {
         lab.cluster
             .kubectl(&["-n", OPERATOR_NAMESPACE, "delete", "nodeplan", &plan])?;
         until(LIMIT, "the agent counts an orphaned plan", || {
-            let count = lab.agent_metric(&master, "lvs_agent_orphaned_plans")?;
+            let count = lab.agent_metric(&master, "lvs_agent_plans_orphaned")?;
             Ok(if count == 1.0 { Ok(()) } else { Err(count) })
         })?;
         ensure!(lab.ipvs_rules(&master)? == rules, "rules changed");
@@ -371,7 +371,7 @@ fn vanished(lab: &Lab) -> Result<()> {
         Ok(())
     })?;
     until(LIMIT, "no plan is orphaned any more", || {
-        let count = lab.agent_metric(&master, "lvs_agent_orphaned_plans")?;
+        let count = lab.agent_metric(&master, "lvs_agent_plans_orphaned")?;
         Ok(if count == 0.0 { Ok(()) } else { Err(count) })
     })?;
     ensure!(
