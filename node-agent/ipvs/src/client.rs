@@ -207,13 +207,16 @@ impl IpvsKernel for Client {
         let mut results = Vec::with_capacity(operations.len());
         let mut broken: Option<TransportError> = None;
         for batch in operations.chunks(self.options.batch.max(1)) {
-            let failed = match (&broken, self.connect()) {
-                (Some(cause), _) => BatchFailure::NotSent(cause.clone()),
-                (None, Err(cause)) => BatchFailure::NotSent(cause),
-                (None, Ok(connection)) => match connection.apply(batch, &mut results) {
-                    Ok(()) => continue,
-                    Err(failure) => failure,
-                },
+            let failed = if let Some(cause) = &broken {
+                BatchFailure::NotSent(cause.clone())
+            } else {
+                match self.connect() {
+                    Err(cause) => BatchFailure::NotSent(cause),
+                    Ok(connection) => match connection.apply(batch, &mut results) {
+                        Ok(()) => continue,
+                        Err(failure) => failure,
+                    },
+                }
             };
             self.connection = None;
             let (cause, sent) = match failed {

@@ -1,0 +1,659 @@
+//! The client against a kernel in memory that answers in bytes, rightly and wrongly.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it expects")]
+
+#[path = "support/strategies.rs"]
+mod strategies;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use lvs_core::ipvs::{Destination, DestinationKey, Service, ServiceKey, Services};
+use lvs_core::model::IpvsModel;
+use lvs_core::op::IpvsOp;
+use lvs_crds::condition::Reason;
+use lvs_ipvs::attribute::AttributeWriter;
+use lvs_ipvs::message::{Content, Envelope, Messages};
+use lvs_ipvs::socket::Transport;
+use lvs_ipvs::uapi::{command, top};
+use lvs_ipvs::{
+    Client, ClientOptions, DumpError, FakeKernel, IpvsKernel, OpError, OpFailure, TransportError,
+    decode, encode,
+};
+use nix::errno::Errno;
+use proptest::prelude::*;
+
+const FAMILY: u16 = 0x1d;
+const REQUEST: u16 = 0x1;
+const MULTI: u16 = 0x2;
+const ACK: u16 = 0x4;
+const DUMP: u16 = 0x300;
+const DUMP_INTERRUPTED: u16 = 0x10;
+
+/// What goes wrong with one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// `ENOBUFS`.
+    Overflow,
+    /// No answer at all.
+    Silence,
+    /// An answer to another question.
+    WrongSequence,
+    /// The dump was interrupted by a change.
+    Interrupted,
+    /// A destination is listed twice, as the list shifted between two parts of a dump.
+    Twice,
+    /// The service is deleted between being listed and being asked for its destinations.
+    Vanishes,
+    /// The bytes end too early.
+    Cut,
+}
+
+#[derive(Debug, Default)]
+struct Kernel {
+    model: IpvsModel,
+    has_family: bool,
+    /// For which command, what; each once.
+    faults: Vec<(u8, Fault)>,
+    /// (command, flags) of every message since the last look.
+    seen: Vec<(u8, u16)>,
+    connections: usize,
+}
+
+/// One connection to it.
+#[derive(Debug)]
+struct Line {
+    kernel: Arc<Mutex<Kernel>>,
+    answers: VecDeque<Result<Vec<u8>, TransportError>>,
+}
+
+fn client(kernel: &Arc<Mutex<Kernel>>) -> Client {
+    let kernel = Arc::clone(kernel);
+    Client::with_transport(ClientOptions::default(), move |_| {
+        kernel.lock().unwrap().connections += 1;
+        Ok(Box::new(Line {
+            kernel: Arc::clone(&kernel),
+            answers: VecDeque::new(),
+        }))
+    })
+}
+
+fn kernel() -> Arc<Mutex<Kernel>> {
+    Arc::new(Mutex::new(Kernel {
+        has_family: true,
+        ..Kernel::default()
+    }))
+}
+
+fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(16 + payload.len()).unwrap();
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend(sequence.to_ne_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(payload);
+    bytes
+}
+
+/// `NLMSG_ERROR`, capped.
+fn error(sequence: u32, errno: i32) -> Vec<u8> {
+    let mut payload = (-errno).to_ne_bytes().to_vec();
+    payload.extend([0; 16]);
+    message(2, 0x100, sequence, &payload)
+}
+
+/// The payload of a request is that of an answer: same command, same attributes.
+fn answer(write: impl FnOnce(&mut Vec<u8>, Envelope), flags: u16, sequence: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write(
+        &mut bytes,
+        Envelope {
+            family: FAMILY,
+            flags,
+            sequence,
+        },
+    );
+    bytes
+}
+
+impl Line {
+    fn handle(&mut self, command: u8, flags: u16, sequence: u32, attributes: &[u8]) {
+        let mut kernel = self.kernel.lock().unwrap();
+        kernel.seen.push((command, flags));
+        let found = kernel
+            .faults
+            .iter()
+            .position(|(meant, _)| *meant == command);
+        let fault = found.map(|index| kernel.faults.remove(index).1);
+        let key = key_of(attributes);
+        if fault == Some(Fault::Vanishes) {
+            kernel.model.services.remove(&key.expect("a service"));
+        }
+        let mut answers: Vec<Vec<u8>> = Vec::new();
+        let interrupted = if fault == Some(Fault::Interrupted) {
+            DUMP_INTERRUPTED
+        } else {
+            0
+        };
+        let done = || message(3, MULTI | interrupted, sequence, &[0; 4]);
+        match command {
+            command::GET_SERVICE if flags & DUMP == DUMP => {
+                for (key, state) in &kernel.model.services {
+                    let operation = IpvsOp::AddService(*key, state.service.clone());
+                    answers.push(answer(
+                        |b, e| encode::operation(b, e, &operation),
+                        MULTI,
+                        sequence,
+                    ));
+                }
+                answers.push(done());
+            }
+            command::GET_SERVICE => match kernel.model.services.get(&key.expect("a service")) {
+                None => answers.push(error(sequence, 3)),
+                Some(state) => {
+                    let operation = IpvsOp::AddService(key.unwrap(), state.service.clone());
+                    answers.push(answer(
+                        |b, e| encode::operation(b, e, &operation),
+                        0,
+                        sequence,
+                    ));
+                }
+            },
+            command::GET_DEST => {
+                let key = key.expect("a service");
+                let state = kernel.model.services.get(&key);
+                for (target, destination) in state
+                    .iter()
+                    .flat_map(|state| state.destinations.iter().rev())
+                {
+                    let operation = IpvsOp::AddDestination(key, *target, *destination);
+                    let bytes = answer(|b, e| encode::operation(b, e, &operation), MULTI, sequence);
+                    if fault == Some(Fault::Twice) {
+                        answers.push(bytes.clone());
+                    }
+                    answers.push(bytes);
+                }
+                answers.push(done());
+            }
+            command::GET_CONFIG => {
+                let operation = IpvsOp::SetTimeouts(kernel.model.timeouts);
+                answers.push(answer(
+                    |b, e| encode::operation(b, e, &operation),
+                    0,
+                    sequence,
+                ));
+            }
+            _ => {
+                let operation = decode::operation(command, attributes).expect("decodes");
+                match kernel.model.apply(&operation) {
+                    Err(errno) => answers.push(error(sequence, errno.code())),
+                    Ok(()) if flags & ACK != 0 => answers.push(error(sequence, 0)),
+                    Ok(()) => {}
+                }
+            }
+        }
+        let bytes = answers.concat();
+        match fault {
+            Some(Fault::Overflow) => self.answers.push_back(Err(TransportError::Overflow)),
+            Some(Fault::Silence) => {}
+            Some(Fault::WrongSequence) => self
+                .answers
+                .push_back(Ok(error(sequence.wrapping_sub(1000), 0))),
+            Some(Fault::Cut) => self
+                .answers
+                .push_back(Ok(bytes[..bytes.len() - 1].to_vec())),
+            _ if bytes.is_empty() => {}
+            _ => self.answers.push_back(Ok(bytes)),
+        }
+    }
+}
+
+fn key_of(attributes: &[u8]) -> Option<ServiceKey> {
+    match decode::operation(command::DEL_SERVICE, attributes) {
+        Ok(IpvsOp::DeleteService(key)) => Some(key),
+        _ => None,
+    }
+}
+
+impl Transport for Line {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
+        assert!(
+            self.answers.is_empty(),
+            "a question before the answer to the last one was read"
+        );
+        for message in Messages::new(bytes) {
+            let message = message.expect("well formed");
+            assert_ne!(message.flags & REQUEST, 0);
+            if message.kind == 0x10 {
+                let answer = if self.kernel.lock().unwrap().has_family {
+                    family(message.sequence)
+                } else {
+                    error(message.sequence, 2)
+                };
+                self.answers.push_back(Ok(answer));
+                continue;
+            }
+            assert_eq!(message.kind, FAMILY);
+            let Ok(Content::Data {
+                command,
+                attributes,
+            }) = message.content()
+            else {
+                panic!("{message:?}")
+            };
+            self.handle(command, message.flags, message.sequence, attributes);
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, TransportError> {
+        let bytes = self
+            .answers
+            .pop_front()
+            .unwrap_or(Err(TransportError::Deadline {
+                timeout_milliseconds: 0,
+            }))?;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+}
+
+/// The answer of nlctrl: `CTRL_ATTR_FAMILY_ID` is 1.
+fn family(sequence: u32) -> Vec<u8> {
+    let mut payload = vec![1, 2, 0, 0];
+    AttributeWriter::new(&mut payload).u16(1, FAMILY);
+    message(0x10, 0, sequence, &payload)
+}
+
+fn service(last: u8) -> ServiceKey {
+    format!("192.0.2.{last}")
+        .parse()
+        .map(|address| ServiceKey::Address {
+            address,
+            protocol: lvs_crds::value::Protocol::TCP,
+            port: 80,
+        })
+        .unwrap()
+}
+
+fn target(last: u8) -> DestinationKey {
+    DestinationKey {
+        address: format!("198.51.100.{last}").parse().unwrap(),
+        port: 80,
+    }
+}
+
+const DESTINATION: Destination = Destination {
+    forwarding: lvs_core::ipvs::DestinationForwarding::DirectRoute,
+    weight: 1,
+    upper_threshold: 0,
+    lower_threshold: 0,
+};
+
+fn attributes(scheduler: &str) -> Service {
+    Service {
+        scheduler: scheduler.to_owned(),
+        flags: lvs_core::ipvs::ServiceFlags::default(),
+        timeout_seconds: 0,
+        prefix_length: 32,
+        persistence_engine: None,
+    }
+}
+
+/// Two services with three destinations each.
+fn operations() -> Vec<IpvsOp> {
+    [1, 2]
+        .into_iter()
+        .flat_map(|number| {
+            let add =
+                move |last| IpvsOp::AddDestination(service(number), target(last), DESTINATION);
+            [
+                IpvsOp::AddService(service(number), attributes("rr")),
+                add(1),
+                add(2),
+                add(3),
+            ]
+        })
+        .collect()
+}
+
+fn loaded() -> (Arc<Mutex<Kernel>>, Client) {
+    let kernel = kernel();
+    let mut client = client(&kernel);
+    assert!(client.apply(&operations()).iter().all(Result::is_ok));
+    kernel.lock().unwrap().seen.clear();
+    (kernel, client)
+}
+
+fn services(kernel: &Arc<Mutex<Kernel>>) -> Services {
+    kernel.lock().unwrap().model.services.clone()
+}
+
+#[test]
+fn what_is_applied_is_dumped() {
+    let (kernel, mut client) = loaded();
+    let dump = client.dump().unwrap();
+    assert_eq!(dump.services, services(&kernel));
+    assert_eq!(dump.services.len(), 2);
+    assert_eq!(dump.timeouts.tcp_seconds, 900);
+    assert_eq!(kernel.lock().unwrap().connections, 1);
+}
+
+#[test]
+fn only_the_last_of_a_batch_asks_for_an_acknowledgement() {
+    let kernel = kernel();
+    let mut client = client(&kernel);
+    let mut operations = vec![IpvsOp::AddService(service(1), attributes("rr"))];
+    operations
+        .extend((0..200).map(|last| IpvsOp::AddDestination(service(1), target(last), DESTINATION)));
+    assert!(client.apply(&operations).iter().all(Result::is_ok));
+    let seen = kernel.lock().unwrap().seen.clone();
+    let acknowledged: Vec<usize> = seen
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, flags))| flags & ACK != 0)
+        .map(|(index, _)| index)
+        .collect();
+    assert_eq!((seen.len(), acknowledged), (201, vec![127, 200]));
+}
+
+#[test]
+fn refusals_find_their_operation() {
+    let (_kernel, mut client) = loaded();
+    let operations = [
+        IpvsOp::EditDestination(service(1), target(9), DESTINATION),
+        IpvsOp::EditDestination(
+            service(1),
+            target(1),
+            Destination {
+                weight: 7,
+                ..DESTINATION
+            },
+        ),
+        IpvsOp::AddService(service(1), attributes("rr")),
+        IpvsOp::DeleteService(service(9)),
+        IpvsOp::AddService(service(3), attributes("twos")),
+    ];
+    let results = client.apply(&operations);
+    let errors: Vec<Option<String>> = results
+        .iter()
+        .map(|result| result.as_ref().err().map(ToString::to_string))
+        .collect();
+    assert_eq!(
+        errors,
+        [
+            Some("ipvs -e -t 192.0.2.1:80 -r 198.51.100.9:80 -g -w 1: ENOENT: No such file or directory: there is no such destination".to_owned()),
+            None,
+            Some("ipvs -A -t 192.0.2.1:80 -s rr: EEXIST: File exists: the service exists already".to_owned()),
+            Some("ipvs -D -t 192.0.2.9:80: ESRCH: No such process: there is no such service".to_owned()),
+            Some("ipvs -A -t 192.0.2.3:80 -s twos: ENOENT: No such file or directory: module ip_vs_twos is missing and could not be loaded".to_owned()),
+        ]
+    );
+    let wants: Vec<bool> = results
+        .iter()
+        .map(|result| result.as_ref().is_err_and(OpError::wants_dump))
+        .collect();
+    assert_eq!(wants, [true, false, true, true, false]);
+    assert_eq!(
+        results[4].as_ref().unwrap_err().reason(),
+        Reason::KernelModuleMissing
+    );
+}
+
+#[test]
+fn a_lost_answer_makes_the_batch_unknown_and_stops() {
+    for fault in [
+        Fault::Overflow,
+        Fault::Silence,
+        Fault::WrongSequence,
+        Fault::Cut,
+    ] {
+        let kernel = kernel();
+        let mut client = client(&kernel);
+        // The last of the first batch is the 128th: an edit, the only one.
+        let mut operations = vec![IpvsOp::AddService(service(1), attributes("rr"))];
+        operations.extend(
+            (0..126).map(|last| IpvsOp::AddDestination(service(1), target(last), DESTINATION)),
+        );
+        operations.push(IpvsOp::EditDestination(service(1), target(0), DESTINATION));
+        operations.extend(
+            (126..200).map(|last| IpvsOp::AddDestination(service(1), target(last), DESTINATION)),
+        );
+        kernel
+            .lock()
+            .unwrap()
+            .faults
+            .push((command::SET_DEST, fault));
+        let results = client.apply(&operations);
+        let kinds: Vec<char> = results
+            .iter()
+            .map(
+                |result| match result.as_ref().map_err(|error| &error.failure) {
+                    Err(OpFailure::Unknown(_)) => 'u',
+                    Err(OpFailure::NotSent(_)) => 'n',
+                    other => panic!("{fault:?}: {other:?}"),
+                },
+            )
+            .collect();
+        assert_eq!(kinds, [vec!['u'; 128], vec!['n'; 74]].concat(), "{fault:?}");
+        assert!(
+            results
+                .iter()
+                .all(|result| result.as_ref().is_err_and(OpError::wants_dump))
+        );
+        // A new connection tells what happened: the whole first batch.
+        let dump = client.dump().unwrap();
+        assert_eq!(dump.services[&service(1)].destinations.len(), 126);
+        assert_eq!(kernel.lock().unwrap().connections, 2);
+    }
+}
+
+#[test]
+fn a_disturbed_dump_is_begun_again() {
+    for (command, fault) in [
+        (command::GET_SERVICE, Fault::Overflow),
+        (command::GET_SERVICE, Fault::Interrupted),
+        (command::GET_SERVICE, Fault::WrongSequence),
+        (command::GET_DEST, Fault::Overflow),
+        (command::GET_DEST, Fault::Interrupted),
+        (command::GET_DEST, Fault::Twice),
+        (command::GET_DEST, Fault::Vanishes),
+        (command::GET_CONFIG, Fault::Overflow),
+    ] {
+        let (kernel, mut client) = loaded();
+        kernel.lock().unwrap().faults.push((command, fault));
+        let dump = client.dump().unwrap();
+        assert_eq!(dump.services, services(&kernel), "{fault:?}");
+        assert_eq!(
+            dump.services.len(),
+            if fault == Fault::Vanishes { 1 } else { 2 }
+        );
+        let dumps = kernel
+            .lock()
+            .unwrap()
+            .seen
+            .iter()
+            .filter(|(command, flags)| *command == command::GET_SERVICE && flags & DUMP != 0)
+            .count();
+        assert_eq!(dumps, 2, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_dump_that_never_holds_still_is_given_up() {
+    let (kernel, mut client) = loaded();
+    kernel
+        .lock()
+        .unwrap()
+        .faults
+        .extend([(command::GET_DEST, Fault::Interrupted); 4]);
+    let error = client.dump().unwrap_err();
+    assert_eq!(
+        error,
+        DumpError::Unstable {
+            what: "the destinations of IPVS service -t 192.0.2.1:80".to_owned(),
+            attempts: 4
+        }
+    );
+    assert_eq!(error.reason(), Reason::ObservationFailed);
+    assert_eq!(client.dump().unwrap().services, services(&kernel));
+}
+
+#[test]
+fn silence_and_damage_are_errors_not_empty_sets() {
+    for fault in [Fault::Silence, Fault::Cut] {
+        for command in [command::GET_SERVICE, command::GET_DEST, command::GET_CONFIG] {
+            let (kernel, mut client) = loaded();
+            kernel.lock().unwrap().faults.push((command, fault));
+            assert!(
+                matches!(client.dump(), Err(DumpError::Transport { .. })),
+                "{fault:?}"
+            );
+            assert_eq!(
+                client.dump().unwrap().services,
+                services(&kernel),
+                "{fault:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_kernel_without_ipvs_names_the_module_and_is_asked_again() {
+    let kernel = Arc::new(Mutex::new(Kernel::default()));
+    let mut client = client(&kernel);
+    let error = client.dump().unwrap_err();
+    assert_eq!(error.reason(), Reason::KernelModuleMissing);
+    assert_eq!(
+        error.to_string(),
+        "cannot read the IPVS services: the kernel has no generic netlink family IPVS: module ip_vs is missing"
+    );
+    let results = client.apply(&operations());
+    assert_eq!(results.len(), 8);
+    assert!(results.iter().all(|result| {
+        result
+            .as_ref()
+            .is_err_and(|e| e.reason() == Reason::KernelModuleMissing)
+    }));
+    kernel.lock().unwrap().has_family = true;
+    assert!(client.dump().unwrap().services.is_empty());
+}
+
+#[test]
+fn an_empty_service_is_asked_whether_it_is_there() {
+    let kernel = kernel();
+    let mut client = client(&kernel);
+    assert!(client.apply(&[IpvsOp::AddService(service(1), attributes("rr"))])[0].is_ok());
+    let dump = client.dump().unwrap();
+    assert!(dump.services[&service(1)].destinations.is_empty());
+    let asked = |flags_wanted| {
+        kernel
+            .lock()
+            .unwrap()
+            .seen
+            .iter()
+            .filter(|(command, flags)| {
+                *command == command::GET_SERVICE && flags & DUMP == flags_wanted
+            })
+            .count()
+    };
+    assert_eq!((asked(DUMP), asked(0)), (1, 1));
+}
+
+#[test]
+fn a_service_no_key_can_name_is_told_and_left_out() {
+    // Protocol 50 is ESP, which IPVS can balance and we do not.
+    let mut bytes = Vec::new();
+    AttributeWriter::new(&mut bytes).nested(top::SERVICE, |nest| {
+        nest.u16(1, 2);
+        nest.u16(2, 50);
+        nest.address(3, "192.0.2.1".parse().unwrap());
+        nest.be16(4, 0);
+    });
+    assert_eq!(
+        decode::service(&bytes),
+        Ok(decode::DumpedService::Unnameable(
+            "protocol 50 192.0.2.1:0".to_owned()
+        ))
+    );
+}
+
+proptest! {
+    /// The fake above the wire and the kernel below it are one and the same to who uses them.
+    #[test]
+    fn the_fake_is_the_client_on_a_kernel(operations in prop::collection::vec(small_operation(), 1..60)) {
+        let kernel = kernel();
+        let mut client = client(&kernel);
+        let mut fake = FakeKernel::default();
+        prop_assert_eq!(client.apply(&operations), fake.apply(&operations));
+        prop_assert_eq!(client.dump().unwrap(), fake.dump().unwrap());
+    }
+}
+
+/// Operations that meet each other: few services, few destinations.
+fn small_operation() -> impl Strategy<Value = IpvsOp> {
+    let key = (1_u8..4).prop_map(service);
+    let target = (1_u8..5).prop_map(target);
+    (
+        strategies::operation(),
+        key,
+        target,
+        prop_oneof![Just("rr"), Just("wlc"), Just("twos")],
+    )
+        .prop_map(|(operation, key, target, scheduler)| match operation {
+            IpvsOp::AddService(..) => IpvsOp::AddService(key, attributes(scheduler)),
+            IpvsOp::EditService(..) => IpvsOp::EditService(key, attributes(scheduler)),
+            IpvsOp::DeleteService(_) => IpvsOp::DeleteService(key),
+            IpvsOp::AddDestination(_, _, state) => {
+                IpvsOp::AddDestination(key, target, halved(state))
+            }
+            IpvsOp::EditDestination(_, _, state) => {
+                IpvsOp::EditDestination(key, target, halved(state))
+            }
+            IpvsOp::DeleteDestination(..) => IpvsOp::DeleteDestination(key, target),
+            other => other,
+        })
+}
+
+/// Half of random weights and thresholds are out of range; of these fewer.
+fn halved(state: Destination) -> Destination {
+    Destination {
+        weight: state.weight / 2 + 1,
+        lower_threshold: state.lower_threshold / 4,
+        ..state
+    }
+}
+
+#[test]
+fn the_fake_fails_where_it_is_told() {
+    let mut fake = FakeKernel::default();
+    let operations = operations();
+    fake.faults.push((
+        operations[1].clone(),
+        lvs_ipvs::fake::Fault::Refused(Errno::ENOMEM),
+    ));
+    let results = fake.apply(&operations);
+    let failed: Vec<usize> = results
+        .iter()
+        .enumerate()
+        .filter(|(_, result)| result.is_err())
+        .map(|(index, _)| index)
+        .collect();
+    assert_eq!(failed, [1]);
+    assert_eq!(fake.carried_out.len(), 7);
+    let lost = TransportError::Overflow;
+    fake.faults.push((
+        operations[1].clone(),
+        lvs_ipvs::fake::Fault::AnswerLost(lost.clone()),
+    ));
+    let results = fake.apply(&operations[1..2]);
+    assert_eq!(
+        results[0].as_ref().unwrap_err().failure,
+        OpFailure::Unknown(lost)
+    );
+    assert_eq!(
+        fake.model.services[&service(1)].destinations.len(),
+        3,
+        "it happened all the same"
+    );
+}
