@@ -242,6 +242,8 @@ impl Machine {
             (State::Master(tenure), Event::WriteFailed) => {
                 let sent = self.write.take();
                 let alone = self.config.alone(&self.me.node) && !tenure.refused;
+                // One that took long to fail is tried again at once: time is running out.
+                let sent_at = sent.as_ref().map_or(now, |sent| sent.sent_at);
                 if alone && sent.is_some_and(|sent| sent.write.purpose == WritePurpose::Lend) {
                     self.lend(
                         tenure,
@@ -251,7 +253,7 @@ impl Machine {
                     );
                 } else {
                     self.state = State::Master(Tenure {
-                        write_not_before: now + self.config.timing.retry_interval(),
+                        write_not_before: now.max(sent_at + self.config.timing.retry_interval()),
                         ..tenure
                     });
                 }
