@@ -45,7 +45,7 @@ fn asked_alike(op: &Op, verified: &DesiredState, desired: &DesiredState) -> bool
             }
             HostOp::AddAddress(key) => alike(&|state| state.host.addresses.contains(key)),
             HostOp::SetSysctl { key, .. } => {
-                verified.host.sysctls.get(key).is_some()
+                verified.host.sysctls.contains_key(key)
                     && verified.host.sysctls.get(key) == desired.host.sysctls.get(key)
             }
             HostOp::AddFouPort(fou) => alike(&|state| state.host.fou_ports.contains(fou)),

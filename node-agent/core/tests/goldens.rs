@@ -1,4 +1,10 @@
 //! Operation lists of the stories, as text. `UPDATE_GOLDENS=1 cargo test -p lvs-core --test goldens` writes them anew.
+#![allow(clippy::unwrap_used, clippy::panic)] // A test says what is wrong by failing.
+#![allow(
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::default_trait_access
+)]
 
 mod world;
 

@@ -1,4 +1,10 @@
 //! What holds for every set of plans on every node.
+#![allow(clippy::unwrap_used, clippy::panic)] // A test says what is wrong by failing.
+#![allow(
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::default_trait_access
+)]
 
 mod world;
 
@@ -19,6 +25,7 @@ use world::generate::{any_node, plans, role};
 
 fn cases(number: u32) -> ProptestConfig {
     ProptestConfig {
+        // For a longer run, set when compiling.
         cases: option_env!("LVS_LAW_CASES")
             .and_then(|text| text.parse().ok())
             .unwrap_or(number),
@@ -117,7 +124,7 @@ fn damage(model: &mut Model, journal: &Journal, which: u8) {
         1 => {
             for (key, state) in &mut model.ipvs.services {
                 if journal.services.contains_key(key) {
-                    state.service.scheduler = "fo".to_owned();
+                    "fo".clone_into(&mut state.service.scheduler);
                     state.destinations.pop();
                     if let Some((_, destination)) = state.destinations.first_mut() {
                         destination.weight += 100;
@@ -224,8 +231,8 @@ proptest! {
         }
     }
 
-    /// A destination that was there and stays is there after every single operation, and ARP never tells of a
-    /// silent address.
+    /// After every single operation: a destination that was there and stays is there, a service that had destinations
+    /// and will have some has some, and ARP tells nobody of a silent address.
     #[test]
     fn every_prefix_is_safe(model in any_node(), first in plans(), second in plans(), roles in (role(), role())) {
         let mut world = World::new(model, first);
@@ -243,11 +250,19 @@ proptest! {
             destinations(&ahead.model.ipvs.services)
         };
         let staying: BTreeSet<_> = before.intersection(&goal).copied().collect();
+        let live = |all: &BTreeSet<(ServiceKey, DestinationKey)>| -> BTreeSet<ServiceKey> {
+            all.iter().map(|(key, _)| *key).collect()
+        };
+        let serving: BTreeSet<_> = live(&before).intersection(&live(&goal)).copied().collect();
         let mut lost = Vec::new();
         world.pass_watched(|model, op| {
             loud = loud.clone().and(arp_is_quiet(model).map_err(|text| format!("{op}: {text}")));
-            if !staying.is_subset(&destinations(&model.ipvs.services)) {
-                lost.push(op.to_string());
+            let now = destinations(&model.ipvs.services);
+            if !staying.is_subset(&now) {
+                lost.push(format!("{op}: a destination that stays was away"));
+            }
+            if !serving.is_subset(&live(&now)) {
+                lost.push(format!("{op}: a service had no destination"));
             }
         });
         prop_assert_eq!(loud, Ok(()));

@@ -1,5 +1,6 @@
 //! Work as director: addresses, IPVS services, marks, timeouts and the sysctls they need.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lvs_crds::condition::Reason;
@@ -28,9 +29,11 @@ const FTP_MODULE: &str = "ip_vs_ftp";
 /// What the services of a plan ask of the node as a whole.
 #[derive(Default)]
 struct NodeNeeds {
-    nat_ipv4: bool,
-    nat_ipv6: bool,
-    direct_ipv4: bool,
+    /// Families with NAT.
+    nat: BTreeSet<AddressFamily>,
+    /// Families with DR.
+    direct: BTreeSet<AddressFamily>,
+    /// Whether there is TUN.
     tunnel: bool,
 }
 
@@ -169,7 +172,7 @@ impl Builder<'_> {
     }
 
     fn service(&mut self, planned: &PlannedService, needs: &mut NodeNeeds) {
-        let (first, count) = match (&planned.address, &planned.firewall_mark) {
+        let (first, last_offset) = match (&planned.address, &planned.firewall_mark) {
             (Some(address), None) => (
                 ServiceKey::Address {
                     address: address.address,
@@ -177,9 +180,9 @@ impl Builder<'_> {
                     port: address.port,
                 },
                 if address.port == 0 {
-                    1
+                    0
                 } else {
-                    u32::from(address.end_port.saturating_sub(address.port)) + 1
+                    address.end_port.saturating_sub(address.port)
                 },
             ),
             (None, Some(mark)) => (
@@ -187,7 +190,7 @@ impl Builder<'_> {
                     mark: mark.mark,
                     family: mark.address_family,
                 },
-                1,
+                0,
             ),
             (Some(_), Some(_)) | (None, None) => {
                 self.problem(
@@ -208,12 +211,12 @@ impl Builder<'_> {
             return;
         }
         let attributes = service_attributes(planned, family);
-        let destinations = self.destinations(planned, first, count, needs);
+        let destinations = self.destinations(planned, first, last_offset, needs);
         let hidden = self.would_balance_again(planned);
         let nat = destinations
             .iter()
             .any(|(_, destination)| destination.forwarding == DestinationForwarding::Masquerade);
-        for offset in 0..count {
+        for offset in 0..=last_offset {
             let key = at_offset(first, offset);
             if let ServiceKey::Address {
                 protocol: Protocol::TCP,
@@ -270,7 +273,7 @@ impl Builder<'_> {
         &mut self,
         planned: &PlannedService,
         service: ServiceKey,
-        count: u32,
+        last_offset: u16,
         needs: &mut NodeNeeds,
     ) -> Vec<(DestinationKey, Destination)> {
         let mut ordered: Vec<&PlannedRealServer> = planned.real_servers.iter().collect();
@@ -280,7 +283,8 @@ impl Builder<'_> {
         let mut destinations: Vec<(DestinationKey, Destination)> =
             Vec::with_capacity(ordered.len());
         for real_server in ordered {
-            let Some((key, destination)) = self.destination(real_server, service, count) else {
+            let Some((key, destination)) = self.destination(real_server, service, last_offset)
+            else {
                 continue;
             };
             if destinations.last().is_some_and(|(last, _)| *last == key) {
@@ -293,12 +297,16 @@ impl Builder<'_> {
                 );
                 continue;
             }
-            match (destination.forwarding, service.family()) {
-                (DestinationForwarding::Masquerade, AddressFamily::IPv4) => needs.nat_ipv4 = true,
-                (DestinationForwarding::Masquerade, AddressFamily::IPv6) => needs.nat_ipv6 = true,
-                (DestinationForwarding::Tunnel(_), _) => needs.tunnel = true,
-                (_, AddressFamily::IPv4) => needs.direct_ipv4 = true,
-                (_, AddressFamily::IPv6) => {}
+            match destination.forwarding {
+                DestinationForwarding::Masquerade => {
+                    needs.nat.insert(service.family());
+                }
+                DestinationForwarding::Tunnel(_) => needs.tunnel = true,
+                DestinationForwarding::DirectRoute
+                | DestinationForwarding::LocalNode
+                | DestinationForwarding::Bypass => {
+                    needs.direct.insert(service.family());
+                }
             }
             destinations.push((key, destination));
         }
@@ -309,7 +317,7 @@ impl Builder<'_> {
         &mut self,
         real_server: &PlannedRealServer,
         service: ServiceKey,
-        count: u32,
+        last_offset: u16,
     ) -> Option<(DestinationKey, Destination)> {
         let name = &real_server.name;
         let same_family = AddressFamily::of(&real_server.address) == service.family();
@@ -338,11 +346,12 @@ impl Builder<'_> {
             );
             return None;
         }
-        if u32::from(real_server.port) + count - 1 > u32::from(u16::MAX) {
+        if real_server.port.checked_add(last_offset).is_none() {
             self.problem(
                 Reason::PortNotPermitted,
                 format!(
-                    "RealServer {name}: a range of {count} ports from {} ends above 65535",
+                    "RealServer {name}: a range of {} ports from {} ends above 65535",
+                    u32::from(last_offset) + 1,
                     real_server.port
                 ),
             );
@@ -375,7 +384,7 @@ impl Builder<'_> {
         for name in ["expire_nodest_conn", "expire_quiescent_template"] {
             self.demand(SysctlKey::of_ipvs(name), SysctlDemand::Exactly(1));
         }
-        if needs.nat_ipv4 || needs.nat_ipv6 {
+        if !needs.nat.is_empty() {
             // A real server's packet without a connection is answered, so that it gives up.
             self.demand(
                 SysctlKey::of_ipvs("nat_icmp_send"),
@@ -386,13 +395,11 @@ impl Builder<'_> {
             // The client learns of the smaller MTU inside the tunnel.
             self.demand(SysctlKey::of_ipvs("pmtu_disc"), SysctlDemand::Exactly(1));
         }
-        if needs.nat_ipv4 {
-            self.demand_forwarding(AddressFamily::IPv4);
+        for family in &needs.nat {
+            self.demand_forwarding(*family);
         }
-        if needs.nat_ipv6 {
-            self.demand_forwarding(AddressFamily::IPv6);
-        }
-        if needs.nat_ipv4 || needs.direct_ipv4 {
+        let ipv4 = AddressFamily::IPv4;
+        if needs.nat.contains(&ipv4) || needs.direct.contains(&ipv4) {
             self.demand_no_redirects();
         }
     }
@@ -411,7 +418,7 @@ pub(super) const fn host_prefix(address: IpAddr) -> u8 {
     }
 }
 
-const fn at_offset(first: ServiceKey, offset: u32) -> ServiceKey {
+const fn at_offset(first: ServiceKey, offset: u16) -> ServiceKey {
     match first {
         ServiceKey::Address {
             address,
@@ -420,16 +427,16 @@ const fn at_offset(first: ServiceKey, offset: u32) -> ServiceKey {
         } => ServiceKey::Address {
             address,
             protocol,
-            port: port.saturating_add(offset as u16),
+            port: port.saturating_add(offset),
         },
         ServiceKey::FirewallMark { .. } => first,
     }
 }
 
-const fn shift(key: DestinationKey, offset: u32) -> DestinationKey {
+const fn shift(key: DestinationKey, offset: u16) -> DestinationKey {
     DestinationKey {
         address: key.address,
-        port: key.port.saturating_add(offset as u16),
+        port: key.port.saturating_add(offset),
     }
 }
 

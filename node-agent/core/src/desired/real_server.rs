@@ -58,7 +58,7 @@ impl Builder<'_> {
                 ),
             );
         }
-        self.link(DIRECT_ROUTING_DEVICE.to_owned(), LinkKind::Dummy);
+        self.link(DIRECT_ROUTING_DEVICE, LinkKind::Dummy);
         let key = AddressKey {
             device: DIRECT_ROUTING_DEVICE.to_owned(),
             address,
@@ -71,9 +71,9 @@ impl Builder<'_> {
         }
     }
 
-    fn link(&mut self, name: String, kind: LinkKind) {
-        self.claim(Object::Link(name.clone()));
-        let other = *self.state.host.links.entry(name.clone()).or_insert(kind);
+    fn link(&mut self, name: &str, kind: LinkKind) {
+        self.claim(Object::Link(name.to_owned()));
+        let other = *self.state.host.links.entry(name.to_owned()).or_insert(kind);
         if other == kind {
             return;
         }
@@ -136,7 +136,7 @@ impl Builder<'_> {
                     SysctlDemand::InEffectAtLeast(2),
                 );
             }
-            self.link(name, kind);
+            self.link(&name, kind);
         }
     }
 

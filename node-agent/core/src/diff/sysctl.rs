@@ -254,7 +254,7 @@ impl Walk<'_> {
 
 /// `accept_ra` before forwarding, forwarding before what the kernel changes along with it.
 fn set_order(key: &SysctlKey) -> u8 {
-    if key.is_accept_ra() { 0 } else { 1 }
+    u8::from(!key.is_accept_ra())
 }
 
 fn reason_of_absence(key: &SysctlKey) -> Reason {
