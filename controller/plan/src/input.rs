@@ -58,7 +58,7 @@ pub struct Inputs {
 impl Default for Inputs {
     fn default() -> Self {
         Self {
-            firewall_mark_range: 0x10_0000..=0x1f_ffff,
+            firewall_mark_range: 0x2000..=0x20ff,
             confirmed_removals: BTreeSet::new(),
             operator_namespace: "lvs-system".to_owned(),
             virtual_services: BTreeMap::new(),

@@ -72,6 +72,9 @@ pub(crate) fn report(decisions: &Decisions<'_>) -> Report {
     for (name, planned) in &decisions.plans {
         by_source.entry(&planned.spec.source.uid).or_default().push((name, planned));
     }
+    for plans in by_source.values_mut() {
+        plans.sort_by(|(_, left), (_, right)| left.spec.node_name.cmp(&right.spec.node_name));
+    }
     let reporter = Reporter { decisions, by_source };
     let mut report = Report::default();
     let mut uses: BTreeMap<ObjectKey, Vec<RealServerUse>> = BTreeMap::new();
