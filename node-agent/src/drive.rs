@@ -59,21 +59,26 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Runs until told to stop or until a channel closes. Blocking: belongs on a thread of its own.
+/// Runs until told to stop or until a channel closes, and gives leadership back. Blocking: belongs on a thread of
+/// its own.
 pub fn drive<I: IpvsKernel, H: HostKernel, L: LeadershipPort>(
     mut syncer: Syncer<I, H, L>,
     mut wiring: Wiring,
     runtime: &Handle,
-) {
+) -> L {
+    let _context = runtime.enter();
     let mut due = Instant::now();
     let mut retry_wait = FIRST_RETRY;
     let mut seen: Option<LeadershipView> = None;
     loop {
         let wake = block(runtime, wiring.next(due));
         let mut is_due = match wake {
-            Wake::Stop => return,
+            Wake::Stop => return syncer.leadership,
             Wake::Plan(event) => syncer.take(event),
-            Wake::Leadership => Some(syncer.leadership.view()) != seen,
+            Wake::Leadership => {
+                let view = syncer.leadership.view();
+                seen.as_ref().is_none_or(|seen| view.differs(seen))
+            }
             Wake::Due => true,
         };
         if is_due {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use lvs_core::op::{IpvsOp, Op};
 use lvs_core::verdict::{Failure, blocked};
+use lvs_crds::condition::Reason;
 use lvs_ipvs::{IpvsKernel, OpFailure};
 
 use crate::kernel::{HostKernel, KernelError};
@@ -133,8 +134,14 @@ impl Run<'_> {
                     if matches!(error.failure, OpFailure::Refused { .. }) {
                         self.execution.refused.push(op.clone());
                     }
-                    self.execution.stale |= error.wants_dump();
-                    let (reason, message) = (error.reason(), error.to_string());
+                    let reason = error.reason();
+                    self.execution.stale |=
+                        error.wants_dump() && reason != Reason::KernelModuleMissing;
+                    // The operation stands beside its message already.
+                    let text = error.to_string();
+                    let message = text
+                        .strip_prefix(&format!("{op}: "))
+                        .map_or_else(|| text.clone(), str::to_owned);
                     self.execution.failures.push(Failure {
                         op,
                         reason,

@@ -18,6 +18,8 @@ pub mod execute;
 pub mod hold;
 pub mod http;
 pub mod kernel;
+pub mod leadership;
+pub mod leading;
 pub mod limits;
 pub mod metrics;
 pub mod plan_watch;

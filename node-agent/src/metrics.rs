@@ -46,6 +46,8 @@ pub struct Metrics {
     pub drift_repaired: Counter,
     /// Writes to IPVS.
     pub ipvs_writes: Counter,
+    /// Additions, refreshes and deletions of director addresses.
+    pub address_writes: Counter,
     /// Director addresses in the kernel.
     pub held_addresses: Gauge,
     /// Plans.
@@ -73,6 +75,7 @@ impl Metrics {
             operations: Family::default(),
             drift_repaired: Counter::default(),
             ipvs_writes: Counter::default(),
+            address_writes: Counter::default(),
             held_addresses: Gauge::default(),
             plans: Gauge::default(),
             plans_undecodable: Gauge::default(),
@@ -99,6 +102,11 @@ impl Metrics {
             metrics.drift_repaired.clone(),
         );
         registry.register("ipvs_writes", "Writes to IPVS", metrics.ipvs_writes.clone());
+        registry.register(
+            "address_writes",
+            "Additions, refreshes and deletions of director addresses",
+            metrics.address_writes.clone(),
+        );
         registry.register(
             "held_addresses",
             "Director addresses in the kernel",

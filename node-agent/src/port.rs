@@ -1,8 +1,10 @@
 //! What the sync loop needs of leadership: a seam, so that the loop can be tried without Leases.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use lvs_core::host::AddressKey;
+use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{LeadershipPlan, PlanState};
 
 /// A router that this node directs.
@@ -36,13 +38,39 @@ pub struct LeadershipView {
     pub roles: BTreeMap<String, LeadershipRole>,
     /// Director addresses in the kernel by router.
     pub held: BTreeMap<String, BTreeSet<AddressKey>>,
-    /// What stands in the way of an address, by router.
-    pub errors: BTreeMap<String, Vec<String>>,
+    /// What stands in the way of addresses, by router.
+    pub troubles: BTreeMap<String, Vec<AddressTrouble>>,
+    /// Why no address is added at all.
+    pub journal_error: Option<String>,
+    /// Additions, refreshes and deletions of director addresses since the start. Not a change worth a pass.
+    pub address_writes: u64,
+}
+
+/// What stands in the way of one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressTrouble {
+    /// The address.
+    pub address: IpAddr,
+    /// Word for the condition.
+    pub reason: Reason,
+    /// What it is, with values.
+    pub message: String,
 }
 
 impl LeadershipView {
+    /// Whether the two differ in something that the sync loop acts on or reports.
+    pub fn differs(&self, other: &Self) -> bool {
+        (&self.roles, &self.held, &self.troubles, &self.journal_error)
+            != (
+                &other.roles,
+                &other.held,
+                &other.troubles,
+                &other.journal_error,
+            )
+    }
+
     /// Whether a router holds an address on this node.
-    pub fn holds(&self, router: &str, address: std::net::IpAddr) -> bool {
+    pub fn holds(&self, router: &str, address: IpAddr) -> bool {
         self.held
             .get(router)
             .is_some_and(|held| held.iter().any(|key| key.address == address))
@@ -57,23 +85,4 @@ pub trait LeadershipPort: Send {
     fn set_addresses(&mut self, addresses: BTreeMap<String, BTreeSet<AddressKey>>);
     /// What is so now.
     fn view(&self) -> LeadershipView;
-}
-
-/// A node that directs nothing: holds no address and knows no role.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Standby;
-
-impl LeadershipPort for Standby {
-    fn set_routers(&mut self, _: BTreeMap<String, DirectedRouter>) {}
-    fn set_addresses(&mut self, _: BTreeMap<String, BTreeSet<AddressKey>>) {}
-    fn view(&self) -> LeadershipView {
-        LeadershipView::default()
-    }
-}
-
-/// A node that directs nothing, and a bell that never rings.
-pub fn standby() -> (Standby, tokio::sync::watch::Receiver<u64>) {
-    let (sender, receiver) = tokio::sync::watch::channel(0);
-    std::mem::forget(sender);
-    (Standby, receiver)
 }

@@ -188,6 +188,9 @@ impl Context<'_> {
                 Reason::Withdrawn,
                 "nothing of this plan is left on the node".to_owned(),
             ),
+            (Some(Verdict::Programmed), _) if let Some((reason, message)) = self.trouble(spec) => {
+                condition("False", reason, message)
+            }
             (Some(Verdict::Programmed), _) => match spec.map(|spec| spec.state) {
                 Some(PlanState::Leaving) => condition(
                     "True",
@@ -201,6 +204,28 @@ impl Context<'_> {
                 ),
             },
             (None, _) => condition("Unknown", Reason::Unknown, "not looked at yet".to_owned()),
+        }
+    }
+
+    /// What keeps the fence from holding an address of this plan.
+    fn trouble(&self, spec: Option<&NodePlanSpec>) -> Option<(Reason, String)> {
+        let spec = spec?;
+        let addresses: BTreeSet<IpAddr> = planned(spec).collect();
+        let troubles = self.view.troubles.get(&spec.virtual_router_name)?;
+        let first = troubles
+            .iter()
+            .find(|trouble| addresses.contains(&trouble.address));
+        let journal = self
+            .view
+            .journal_error
+            .as_ref()
+            .filter(|_| !addresses.is_empty());
+        match (first, journal) {
+            (_, Some(error)) => {
+                Some((Reason::KernelError, format!("no address is added: {error}")))
+            }
+            (Some(trouble), None) => Some((trouble.reason, trouble.message.clone())),
+            (None, None) => None,
         }
     }
 

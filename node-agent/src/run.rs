@@ -15,6 +15,8 @@ use crate::args::RunArguments;
 use crate::drive::{Wiring, drive};
 use crate::http::{self, Health};
 use crate::kernel::Host;
+use crate::leadership::{Leadership, LeadershipConfig};
+use crate::leading::Leading;
 use crate::limits::{KERNEL_ANSWER, PLAN_EVENTS};
 use crate::metrics::Metrics;
 use crate::plan_watch;
@@ -44,7 +46,16 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let health = Health::new(arguments.resync_interval());
-    let (leadership, bell) = crate::port::standby();
+    let mut leadership = Leadership::start(LeadershipConfig {
+        client: client.clone(),
+        namespace: arguments.namespace.clone(),
+        node_name: arguments.node_name.clone(),
+        incarnation: incarnation()?,
+        runtime_directory: arguments.runtime_directory.clone(),
+    })?;
+    let leadership_failure = leadership.failure();
+    let leadership = Leading::new(leadership);
+    let bell = leadership.bell();
 
     let host = Host {
         sysctl_directory: arguments.sysctl_directory.clone(),
@@ -82,7 +93,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         .spawn(move || {
             // Dropped when the loop returns, and also when it panics.
             let _ended = ended_sender;
-            drive(syncer, wiring, &runtime);
+            drive(syncer, wiring, &runtime)
         })
         .context("starting the sync thread")?;
 
@@ -108,6 +119,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),
         _ = interrupt.recv() => Ok("SIGINT"),
+        failure = leadership_failure => Err(failure.into()),
         _ = &mut ended => Err(anyhow::anyhow!("the sync loop ended")),
         Some(ended) = tasks.join_next() => Err(match ended {
             Ok((name, Ok(()))) => anyhow::anyhow!("{name} ended"),
@@ -115,15 +127,22 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
             Err(error) => anyhow::Error::from(error).context("a task failed"),
         }),
     };
-    if let Ok(cause) = &outcome {
-        tracing::info!("stopping on {cause}; the kernel is left as it is");
-    }
     // The pass at hand is finished, so that no service is left half-written.
     stop.send_replace(true);
-    let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+    let leadership = match tokio::task::spawn_blocking(move || thread.join()).await {
+        Ok(Ok(leadership)) => leadership,
+        _ => anyhow::bail!("the sync thread panicked"),
+    };
+    let cause = outcome?;
+    tracing::info!("stopping on {cause}; the kernel is left as it is");
+    leadership.shutdown().await;
     tasks.abort_all();
-    match joined {
-        Ok(Ok(())) => outcome.map(drop),
-        _ => Err(anyhow::anyhow!("the sync thread panicked")),
-    }
+    Ok(())
+}
+
+/// Tells this process from every other of this node: the kernel makes a new identity at each read.
+fn incarnation() -> anyhow::Result<String> {
+    const IDENTITY: &str = "/proc/sys/kernel/random/uuid";
+    let text = std::fs::read_to_string(IDENTITY).with_context(|| format!("reading {IDENTITY}"))?;
+    Ok(text.trim().to_owned())
 }

@@ -22,7 +22,8 @@ use lvs_core::ipvs::{IpvsTimeouts, Services};
 use lvs_core::journal::Journal;
 use lvs_core::object::Object;
 use lvs_core::observed::Observed;
-use lvs_core::verdict::{Verdict, Verdicts, verdicts};
+use lvs_core::op::Op;
+use lvs_core::verdict::{Failure, Verdict, Verdicts, verdicts};
 use lvs_crds::condition::Reason;
 use lvs_ipvs::IpvsKernel;
 
@@ -94,6 +95,8 @@ pub struct Syncer<I, H, L> {
     /// Director addresses handed over so far.
     handed: BTreeMap<String, BTreeSet<AddressKey>>,
     reports: BTreeMap<String, PlanReport>,
+    /// Operations that failed in the last writing pass, with their messages.
+    failing: Vec<(Op, String)>,
 }
 
 /// Where the loop keeps what survives a restart.
@@ -143,6 +146,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             verified: None,
             handed: BTreeMap::new(),
             reports: BTreeMap::new(),
+            failing: Vec::new(),
         })
     }
 
@@ -207,6 +211,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             self.journal_file.write(&next)?;
         }
         let (remaining, execution) = if plan.ops.is_empty() {
+            self.failing.clear();
             (plan, Execution::default())
         } else {
             self.tell(&plan, &desired);
@@ -214,14 +219,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             for op in &execution.succeeded {
                 self.metrics.operation(op, "applied");
             }
-            for failure in &execution.failures {
-                self.metrics.operation(&failure.op, "failed");
-                tracing::warn!(
-                    op = %failure.op,
-                    reason = failure.reason.as_str(),
-                    "not applied: {}", failure.message
-                );
-            }
+            self.tell_failures(&execution.failures);
             Reading { observed, desired } = self.read(&roles, &next)?;
             (self.plan(&desired, &observed, &next), execution)
         };
@@ -309,15 +307,40 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                 "the kernel was changed behind our back, repairing"
             );
         }
-        // A few are worth a line each at the usual level; ten thousand are not.
+        // A few are worth a line each at the usual level; ten thousand are not, nor what failed just so before.
         const SPELLED_OUT: usize = 20;
-        tracing::info!(operations = plan.ops.len(), "applying");
-        for op in plan.ops.iter().take(SPELLED_OUT) {
+        let (again, new): (Vec<&Op>, Vec<&Op>) = plan
+            .ops
+            .iter()
+            .partition(|op| self.failing.iter().any(|(failed, _)| failed == *op));
+        if !new.is_empty() {
+            tracing::info!(operations = new.len(), "applying");
+        }
+        let (few, many) = new.split_at(new.len().min(SPELLED_OUT));
+        for op in few {
             tracing::info!("{op}");
         }
-        for op in plan.ops.iter().skip(SPELLED_OUT) {
+        for op in many.iter().chain(&again) {
             tracing::debug!("{op}");
         }
+    }
+
+    /// A failure is told when it is new; the plan's condition and a metric keep telling of it.
+    fn tell_failures(&mut self, failures: &[Failure]) {
+        let mut failing = Vec::with_capacity(failures.len());
+        for failure in failures {
+            self.metrics.operation(&failure.op, "failed");
+            let known = (failure.op.clone(), failure.message.clone());
+            if !self.failing.contains(&known) {
+                tracing::warn!(
+                    op = %failure.op,
+                    reason = failure.reason.as_str(),
+                    "not applied: {}", failure.message
+                );
+            }
+            failing.push(known);
+        }
+        self.failing = failing;
     }
 
     /// Tells leadership which routers there are and which addresses are backed by services in the kernel.
@@ -355,7 +378,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             }
             addresses.insert(router.clone(), next);
         }
-        let directed = self.directed_routers();
+        let directed = self.directed_routers(verdicts);
         // While a plan is unknown, a router of ours could be missing here; it must not lose its addresses for that.
         // On a node where nothing was ever handed to the fence there is nothing to lose.
         if complete || journal.director_addresses.is_empty() || self.names_every_router(&directed) {
@@ -379,18 +402,28 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                 .all(|plan| directed.contains_key(&plan.spec.virtual_router_name))
     }
 
-    fn directed_routers(&self) -> BTreeMap<String, DirectedRouter> {
+    fn directed_routers(&self, verdicts: &Verdicts) -> BTreeMap<String, DirectedRouter> {
         self.book
             .inputs()
             .iter()
             .filter_map(|plan| {
                 let leadership = plan.spec.director.as_ref()?.leadership.as_ref()?;
+                let name = &plan.spec.virtual_router_name;
+                // All of them: a node on which something fails lets others go first.
+                let verified = self
+                    .book
+                    .inputs()
+                    .iter()
+                    .filter(|other| other.spec.virtual_router_name == *name)
+                    .filter_map(|other| verdicts.plans.get(&other.name))
+                    .all(|verdict| !matches!(verdict, Verdict::NotProgrammed { .. }));
+                let state = plan.spec.state;
                 Some((
-                    plan.spec.virtual_router_name.clone(),
+                    name.clone(),
                     DirectedRouter {
                         plan: leadership.clone(),
-                        state: plan.spec.state,
-                        verified: true,
+                        state,
+                        verified,
                     },
                 ))
             })

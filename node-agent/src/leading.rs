@@ -1,0 +1,143 @@
+//! Leadership behind the seam of the sync loop.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lvs_core::election::Role;
+use lvs_core::fence::{DirectorAddress, Trouble};
+use lvs_core::host::AddressKey;
+use lvs_crds::condition::Reason;
+use tokio::sync::watch;
+
+use crate::leadership::fence::FenceReport;
+use crate::leadership::{Leadership, RoleState, RouterConfig, RouterName};
+use crate::port::{AddressTrouble, DirectedRouter, LeadershipPort, LeadershipRole, LeadershipView};
+
+/// The real leadership. Must be used inside the runtime.
+pub struct Leading {
+    leadership: Leadership,
+    roles: watch::Receiver<BTreeMap<RouterName, RoleState>>,
+    addresses: watch::Receiver<FenceReport>,
+}
+
+impl Leading {
+    /// Puts leadership behind the seam.
+    pub fn new(leadership: Leadership) -> Self {
+        Self {
+            roles: leadership.roles(),
+            addresses: leadership.addresses(),
+            leadership,
+        }
+    }
+
+    /// A receiver that changes whenever roles or addresses do.
+    pub fn bell(&self) -> watch::Receiver<u64> {
+        let (sender, receiver) = watch::channel(0_u64);
+        let (mut roles, mut addresses) = (self.roles.clone(), self.addresses.clone());
+        tokio::spawn(async move {
+            loop {
+                let changed = tokio::select! {
+                    changed = roles.changed() => changed,
+                    changed = addresses.changed() => changed,
+                    () = sender.closed() => return,
+                };
+                if changed.is_err() {
+                    return;
+                }
+                sender.send_modify(|rings| *rings = rings.wrapping_add(1));
+            }
+        });
+        receiver
+    }
+
+    /// Hands over or lends, as the process is to end.
+    pub async fn shutdown(self) {
+        self.leadership.shutdown().await;
+    }
+}
+
+fn key(address: &DirectorAddress) -> AddressKey {
+    AddressKey {
+        device: address.device.clone(),
+        address: address.address,
+        prefix_length: if address.address.is_ipv4() { 32 } else { 128 },
+    }
+}
+
+impl LeadershipPort for Leading {
+    fn set_routers(&mut self, routers: BTreeMap<String, DirectedRouter>) {
+        let routers = routers.into_iter().map(|(name, router)| {
+            let DirectedRouter {
+                plan,
+                state,
+                verified,
+            } = router;
+            (
+                name,
+                RouterConfig {
+                    plan,
+                    state,
+                    verified,
+                },
+            )
+        });
+        self.leadership.set_routers(routers.collect());
+    }
+
+    fn set_addresses(&mut self, addresses: BTreeMap<String, BTreeSet<AddressKey>>) {
+        let addresses = addresses.into_iter().map(|(router, keys)| {
+            let keys = keys.into_iter().map(|key| DirectorAddress {
+                address: key.address,
+                device: key.device,
+            });
+            (router, keys.collect())
+        });
+        self.leadership.set_addresses(addresses.collect());
+    }
+
+    fn view(&self) -> LeadershipView {
+        let roles = self.roles.borrow();
+        let report = self.addresses.borrow();
+        LeadershipView {
+            roles: roles
+                .iter()
+                .map(|(router, state)| {
+                    let role = match state.role {
+                        Role::Unknown => LeadershipRole::Unknown,
+                        Role::Backup => LeadershipRole::Backup,
+                        Role::Master => LeadershipRole::Master,
+                        Role::Released => LeadershipRole::Released,
+                    };
+                    (router.clone(), role)
+                })
+                .collect(),
+            held: report
+                .routers
+                .iter()
+                .map(|(router, state)| (router.clone(), state.present.iter().map(key).collect()))
+                .collect(),
+            troubles: report
+                .routers
+                .iter()
+                .map(|(router, state)| {
+                    let troubles = state
+                        .troubles
+                        .iter()
+                        .map(|(address, trouble)| AddressTrouble {
+                            address: address.address,
+                            reason: match trouble {
+                                Trouble::Foreign => Reason::ForeignObject,
+                                Trouble::NoDevice => Reason::InterfaceNotFound,
+                                Trouble::Failed(_) => Reason::KernelError,
+                            },
+                            message: format!("{address}: {trouble}"),
+                        });
+                    (router.clone(), troubles.collect())
+                })
+                .collect(),
+            journal_error: report.journal_error.clone(),
+            address_writes: report.counts.additions
+                + report.counts.refreshes
+                + report.counts.deletions,
+        }
+    }
+}
