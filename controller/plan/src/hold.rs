@@ -1,5 +1,8 @@
 //! Mass removal waits for a word: what would take away more than half of a large set at once is
 //! more often a slip (a selector, a label, a deleted namespace) than a wish.
+//!
+//! Sets are counted per router and over all plans: its VirtualServices, its directors, and the real
+//! servers of VirtualServices that are still there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,10 +46,37 @@ impl Held {
 
 #[derive(Default)]
 struct Removal<'a> {
-    standing_plans: usize,
+    services: Change<&'a str>,
+    directors: Change<&'a str>,
+    real_servers: Change<(&'a str, &'a str)>,
     removed_plans: BTreeMap<&'a str, &'a NodePlanSpec>,
-    standing_destinations: BTreeSet<(&'a str, &'a str)>,
-    removed_destinations: BTreeSet<(&'a str, &'a str)>,
+}
+
+/// One set before and after.
+struct Change<T> {
+    before: BTreeSet<T>,
+    after: BTreeSet<T>,
+}
+
+impl<T> Default for Change<T> {
+    fn default() -> Self {
+        Self { before: BTreeSet::new(), after: BTreeSet::new() }
+    }
+}
+
+impl<T: Ord + Copy> Change<T> {
+    fn removed(&self) -> BTreeSet<T> {
+        self.before.difference(&self.after).copied().collect()
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.before.len() >= LARGE_SET_MINIMUM && self.removed().len() * 2 > self.before.len()
+    }
+
+    fn text(&self, of: &str) -> Option<String> {
+        let removed = self.removed().len();
+        (removed > 0).then(|| format!("{removed} of {} {of}", self.before.len()))
+    }
 }
 
 /// Finds what the planned change would take away and must wait.
@@ -61,12 +91,23 @@ pub fn find(inputs: &Inputs, planned: &BTreeMap<String, PlannedNodePlan>) -> Hel
     for (spec, plan) in plans_on_nodes(inputs).filter(|(spec, _)| spec.state != PlanState::Withdrawn) {
         let removal = removals.entry(&spec.virtual_router_name).or_default();
         let name = plan.object.meta.key.name.as_str();
-        removal.standing_plans += 1;
-        if planned.get(name).is_none_or(|planned| planned.spec.state == PlanState::Withdrawn) {
+        let (uid, node) = (spec.source.uid.as_str(), spec.node_name.as_str());
+        let goes = planned.get(name).is_none_or(|planned| planned.spec.state == PlanState::Withdrawn);
+        if goes {
             removal.removed_plans.insert(name, spec);
         }
-        if spec.source.kind == SourceKind::VirtualService && live.contains(spec.source.uid.as_str()) {
-            removal.standing_destinations.extend(destinations(spec));
+        match spec.source.kind {
+            SourceKind::VirtualRouter => {
+                removal.directors.before.insert(node);
+                removal.directors.after.extend((!goes).then_some(node));
+            }
+            SourceKind::VirtualService => {
+                removal.services.before.insert(uid);
+                removal.services.after.extend((!goes).then_some(uid));
+                if live.contains(uid) {
+                    removal.real_servers.before.extend(destinations(spec));
+                }
+            }
         }
     }
     let remaining: BTreeSet<_> = planned
@@ -76,7 +117,7 @@ pub fn find(inputs: &Inputs, planned: &BTreeMap<String, PlannedNodePlan>) -> Hel
         .collect();
     let mut held = Held::default();
     for (router, removal) in &mut removals {
-        removal.removed_destinations = removal.standing_destinations.difference(&remaining).copied().collect();
+        removal.real_servers.after.clone_from(&remaining);
         if let Some(message) = removal.must_wait(inputs) {
             for (name, spec) in &removal.removed_plans {
                 if live.contains(spec.source.uid.as_str()) {
@@ -85,8 +126,8 @@ pub fn find(inputs: &Inputs, planned: &BTreeMap<String, PlannedNodePlan>) -> Hel
                     held.plan_names.insert((*name).to_owned(), message.clone());
                 }
             }
-            for (uid, _) in &removal.removed_destinations {
-                held.service_uids.insert((*uid).to_owned(), message.clone());
+            for (uid, _) in removal.real_servers.removed() {
+                held.service_uids.insert(uid.to_owned(), message.clone());
             }
             held.routers.insert((*router).to_owned(), message);
         }
@@ -101,21 +142,27 @@ fn destinations(spec: &NodePlanSpec) -> impl Iterator<Item = (&str, &str)> {
 
 impl Removal<'_> {
     fn must_wait(&self, inputs: &Inputs) -> Option<String> {
-        let is_too_much = |removed: usize, standing: usize| standing >= LARGE_SET_MINIMUM && removed * 2 > standing;
-        let (plans, destinations) = (self.removed_plans.len(), self.removed_destinations.len());
-        if !is_too_much(plans, self.standing_plans) && !is_too_much(destinations, self.standing_destinations.len()) {
+        let is_too_much =
+            self.services.is_too_much() || self.directors.is_too_much() || self.real_servers.is_too_much();
+        if !is_too_much {
             return None;
         }
-        let removed_destinations = self.removed_destinations.iter().flat_map(|(uid, name)| [*uid, *name]);
-        let token = removal_token(self.removed_plans.keys().copied().chain(removed_destinations));
+        let real_servers = self.real_servers.removed();
+        let removed_real_servers = real_servers.iter().flat_map(|(uid, name)| [*uid, *name]);
+        let token = removal_token(self.removed_plans.keys().copied().chain(removed_real_servers));
         if inputs.confirmed_removals.contains(&token) {
             return None;
         }
+        let texts = [
+            self.services.text("VirtualServices"),
+            self.directors.text("directors"),
+            self.real_servers.text("real servers"),
+        ];
+        let texts: Vec<String> = texts.into_iter().flatten().collect();
         Some(format!(
-            "removing {plans} of {} plans and {destinations} of {} real servers at once waits; if that is meant: \
+            "removing {} at once waits; if that is meant: \
              kubectl annotate namespace {} --overwrite {CONFIRM_REMOVAL_ANNOTATION}={token}",
-            self.standing_plans,
-            self.standing_destinations.len(),
+            texts.join(", "),
             inputs.operator_namespace
         ))
     }

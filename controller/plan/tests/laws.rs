@@ -8,7 +8,6 @@ use std::sync::Arc;
 use lvs_crds::NodePlanSpec;
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{PlanState, SourceKind};
-use lvs_plan::hold::LARGE_SET_MINIMUM;
 use lvs_plan::input::Body;
 use lvs_plan::lifecycle::is_withdrawn;
 use lvs_plan::{check, resolve};
@@ -502,27 +501,6 @@ proptest! {
         let resolution = resolve(&cluster.inputs);
         prop_assert!(!resolution.plans.contains_key(&name));
         prop_assert!(!resolution.deletions.contains_key(&name));
-    }
-
-    /// What one pass takes away from a large set is at most half of it, unless it was confirmed.
-    #[test]
-    fn a_mass_removal_is_held(history in history(), step in step()) {
-        let mut cluster = history.cluster();
-        cluster.settle();
-        let before = cluster.stored();
-        let mut standing: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-        step.take(&mut cluster);
-        let resolution = resolve(&cluster.inputs);
-        prop_assert_eq!(check(&resolution), vec![]);
-        for (name, spec) in before.iter().filter(|(_, spec)| cluster.inputs.nodes.contains_key(&spec.node_name)) {
-            let (count, removed) = standing.entry(&spec.virtual_router_name).or_default();
-            *count += 1;
-            let goes = resolution.plans.get(name).is_none_or(|planned| planned.spec.state == PlanState::Withdrawn);
-            *removed += usize::from(goes);
-        }
-        for (router, (count, removed)) in standing {
-            prop_assert!(count < LARGE_SET_MINIMUM || removed * 2 <= count, "{}: {} of {}", router, removed, count);
-        }
     }
 
     /// Allocation is repeated after a restore: new uids, no plans, but status.
