@@ -25,13 +25,14 @@ fn keep(op: Op, desired: &DesiredState, observed: &ObservedHost) -> Option<Op> {
             | IpvsOp::EditDestination(..),
         )
         | Op::Host(
-            HostOp::AddLink { .. }
-            | HostOp::SetLinkUp { .. }
+            HostOp::SetLinkUp { .. }
             | HostOp::AddAddress(_)
             | HostOp::AddFouPort(_)
             | HostOp::AddRoute(_)
             | HostOp::AddPolicyRule(_),
         ) => true,
+        // One that is there would have to go first.
+        Op::Host(HostOp::AddLink { name, .. }) => !observed.links.contains_key(name),
         Op::Host(HostOp::SetSysctl { key, .. }) => desired.host.sysctls.contains_key(key),
         Op::Host(
             HostOp::DeleteLink { .. }

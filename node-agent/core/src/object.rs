@@ -137,6 +137,10 @@ pub fn blocked_by(later: &Op, failed: &Op) -> bool {
             HostOp::DeleteLink { name } => *name == address.device,
             _ => false,
         },
+        // A device that is replaced by another of its name.
+        HostOp::DeleteLink { name } => {
+            matches!(later, HostOp::AddLink { name: other, .. } if other == name)
+        }
         HostOp::AddRoute(route) => {
             matches!(later, HostOp::AddPolicyRule(rule) if rule.table == route.table)
         }

@@ -194,6 +194,13 @@ fn operations_wait_for_what_they_need() {
             removal(),
             true,
         ),
+        (
+            device(),
+            host(HostOp::DeleteLink {
+                name: DIRECT_ROUTING_DEVICE.to_owned(),
+            }),
+            true,
+        ),
         (destination(service), add(service), true),
         (destination(tcp("192.0.2.100", 81)), add(service), false),
         (add(tcp("192.0.2.100", 81)), add(service), false),
