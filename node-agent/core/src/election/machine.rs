@@ -93,6 +93,9 @@ pub struct Machine {
     read_not_before: Tick,
     acquire_not_before: Tick,
     refused: bool,
+    /// Addresses of a lent Lease may be in the kernel until then: the Lease must not become shorter
+    /// before, even if this process never gets to refresh them.
+    lent_until: Tick,
     shutdown: Option<Tick>,
     release_tried: bool,
 }
@@ -116,6 +119,7 @@ impl Machine {
             read_not_before: now,
             acquire_not_before: now,
             refused: false,
+            lent_until: now,
             shutdown: None,
             release_tried: false,
         }

@@ -220,6 +220,12 @@ impl Timing {
         Duration::from_millis(300)
     }
 
+    /// While an offer may be in the Lease it can be taken at any moment, so the holder must hear of it soon:
+    /// it holds no longer than this after its last acknowledged write, or its first offer.
+    pub const fn offer_authority(&self) -> Duration {
+        self.parts.write_timeout
+    }
+
     /// How long a holder that shuts down waits for a successor before it lends.
     pub const fn offer_wait(&self) -> Duration {
         Duration::from_millis(1500)

@@ -202,12 +202,12 @@ impl World {
                 })
                 .min();
             let next = self.queue.peek().map(|Reverse((time, _))| *time);
-            let step = [expiry, next].into_iter().flatten().min().unwrap_or(end);
-            if step > end {
+            let step = [expiry, next].into_iter().flatten().min();
+            let Some(step) = step.filter(|step| *step <= end) else {
                 self.now = end;
                 self.account();
                 return;
-            }
+            };
             self.now = step;
             self.account();
             if next.is_some_and(|next| next <= step)
@@ -252,7 +252,15 @@ impl World {
             (until > world.now).then_some(until)
         };
         match happening {
-            Happening::Fault(fault) => self.fault(fault),
+            Happening::Fault(fault) => {
+                // A stopped process takes no signal but SIGKILL, and reads nothing.
+                if let Fault::Shutdown { node } | Fault::Configure { node, .. } = &fault
+                    && let Some(until) = frozen(self, *node)
+                {
+                    return self.schedule(until, Happening::Fault(fault));
+                }
+                self.fault(fault);
+            }
             Happening::Timer { node, timer } => {
                 if let Some(until) = frozen(self, node) {
                     return self.schedule(until, Happening::Timer { node, timer });
@@ -357,7 +365,8 @@ impl World {
                 incarnation,
                 action,
             } => {
-                if self.nodes[node].incarnation == incarnation {
+                let lives = self.nodes[node].agent.is_some();
+                if lives && self.nodes[node].incarnation == incarnation {
                     let now = self.now;
                     self.nodes[node].send(&action, now, &mut self.random);
                     self.feed(node, Event::Deadline);

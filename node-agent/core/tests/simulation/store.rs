@@ -7,7 +7,6 @@ use lvs_core::election::{Identity, LeaseRecord, LeaseWrite};
 /// One accepted write.
 #[derive(Clone, Debug)]
 pub struct Written {
-    pub at: Duration,
     pub holder: Option<Identity>,
     pub epoch: u64,
     /// Whether the write before it offered the Lease, or left it without holder.
@@ -82,7 +81,6 @@ impl Store {
             != lease.holder.as_ref().map(|holder| &holder.node);
         if changed_holder || write.epoch != lease.epoch {
             self.history.push(Written {
-                at,
                 holder: write.holder.clone(),
                 epoch: write.epoch,
                 given: lease.offered || lease.holder.is_none(),

@@ -101,7 +101,12 @@ impl Machine {
     }
 
     pub(super) fn become_master(&mut self, sent: &InFlight, now: Tick, effects: &mut Vec<Effect>) {
-        let until = self.authority(sent.sent_at, sent.write.lease_duration);
+        let mut until = self.authority(sent.sent_at, sent.write.lease_duration);
+        let mut renew_at = sent.sent_at + self.config.timing.renew_interval();
+        if sent.write.offered {
+            until = until.min(sent.sent_at + self.config.timing.offer_authority());
+            renew_at = sent.sent_at + self.config.timing.retry_interval();
+        }
         self.highest_epoch = self.highest_epoch.max(sent.write.epoch);
         if now > until {
             // The answer took longer than the Lease allows; it names us, so the next attempt is free.
@@ -114,7 +119,7 @@ impl Machine {
             epoch: sent.write.epoch,
             sent_at: sent.sent_at,
             until,
-            renew_at: sent.sent_at + self.config.timing.renew_interval(),
+            renew_at,
             write_not_before: now,
             offered: sent.write.offered,
             refused: false,

@@ -20,12 +20,17 @@ impl Machine {
             return;
         };
         let timing = &self.config.timing;
+        let lent = observation.lease.lease_duration > timing.lease_duration();
+        let takes = matches!(purpose, WritePurpose::Acquire | WritePurpose::Adopt);
+        if takes && lent && self.holder_is_this_node() {
+            self.lent_until = now + timing.lent_duration();
+        }
         let write = LeaseWrite {
             purpose,
             resource_version: observation.lease.resource_version.clone(),
             holder: (purpose != WritePurpose::Release).then(|| self.me.clone()),
             epoch,
-            lease_duration: if purpose == WritePurpose::Lend {
+            lease_duration: if purpose == WritePurpose::Lend || now < self.lent_until {
                 timing.lent_duration()
             } else {
                 timing.lease_duration()
@@ -40,18 +45,34 @@ impl Machine {
         });
     }
 
-    /// Whether the Lease should carry our offer.
-    pub(super) fn offering(&self, now: Tick) -> bool {
-        let wanted = match self.shutdown {
-            Some(since) => now < since + self.config.timing.offer_wait(),
-            None => self.config.intent == Intent::Leave,
-        };
-        wanted && !self.config.alone(&self.me.node)
+    /// From when until when the Lease should carry our offer; none = never.
+    ///
+    /// Not while addresses of a lent Lease may be in the kernel: a process that stops then could not
+    /// take them away in time.
+    fn offer_window(&self) -> Option<(Tick, Tick)> {
+        if self.config.alone(&self.me.node) {
+            return None;
+        }
+        match self.shutdown {
+            Some(since) => {
+                let ends = since + self.config.timing.offer_wait();
+                let begins = since.max(self.lent_until);
+                (begins < ends).then_some((begins, ends))
+            }
+            None => (self.config.intent == Intent::Leave)
+                .then_some((self.lent_until, Tick::from_nanoseconds(u64::MAX))),
+        }
     }
 
-    /// Whether the time for a successor to show up is over, or there can be none.
-    pub(super) fn lending(&self, now: Tick) -> bool {
-        self.shutdown.is_some() && !self.offering(now)
+    fn offering(&self, now: Tick) -> bool {
+        self.offer_window()
+            .is_some_and(|(begins, ends)| begins <= now && now < ends)
+    }
+
+    /// From when there is nobody to wait for in a shutdown.
+    fn lend_at(&self) -> Option<Tick> {
+        self.shutdown
+            .map(|since| self.offer_window().map_or(since, |(_, ends)| ends))
     }
 
     pub(super) fn settle(&mut self, now: Tick, effects: &mut Vec<Effect>) {
@@ -114,14 +135,19 @@ impl Machine {
         }
         if self.must_read {
             self.read_if_due(now, effects);
-        } else if self.write.is_none() && now >= self.write_due(tenure, now) {
+        } else if self.write.is_none() && now >= self.write_due(tenure) {
             if tenure.reclaim {
                 let epoch = self.highest_epoch + 1;
                 self.send(WritePurpose::Acquire, epoch, now, effects);
-            } else if self.lending(now) {
+            } else if self.lend_at().is_some_and(|at| now >= at) {
                 self.send(WritePurpose::Lend, tenure.epoch, now, effects);
             } else {
-                tenure.offered |= self.offering(now);
+                if self.offering(now) && !tenure.offered {
+                    tenure.offered = true;
+                    let limit = now + self.config.timing.offer_authority();
+                    tenure.until = tenure.until.min(limit);
+                    effects.push(self.hold(tenure));
+                }
                 self.send(WritePurpose::Renew, tenure.epoch, now, effects);
             }
             self.state = State::Master(tenure);
@@ -129,13 +155,18 @@ impl Machine {
     }
 
     /// When the holder writes next.
-    pub(super) fn write_due(&self, tenure: Tenure, now: Tick) -> Tick {
-        let at_once = tenure.reclaim || self.lending(now) || self.offering(now) != tenure.offered;
-        if at_once {
-            tenure.write_not_before
-        } else {
-            tenure.renew_at.max(tenure.write_not_before)
-        }
+    fn write_due(&self, tenure: Tenure) -> Tick {
+        let window = self.offer_window();
+        let offer = window.filter(|_| !tenure.offered).map(|(begins, _)| begins);
+        // An offer that is no longer meant is taken back at once.
+        let at_once = tenure.reclaim || (tenure.offered && window.is_none());
+        let at_once = at_once.then_some(tenure.write_not_before);
+        let due = [Some(tenure.renew_at), offer, self.lend_at(), at_once];
+        due.into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(tenure.renew_at)
+            .max(tenure.write_not_before)
     }
 
     /// Whether mastership does not end with the time of the last acknowledged renewal.
@@ -224,6 +255,8 @@ impl Machine {
             State::Stopped | State::Acquiring => None,
             State::Start => read,
             State::HandedOver { until, .. } => Some(until),
+            // It waits for the answer to its last write, no more.
+            State::Backup if self.shutdown.is_some() => None,
             State::Backup => {
                 let may_write = self.write.is_none() && !self.must_read;
                 let takeover = self.takeover_at().filter(|_| may_write);
@@ -240,29 +273,13 @@ impl Machine {
                 };
                 let read = read.filter(|_| self.must_read);
                 let write =
-                    (self.write.is_none() && !self.must_read).then(|| self.write_due_from(tenure));
+                    (self.write.is_none() && !self.must_read).then(|| self.write_due(tenure));
                 let shutdown = self.shutdown.map(|since| self.shutdown_limit(since));
                 [Some(end), read, write, shutdown]
                     .into_iter()
                     .flatten()
                     .min()
             }
-        }
-    }
-
-    /// The next write as seen from any moment before it: an offer ends by time, which makes lending due.
-    pub(super) fn write_due_from(&self, tenure: Tenure) -> Tick {
-        match self.shutdown {
-            Some(since) if !tenure.reclaim && !self.config.alone(&self.me.node) => {
-                let offer_ends = since + self.config.timing.offer_wait();
-                let renewal = if tenure.offered {
-                    tenure.renew_at
-                } else {
-                    since
-                };
-                offer_ends.min(renewal).max(tenure.write_not_before)
-            }
-            Some(_) | None => self.write_due(tenure, tenure.until),
         }
     }
 }
