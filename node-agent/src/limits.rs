@@ -33,3 +33,7 @@ pub const MESSAGE_BYTES: usize = 1024;
 pub const READY_INTERVALS: u32 = 3;
 /// A loop that has not turned for this long makes the agent not alive.
 pub const STALLED: Duration = Duration::from_secs(90);
+/// How long the lock of an agent that is just ending is waited for, and how often it is tried.
+pub const LOCK: Duration = Duration::from_secs(15);
+/// See [`LOCK`].
+pub const LOCK_RETRY: Duration = Duration::from_millis(20);

@@ -153,7 +153,7 @@ impl Metrics {
                 result,
             })
             .inc();
-        if matches!(op, Op::Ipvs(_)) {
+        if matches!(op, Op::Ipvs(_)) && result == "applied" {
             self.ipvs_writes.inc();
         }
     }

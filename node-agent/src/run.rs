@@ -1,6 +1,7 @@
 //! The process: tasks are started together, and the first to end ends them all.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use kube::Client;
@@ -15,9 +16,11 @@ use crate::args::RunArguments;
 use crate::drive::{Wiring, drive};
 use crate::http::{self, Health};
 use crate::kernel::Host;
-use crate::leadership::{Leadership, LeadershipConfig};
+use crate::leadership::fence::FenceError;
+use crate::leadership::journal::JournalError;
+use crate::leadership::{Leadership, LeadershipConfig, LeadershipError};
 use crate::leading::Leading;
-use crate::limits::{KERNEL_ANSWER, PLAN_EVENTS};
+use crate::limits::{KERNEL_ANSWER, LOCK, LOCK_RETRY, PLAN_EVENTS};
 use crate::metrics::Metrics;
 use crate::plan_watch;
 use crate::status::{Reports, StatusWriter};
@@ -46,13 +49,14 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let health = Health::new(arguments.resync_interval());
-    let mut leadership = Leadership::start(LeadershipConfig {
+    let mut leadership = start_leadership(LeadershipConfig {
         client: client.clone(),
         namespace: arguments.namespace.clone(),
         node_name: arguments.node_name.clone(),
         incarnation: incarnation()?,
         runtime_directory: arguments.runtime_directory.clone(),
-    })?;
+    })
+    .await?;
     let leadership_failure = leadership.failure();
     let leadership = Leading::new(leadership);
     let bell = leadership.bell();
@@ -145,4 +149,20 @@ fn incarnation() -> anyhow::Result<String> {
     const IDENTITY: &str = "/proc/sys/kernel/random/uuid";
     let text = std::fs::read_to_string(IDENTITY).with_context(|| format!("reading {IDENTITY}"))?;
     Ok(text.trim().to_owned())
+}
+
+/// Starts leadership, which takes the node's lock. A killed agent keeps it for the moment the kernel needs to end it.
+async fn start_leadership(config: LeadershipConfig) -> Result<Leadership, LeadershipError> {
+    let deadline = Instant::now() + LOCK;
+    loop {
+        match Leadership::start(config.clone()) {
+            Err(LeadershipError::Fence(FenceError::Journal(JournalError::Locked { path })))
+                if Instant::now() < deadline =>
+            {
+                tracing::debug!("waiting for {}", path.display());
+                tokio::time::sleep(LOCK_RETRY).await;
+            }
+            other => return other,
+        }
+    }
 }

@@ -12,9 +12,10 @@
 //! A pass with nothing to do writes nothing and reads once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::Path;
 
-use lvs_core::desired::{DesiredState, Problem, Roles, RouterRole, desired};
+use lvs_core::desired::{DesiredState, PlanInput, Problem, Roles, RouterRole, desired};
 use lvs_core::diff::{Diff, diff};
 use lvs_core::drift::repairs;
 use lvs_core::host::{AddressKey, ObservedHost};
@@ -199,11 +200,10 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
     fn attempt(&mut self) -> Result<(Verdicts, bool), Blindness> {
         let journal = self.journal_file.read()?;
         let view = self.leadership.view();
-        let roles = roles(&view);
         let Reading {
             mut observed,
             mut desired,
-        } = self.read(&roles, &journal)?;
+        } = self.read(&view, &journal)?;
         let plan = self.plan(&desired, &observed, &journal);
 
         let mut next = journal.before(&desired, &observed, &plan);
@@ -220,7 +220,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                 self.metrics.operation(op, "applied");
             }
             self.tell_failures(&execution.failures);
-            Reading { observed, desired } = self.read(&roles, &next)?;
+            Reading { observed, desired } = self.read(&view, &next)?;
             (self.plan(&desired, &observed, &next), execution)
         };
         let trimmed = next.after(&desired, &observed, &execution.refused);
@@ -237,7 +237,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
     }
 
     /// Reads everything and says what it should be. All or nothing.
-    fn read(&mut self, roles: &Roles, journal: &Journal) -> Result<Reading, Blindness> {
+    fn read(&mut self, view: &LeadershipView, journal: &Journal) -> Result<Reading, Blindness> {
         let blind = |message: String, reason: Reason| Blindness { reason, message };
         let host = self
             .host
@@ -251,7 +251,8 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             }
             Err(error) => return Err(blind(error.to_string(), error.reason())),
         };
-        let mut desired = desired(self.book.inputs(), roles, &host, journal);
+        let roles = roles(view, self.book.inputs(), &host, journal);
+        let mut desired = desired(self.book.inputs(), &roles, &host, journal);
         self.missing_modules(&mut desired);
         let sysctls = self
             .host
@@ -528,21 +529,45 @@ const fn observation_reason(reason: Reason) -> Reason {
     }
 }
 
-fn roles(view: &LeadershipView) -> Roles {
-    Roles(
-        view.roles
-            .iter()
-            .map(|(router, role)| {
-                let role = match role {
-                    LeadershipRole::Master => RouterRole::Master,
-                    LeadershipRole::Unknown | LeadershipRole::Backup | LeadershipRole::Released => {
-                        RouterRole::Backup
-                    }
-                };
-                (router.clone(), role)
-            })
-            .collect(),
-    )
+/// Roles by router. Where leadership does not know yet, after a restart, the kernel does: a director address that an
+/// agent of this boot put there means that this node was master, and until the Lease says otherwise nothing that
+/// depends on it is turned over.
+fn roles(
+    view: &LeadershipView,
+    plans: &[PlanInput],
+    host: &ObservedHost,
+    journal: &Journal,
+) -> Roles {
+    let present: BTreeSet<IpAddr> = host
+        .addresses
+        .iter()
+        .filter(|(key, _)| journal.director_addresses.contains(key))
+        .map(|(key, _)| key.address)
+        .collect();
+    let mut roles = Roles::default();
+    for plan in plans {
+        let router = &plan.spec.virtual_router_name;
+        let role = match view.roles.get(router) {
+            Some(LeadershipRole::Master) => RouterRole::Master,
+            Some(LeadershipRole::Backup | LeadershipRole::Released) => RouterRole::Backup,
+            None | Some(LeadershipRole::Unknown) => {
+                let mut planned = plan
+                    .spec
+                    .director
+                    .iter()
+                    .flat_map(|director| &director.addresses);
+                let was_master = roles.of(router) == RouterRole::Master
+                    || planned.any(|planned| present.contains(&planned.address));
+                if was_master {
+                    RouterRole::Master
+                } else {
+                    RouterRole::Backup
+                }
+            }
+        };
+        roles.0.insert(router.clone(), role);
+    }
+    roles
 }
 
 /// Whether some plan that wants this director address is in the kernel.

@@ -479,6 +479,51 @@ fn killed_between_journal_and_kernel_the_service_is_still_ours() {
 }
 
 #[test]
+fn a_restarted_master_that_is_a_real_server_too_turns_nothing_over() {
+    let node = Node::new();
+    let mut agent = node.fresh();
+    let mut both = director(VIP, &[1], PlanState::Active);
+    both.real_server = real_server(PlanState::Active).real_server;
+    let plans = || {
+        vec![
+            received("vr-1", 1, Ok(router(PlanState::Active))),
+            received("vs-1", 1, Ok(both.clone())),
+        ]
+    };
+    list(&mut agent, plans());
+    pass(&mut agent);
+    agent.leadership.master();
+    agent.host.model.add_director_address(key("eth0", VIP, 32));
+    pass(&mut agent);
+    let mut agent = node.restart(agent);
+    // Leadership has not read the Lease yet.
+    agent.leadership.view = LeadershipView::default();
+    pass(&mut agent);
+    assert!(
+        agent.host.carried_out.is_empty(),
+        "{:?}",
+        agent.host.carried_out
+    );
+    assert!(agent.ipvs.carried_out.is_empty());
+    agent
+        .leadership
+        .view
+        .roles
+        .insert(ROUTER.into(), LeadershipRole::Backup);
+    agent.host.model.remove_address(&key("eth0", VIP, 32));
+    pass(&mut agent);
+    assert!(
+        agent
+            .host
+            .model
+            .state()
+            .addresses
+            .iter()
+            .any(|(found, _)| *found == key("lvs-dr", VIP, 32))
+    );
+}
+
+#[test]
 fn one_changed_weight_is_one_edit() {
     let node = Node::new();
     let mut agent = serving(&node);
