@@ -82,13 +82,12 @@ fn in_force(desired: &DesiredState, model: &Model, journal: &Journal) -> Result<
     Ok(())
 }
 
-/// ARP tells nobody of an address on the dummy.
+/// ARP tells nobody of an address on a device of ours.
 fn arp_is_quiet(model: &Model) -> Result<(), String> {
     let host = model.host.state();
-    let silent = host
-        .addresses
-        .iter()
-        .any(|(key, _)| key.device == DIRECT_ROUTING_DEVICE && key.address.is_ipv4());
+    let silent = host.addresses.iter().any(|(key, _)| {
+        is_our_device(&key.device) && key.device != "lvs-other" && key.address.is_ipv4()
+    });
     if !silent {
         return Ok(());
     }
@@ -101,10 +100,21 @@ fn arp_is_quiet(model: &Model) -> Result<(), String> {
             })
             .max();
         if effective < Some(1) {
-            return Err(format!("{device} answers ARP for addresses of lvs-dr"));
+            return Err(format!("{device} answers ARP for silent addresses"));
         }
     }
     Ok(())
+}
+
+/// Every device that unwraps IPv4 has an IPv4 address: without any, the source check drops all it unwraps.
+fn tunnels_have_addresses(desired: &DesiredState) -> bool {
+    desired.host.sysctls.keys().all(|key| {
+        let unwraps = key.name() == "rp_filter";
+        !unwraps
+            || desired.host.addresses.iter().any(|address| {
+                Some(address.device.as_str()) == key.device() && address.address.is_ipv4()
+            })
+    })
 }
 
 fn destinations(services: &Services) -> BTreeSet<(ServiceKey, DestinationKey)> {
@@ -177,6 +187,7 @@ proptest! {
         for _ in 0..2 {
             let pass = world.pass();
             prop_assert_eq!(&pass.refused, &[]);
+            prop_assert!(tunnels_have_addresses(&pass.desired));
             for op in &pass.diff.ops {
                 let covered = match op {
                     Op::Ipvs(IpvsOp::AddService(key, _)) => pass.written_ahead.services.contains_key(key),

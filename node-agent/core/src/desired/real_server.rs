@@ -18,7 +18,10 @@ use crate::object::Object;
 impl Builder<'_> {
     pub(super) fn real_server(&mut self, plan: &RealServerPlan) {
         for address in &plan.direct_routing_addresses {
-            self.silent_address(*address);
+            if self.family_available(*address) {
+                self.link(DIRECT_ROUTING_DEVICE, LinkKind::Dummy);
+                self.silent_address(*address, DIRECT_ROUTING_DEVICE);
+            }
         }
         for endpoint in &plan.tunnels {
             self.tunnel(endpoint);
@@ -28,12 +31,9 @@ impl Builder<'_> {
         }
     }
 
-    /// The virtual address on our dummy device, and ARP kept quiet about it. IPv6 needs no more than the dummy: a
+    /// The virtual address on a device of ours, and ARP kept quiet about it. IPv6 needs no more than the device: a
     /// neighbour solicitation is answered only on the device that has the address.
-    fn silent_address(&mut self, address: IpAddr) {
-        if !self.family_available(address) {
-            return;
-        }
+    fn silent_address(&mut self, address: IpAddr, device: &str) {
         let told = self
             .host
             .addresses
@@ -58,9 +58,8 @@ impl Builder<'_> {
                 ),
             );
         }
-        self.link(DIRECT_ROUTING_DEVICE, LinkKind::Dummy);
         let key = AddressKey {
-            device: DIRECT_ROUTING_DEVICE.to_owned(),
+            device: device.to_owned(),
             address,
             prefix_length: host_prefix(address),
         };
@@ -88,26 +87,17 @@ impl Builder<'_> {
         );
     }
 
-    /// The devices that unwrap, and the virtual addresses on the dummy: there they stay whatever tunnels come and go.
+    /// The devices that unwrap, with the virtual addresses on them.
+    ///
+    /// The addresses are on the tunnel's device rather than on the dummy because of the source check: on a device
+    /// without any IPv4 address, loose (2) is as strict as 1 (`no_addr` in `__fib_validate_source`,
+    /// net/ipv4/fib_frontend.c), and every packet out of the tunnel would be dropped.
     ///
     /// The MTU needs nothing here: a tunnel's end receives only, and the director's IPVS answers what does not fit
     /// with "fragmentation needed" (`vs.pmtu_disc`), naming the size that does.
     fn tunnel(&mut self, endpoint: &TunnelEndpoint) {
         let local = endpoint.local_address;
-        if !self.family_available(local) {
-            return;
-        }
-        let mut families: Vec<AddressFamily> = Vec::with_capacity(2);
-        for address in &endpoint.virtual_addresses {
-            if !self.family_available(*address) {
-                continue;
-            }
-            self.silent_address(*address);
-            families.push(AddressFamily::of(address));
-        }
-        families.sort_unstable();
-        families.dedup();
-        if families.is_empty() {
+        if endpoint.virtual_addresses.is_empty() || !self.family_available(local) {
             return;
         }
         if endpoint.tunnel.type_ == TunnelType::GUE {
@@ -125,10 +115,13 @@ impl Builder<'_> {
             self.claim(Object::FouPort(fou));
             self.state.host.fou_ports.insert(fou);
         }
-        for family in families {
-            let kind = tunnel_kind(&endpoint.tunnel, local, family);
+        for address in &endpoint.virtual_addresses {
+            if !self.family_available(*address) {
+                continue;
+            }
+            let kind = tunnel_kind(&endpoint.tunnel, local, AddressFamily::of(address));
             let name = tunnel_device_name(kind);
-            if family == AddressFamily::IPv4 {
+            if address.is_ipv4() {
                 // A packet out of the tunnel comes from a client to whom the way back is another device. The greater
                 // of `all` and the device's value is in effect, so 2 (loose) here also softens a strict `all`.
                 self.demand(
@@ -137,6 +130,7 @@ impl Builder<'_> {
                 );
             }
             self.link(&name, kind);
+            self.silent_address(*address, &name);
         }
     }
 

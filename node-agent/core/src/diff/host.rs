@@ -97,6 +97,15 @@ impl Walk<'_> {
     }
 
     /// By the journal, and still what we made: someone may have put another device in its place.
+    /// Whether a device of ours makes room for another of its name: its addresses go with it.
+    fn is_replaced(&self, name: &str) -> bool {
+        let wanted = self.desired.host.links.get(name);
+        let found = self.observed.host.links.get(name);
+        wanted
+            .zip(found)
+            .is_some_and(|(kind, link)| link.kind != Some(*kind) && self.is_ours(name, link))
+    }
+
     pub(super) fn is_ours(&self, name: &str, link: &Link) -> bool {
         match (self.journal.links.get(name), link.kind) {
             (Some(made), Some(found)) => made.is_same_tunnel(found),
@@ -111,7 +120,7 @@ impl Walk<'_> {
             .addresses
             .iter()
             .map(|(key, _)| key)
-            .filter(|key| is_our_device(&key.device))
+            .filter(|key| is_our_device(&key.device) && !self.is_replaced(&key.device))
             .collect();
         let added = self
             .desired

@@ -128,7 +128,7 @@ fn gre_with_checksum_replaces_gre_without() {
         text,
         format!(
             "link delete {name}\nlink add {name} type gre local 192.0.2.10 icsum\n\
-             sysctl net.ipv4.conf.{name}.rp_filter=2\n"
+             sysctl net.ipv4.conf.{name}.rp_filter=2\naddr add 192.0.2.100/32 dev {name}\n"
         )
     );
     assert!(world.diff().is_empty());
