@@ -36,7 +36,7 @@ pub trait HostKernel: Send {
 pub struct Host {
     /// Stands for /proc/sys.
     pub sysctl_directory: PathBuf,
-    /// Longest time one request to the kernel may take.
+    /// Longest wait for one answer of the kernel.
     pub timeout: Duration,
 }
 

@@ -58,7 +58,8 @@ pub struct NetlinkSocket {
 }
 
 impl NetlinkSocket {
-    /// Opens a socket in the network namespace of this thread. `timeout` bounds each request as a whole.
+    /// Opens a socket in the network namespace of this thread. `timeout` bounds the wait for each
+    /// answer.
     pub fn open(protocol: SockProtocol, timeout: Duration) -> Result<Self, KernelError> {
         let failed = |errno| KernelError::Refused {
             doing: format!("opening a netlink socket ({protocol:?})"),
@@ -198,10 +199,10 @@ impl NetlinkSocket {
             doing: doing.to_owned(),
             what,
         };
-        let deadline = Instant::now() + self.timeout;
         let mut interrupted = false;
         loop {
-            let length = self.receive_once(doing, deadline)?;
+            // Each receive has its deadline: a long dump may take longer than one answer.
+            let length = self.receive_once(doing, Instant::now() + self.timeout)?;
             let bytes = self.buffer.get(..length).unwrap_or_default();
             let replies =
                 split_replies(bytes).ok_or_else(|| protocol("the answer is not whole messages"))?;
