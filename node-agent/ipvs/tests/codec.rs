@@ -1,5 +1,10 @@
 //! The codec: what is written is read back, and bytes we did not write never panic.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it expects")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what it expects"
+)]
 
 #[path = "support/strategies.rs"]
 mod strategies;

@@ -1,5 +1,10 @@
 //! The client against a kernel in memory that answers in bytes, rightly and wrongly.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it expects")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what it expects"
+)]
 
 #[path = "support/strategies.rs"]
 mod strategies;

@@ -1,6 +1,11 @@
 //! The codec against bytes that are not ours: what ipvsadm sent and what a real kernel answered, captured by
 //! `goldens/capture.sh`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it expects")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what it expects"
+)]
 
 #[path = "support/ipvsadm.rs"]
 mod ipvsadm;

@@ -176,6 +176,10 @@ impl IpvsModel {
         {
             return Err(Errno::ERANGE);
         }
+        // Newer kernels, stable ones included: the number of connections it is compared with is an `int`.
+        if attributes.upper_threshold > i32::MAX.unsigned_abs() {
+            return Err(Errno::EINVAL);
+        }
         if let DestinationForwarding::Tunnel(DestinationTunnel::Gue { port: 0, .. }) =
             attributes.forwarding
         {
@@ -216,15 +220,18 @@ fn position(state: &ServiceState, key: DestinationKey) -> Result<usize, usize> {
         .binary_search_by(|(found, _)| found.cmp(&key))
 }
 
-/// `ip_vs_new_dest`: IPv6 unicast and not link-local, IPv4 unicast or local. Broadcast addresses of connected subnets,
-/// which the kernel refuses too, are not modelled.
+/// `ip_vs_new_dest`: IPv6 unicast (`ipv6_addr_type`, to which mapped IPv4 is not) and not link-local, IPv4 unicast or
+/// local (`inet_addr_type`). Broadcast addresses of connected subnets, which the kernel refuses too, are not modelled.
 const fn is_unicast(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
-            !(address.is_unspecified() || address.is_broadcast() || address.is_multicast())
+            !(address.octets()[0] == 0 || address.is_broadcast() || address.is_multicast())
         }
         IpAddr::V6(address) => {
-            !(address.is_unspecified() || address.is_multicast() || address.is_unicast_link_local())
+            !(address.is_unspecified()
+                || address.is_multicast()
+                || address.is_unicast_link_local()
+                || address.to_ipv4_mapped().is_some())
         }
     }
 }

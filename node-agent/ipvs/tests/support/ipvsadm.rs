@@ -7,7 +7,12 @@ use lvs_core::op::IpvsOp;
 pub fn saved(services: &Services) -> Vec<String> {
     let mut lines = Vec::new();
     for (key, state) in services {
-        lines.push(line(*key, &IpvsOp::AddService(*key, state.service.clone())));
+        let mut text = line(*key, &IpvsOp::AddService(*key, state.service.clone()));
+        // Where it names the flags of a scheduler it leaves out a third one.
+        if matches!(state.service.scheduler.as_str(), "sh" | "mh") {
+            text = text.replace(",flag-3", "").replace("flag-3", "");
+        }
+        lines.push(text);
         for (target, destination) in &state.destinations {
             // It saves no thresholds.
             let shown = Destination {

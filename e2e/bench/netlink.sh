@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Programming IPVS with 100 services of 100 real servers: ours against
+# `ipvsadm -R`, `ipvsadm -Sn` and keepalived, in one machine and one run.
+#
+#   netlink.sh [ROUNDS]     default 5; the last line is one JSON object
+#
+# Ends with an error when a ratio is below its aim. LVS_ACCEL=tcg for figures
+# that compare with those of machines without KVM.
+set -euo pipefail
+# shellcheck source=guest.sh
+. "$(dirname "${BASH_SOURCE[0]}")/guest.sh"
+rounds="${1:-5}"
+program="$(build_static lvs-ipvs bench_netlink)"
+with_guest "$program"
+progress "$rounds rounds of about 40 s"
+# Emulated or not decides what the times mean; the ratios say the rest.
+accelerator="$(accelerator | sed 's/-accel \([a-z]*\).*/\1/')"
+in_guest '/run/bench_netlink "$1" "$2" "$(uname -r)"' "$rounds" "$accelerator"

@@ -1,0 +1,158 @@
+//! Sequences of operations that meet each other: few keys, every kind of value, some that the kernel refuses.
+
+use lvs_core::ipvs::{
+    Destination, DestinationForwarding, DestinationKey, DestinationTunnel, IpvsTimeouts, Service,
+    ServiceFlags, ServiceKey,
+};
+use lvs_core::op::IpvsOp;
+use lvs_crds::value::{AddressFamily, Protocol};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// One sequence.
+pub fn sequence() -> impl Strategy<Value = Vec<IpvsOp>> {
+    prop::collection::vec(operation(), 1..60)
+}
+
+fn operation() -> impl Strategy<Value = IpvsOp> {
+    let keyed = || service_key().prop_flat_map(|key| (Just(key), service(key.family())));
+    let placed = || service_key().prop_flat_map(|key| (Just(key), destination_key(key.family())));
+    prop_oneof![
+        4 => keyed().prop_map(|(key, service)| IpvsOp::AddService(key, service)),
+        2 => keyed().prop_map(|(key, service)| IpvsOp::EditService(key, service)),
+        1 => service_key().prop_map(IpvsOp::DeleteService),
+        8 => (placed(), destination())
+            .prop_map(|((key, target), state)| IpvsOp::AddDestination(key, target, state)),
+        4 => (placed(), destination())
+            .prop_map(|((key, target), state)| IpvsOp::EditDestination(key, target, state)),
+        2 => placed().prop_map(|(key, target)| IpvsOp::DeleteDestination(key, target)),
+        1 => [timeout(), timeout(), timeout()].prop_map(|[tcp_seconds, tcp_fin_seconds, udp_seconds]| {
+            IpvsOp::SetTimeouts(IpvsTimeouts { tcp_seconds, tcp_fin_seconds, udp_seconds })
+        }),
+    ]
+}
+
+fn service_key() -> impl Strategy<Value = ServiceKey> {
+    let address = select(vec!["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
+    let protocol = select(vec![Protocol::TCP, Protocol::UDP, Protocol::SCTP]);
+    let port = select(vec![0_u16, 21, 80]);
+    let family = select(vec![AddressFamily::IPv4, AddressFamily::IPv6]);
+    prop_oneof![
+        // One service that many operations meet on.
+        2 => Just(ServiceKey::Address { address: parsed("192.0.2.1"), protocol: Protocol::TCP, port: 80 }),
+        2 => Just(ServiceKey::Address { address: parsed("2001:db8::1"), protocol: Protocol::TCP, port: 80 }),
+        1 => (address, protocol, port).prop_map(|(address, protocol, port)| {
+            ServiceKey::Address { address: parsed(address), protocol, port }
+        }),
+        1 => (select(vec![1, 0x8000_0005]), family)
+            .prop_map(|(mark, family)| ServiceKey::FirewallMark { mark, family }),
+    ]
+}
+
+fn parsed(text: &str) -> std::net::IpAddr {
+    text.parse()
+        .unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST))
+}
+
+fn service(family: AddressFamily) -> impl Strategy<Value = Service> {
+    let schedulers = vec![
+        "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
+        "absent",
+    ];
+    let flags = select(vec![
+        0,
+        ServiceFlags::PERSISTENT,
+        ServiceFlags::ONE_PACKET,
+        ServiceFlags::FALLBACK,
+        ServiceFlags::PORT,
+        ServiceFlags::FALLBACK | ServiceFlags::PORT,
+        ServiceFlags::SCHEDULER_3,
+        ServiceFlags::OWNED,
+    ]);
+    let prefix_length = match family {
+        AddressFamily::IPv4 => select(vec![0, 8, 24, 31, 32]),
+        AddressFamily::IPv6 => select(vec![0, 1, 64, 127, 128]),
+    };
+    let engine = prop_oneof![6 => Just(None), 1 => Just(Some("sip")), 1 => Just(Some("absent"))];
+    (select(schedulers), flags, timeout(), prefix_length, engine).prop_map(
+        |(scheduler, flags, timeout_seconds, prefix_length, engine)| Service {
+            scheduler: scheduler.to_owned(),
+            flags: ServiceFlags(flags),
+            timeout_seconds,
+            prefix_length,
+            persistence_engine: engine.map(str::to_owned),
+        },
+    )
+}
+
+fn timeout() -> impl Strategy<Value = u32> {
+    select(vec![
+        0,
+        1,
+        360,
+        86_400,
+        8_589_934,
+        8_589_935,
+        17_179_869,
+        17_179_870,
+        u32::MAX,
+    ])
+}
+
+fn destination_key(family: AddressFamily) -> impl Strategy<Value = DestinationKey> {
+    let ipv4 = vec![
+        "198.51.100.1",
+        "198.51.100.2",
+        "198.51.100.3",
+        "127.0.0.1",
+        "0.0.0.0",
+        "0.1.2.3",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+    ];
+    let ipv6 = vec![
+        "2001:db8::11",
+        "2001:db8::12",
+        "fd00::1",
+        "::1",
+        "::",
+        "fe80::1",
+        "ff02::1",
+        "::ffff:198.51.100.1",
+    ];
+    let (same, other) = match family {
+        AddressFamily::IPv4 => (ipv4, ipv6),
+        AddressFamily::IPv6 => (ipv6, ipv4),
+    };
+    let usual: Vec<&str> = same.iter().take(3).copied().collect();
+    let address = prop_oneof![6 => select(usual), 2 => select(same), 1 => select(other)];
+    (address, select(vec![0_u16, 80, 8080])).prop_map(|(address, port)| DestinationKey {
+        address: parsed(address),
+        port,
+    })
+}
+
+fn destination() -> impl Strategy<Value = Destination> {
+    let forwarding = prop_oneof![
+        Just(DestinationForwarding::Masquerade),
+        Just(DestinationForwarding::DirectRoute),
+        Just(DestinationForwarding::Tunnel(DestinationTunnel::IpIp)),
+        (select(vec![0_u16, 6080, 65_535]), 0_u16..3).prop_map(|(port, flags)| {
+            DestinationForwarding::Tunnel(DestinationTunnel::Gue { port, flags })
+        }),
+        (0_u16..2)
+            .prop_map(|flags| DestinationForwarding::Tunnel(DestinationTunnel::Gre { flags })),
+    ];
+    let weight = prop_oneof![9 => select(vec![0, 1, 100, 65_535, 2_147_483_647]), 1 => Just(2_147_483_648_u32)];
+    let upper = select(vec![0, 10, 1000, u32::MAX]);
+    let lower = prop_oneof![5 => Just(0), 1 => select(vec![10, 1000, u32::MAX])];
+    (forwarding, weight, upper, lower).prop_map(
+        |(forwarding, weight, upper_threshold, lower_threshold)| Destination {
+            forwarding,
+            weight,
+            upper_threshold,
+            lower_threshold,
+        },
+    )
+}
