@@ -9,7 +9,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::core::ApiResource;
 use kube::{Api, Client};
-use lvs_crds::{CONTROLLER_FIELD_MANAGER, LEASE_DIRECTORS_ANNOTATION, NodePlan, VIRTUAL_ROUTER_LABEL};
+use lvs_crds::{
+    CONTROLLER_FIELD_MANAGER, LEASE_DIRECTORS_ANNOTATION, NodePlan, VIRTUAL_ROUTER_LABEL,
+};
 use lvs_plan::input::{ObjectKey, decode_plan};
 use lvs_plan::resolution::{Base, PlannedLease, PlannedNodePlan};
 use lvs_plan::{Checked, Resolution};
@@ -36,7 +38,9 @@ pub struct Backoff {
 impl Backoff {
     /// Whether the object may be written now.
     pub fn permits(&self, object: &str, now: Instant) -> bool {
-        self.objects.get(object).is_none_or(|(_, until)| *until <= now)
+        self.objects
+            .get(object)
+            .is_none_or(|(_, until)| *until <= now)
     }
 
     /// Notes how a write ended.
@@ -45,9 +49,15 @@ impl Backoff {
             self.objects.remove(object);
             return;
         }
-        let failures = self.objects.get(object).map_or(0, |(failures, _)| *failures);
-        let delay = BACKOFF_FIRST.saturating_mul(1 << failures.min(16)).min(BACKOFF_LAST);
-        self.objects.insert(object.to_owned(), (failures + 1, now + delay));
+        let failures = self
+            .objects
+            .get(object)
+            .map_or(0, |(failures, _)| *failures);
+        let delay = BACKOFF_FIRST
+            .saturating_mul(1 << failures.min(16))
+            .min(BACKOFF_LAST);
+        self.objects
+            .insert(object.to_owned(), (failures + 1, now + delay));
     }
 
     /// When the next of them may be written.
@@ -88,29 +98,62 @@ impl Write {
 
     fn name(&self) -> &str {
         match self {
-            Self::Lease(name, _) | Self::Plan(name, _) | Self::DeletePlan(name, _) | Self::DeleteLease(name) => name,
+            Self::Lease(name, _)
+            | Self::Plan(name, _)
+            | Self::DeletePlan(name, _)
+            | Self::DeleteLease(name) => name,
         }
     }
 }
 
 impl Writer {
     /// For the operator's namespace.
-    pub fn new(client: Client, namespace: String, world: SharedWorld, metrics: Arc<Metrics>) -> Self {
-        Self { client, namespace, world, metrics }
+    pub fn new(
+        client: Client,
+        namespace: String,
+        world: SharedWorld,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            client,
+            namespace,
+            world,
+            metrics,
+        }
     }
 
     /// Writes what differs: Leases before the plans that name them, deletions last. A write that
     /// fails does not hold up the others; it is planned again after its delay.
     pub async fn apply(&self, resolution: &Checked<Resolution>, backoff: &mut Backoff) {
-        let leases = resolution.leases.iter().filter(|(_, lease)| lease.is_changed);
-        let leases: Vec<_> = leases.map(|(name, lease)| Write::Lease(name.clone(), lease.clone())).collect();
+        let leases = resolution
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.is_changed);
+        let leases: Vec<_> = leases
+            .map(|(name, lease)| Write::Lease(name.clone(), lease.clone()))
+            .collect();
         let plans = resolution.plans.iter().filter(|(_, plan)| plan.is_changed);
-        let plans: Vec<_> = plans.map(|(name, plan)| Write::Plan(name.clone(), Box::new(plan.clone()))).collect();
-        let mut deletions: Vec<_> =
-            resolution.deletions.iter().map(|(name, base)| Write::DeletePlan(name.clone(), base.clone())).collect();
-        deletions.extend(resolution.lease_deletions.iter().cloned().map(Write::DeleteLease));
-        let wanted: BTreeSet<String> =
-            leases.iter().chain(&plans).chain(&deletions).map(|write| write.name().to_owned()).collect();
+        let plans: Vec<_> = plans
+            .map(|(name, plan)| Write::Plan(name.clone(), Box::new(plan.clone())))
+            .collect();
+        let mut deletions: Vec<_> = resolution
+            .deletions
+            .iter()
+            .map(|(name, base)| Write::DeletePlan(name.clone(), base.clone()))
+            .collect();
+        deletions.extend(
+            resolution
+                .lease_deletions
+                .iter()
+                .cloned()
+                .map(Write::DeleteLease),
+        );
+        let wanted: BTreeSet<String> = leases
+            .iter()
+            .chain(&plans)
+            .chain(&deletions)
+            .map(|write| write.name().to_owned())
+            .collect();
         backoff.retain(|object| wanted.contains(object));
         for writes in [leases, plans, deletions] {
             self.write_all(writes, backoff).await;
@@ -153,7 +196,10 @@ impl Writer {
                 Outcome::Failed
             }
             Err(_) => {
-                tracing::warn!("writing {kind} {name}: no answer in {} s", WRITE_TIMEOUT.as_secs());
+                tracing::warn!(
+                    "writing {kind} {name}: no answer in {} s",
+                    WRITE_TIMEOUT.as_secs()
+                );
                 Outcome::Failed
             }
         }
@@ -169,16 +215,34 @@ impl Writer {
     async fn write_plan(&self, name: &str, plan: &PlannedNodePlan) -> Result<(), kube::Error> {
         let body = plan_body(name, &self.namespace, plan).map_err(kube::Error::SerdeError)?;
         let parameters = PatchParams::apply(CONTROLLER_FIELD_MANAGER).force();
-        let written = self.plans().patch(name, &parameters, &Patch::Apply(&body)).await?;
-        tracing::info!("NodePlan {name}: {:?} on {}", plan.spec.state, plan.spec.node_name);
+        let written = self
+            .plans()
+            .patch(name, &parameters, &Patch::Apply(&body))
+            .await?;
+        tracing::info!(
+            "NodePlan {name}: {:?} on {}",
+            plan.spec.state,
+            plan.spec.node_name
+        );
         let mut value = written.data.clone();
-        value["metadata"] = serde_json::to_value(&written.metadata).map_err(kube::Error::SerdeError)?;
+        value["metadata"] =
+            serde_json::to_value(&written.metadata).map_err(kube::Error::SerdeError)?;
         if let Ok(stored) = decode_plan(&value) {
             let resource_version = stored.resource_version.clone();
-            let base = plan.base.as_ref().map(|base| base.resource_version.as_str());
+            let base = plan
+                .base
+                .as_ref()
+                .map(|base| base.resource_version.as_str());
             let key = ObjectKey::new(self.namespace.clone(), name);
             let mut world = self.world.lock();
-            world.node_plans.learn(&key, base, Versioned { resource_version, object: Arc::new(stored) });
+            world.node_plans.learn(
+                &key,
+                base,
+                Versioned {
+                    resource_version,
+                    object: Arc::new(stored),
+                },
+            );
         }
         Ok(())
     }
@@ -218,7 +282,9 @@ impl Writer {
             },
         });
         let parameters = PatchParams::apply(CONTROLLER_FIELD_MANAGER).force();
-        self.leases().patch(name, &parameters, &Patch::Apply(&body)).await?;
+        self.leases()
+            .patch(name, &parameters, &Patch::Apply(&body))
+            .await?;
         tracing::info!("Lease {name}: for {}", lease.directors.join(", "));
         Ok(())
     }
@@ -235,7 +301,11 @@ impl Writer {
     }
 }
 
-fn plan_body(name: &str, namespace: &str, plan: &PlannedNodePlan) -> Result<Value, serde_json::Error> {
+fn plan_body(
+    name: &str,
+    namespace: &str,
+    plan: &PlannedNodePlan,
+) -> Result<Value, serde_json::Error> {
     let mut metadata = json!({
         "name": name,
         "namespace": namespace,

@@ -43,7 +43,11 @@ pub struct RunArguments {
     #[arg(long, env = "LVS_FIREWALL_MARK_RANGE", default_value = "0x2000-0x20ff", value_parser = mark_range)]
     pub firewall_mark_range: RangeInclusive<u32>,
     /// Labels of the agents' pods. A node that runs one can be a director of a router without `directors`.
-    #[arg(long, env = "LVS_AGENT_POD_SELECTOR", default_value = "app.kubernetes.io/component=agent")]
+    #[arg(
+        long,
+        env = "LVS_AGENT_POD_SELECTOR",
+        default_value = "app.kubernetes.io/component=agent"
+    )]
     pub agent_pod_selector: String,
     /// Lease by which replicas of the controller choose the one that works.
     #[arg(long, env = "LVS_LEASE_NAME", default_value = "lvs-controller")]
@@ -60,10 +64,18 @@ pub struct UninstallArguments {
     #[arg(long, env = "LVS_UNINSTALL_POLICY")]
     pub policy: UninstallPolicy,
     /// Deployment of the controller, which is stopped first.
-    #[arg(long, env = "LVS_DEPLOYMENT_NAME", default_value = "lvs-operator-controller")]
+    #[arg(
+        long,
+        env = "LVS_DEPLOYMENT_NAME",
+        default_value = "lvs-operator-controller"
+    )]
     pub deployment_name: String,
     /// Labels of the controller's pods.
-    #[arg(long, env = "LVS_CONTROLLER_POD_SELECTOR", default_value = "app.kubernetes.io/component=controller")]
+    #[arg(
+        long,
+        env = "LVS_CONTROLLER_POD_SELECTOR",
+        default_value = "app.kubernetes.io/component=controller"
+    )]
     pub controller_pod_selector: String,
     /// Seconds to wait for the controller to stop and for the agents to answer.
     #[arg(long, env = "LVS_UNINSTALL_TIMEOUT_SECONDS", default_value_t = 240)]
@@ -90,10 +102,14 @@ fn mark_range(text: &str) -> Result<RangeInclusive<u32>, String> {
         };
         parsed.map_err(|error| format!("{text:?} is no mark: {error}"))
     };
-    let (first, last) = text.split_once('-').ok_or_else(|| format!("{text:?} is not first-last, e.g. 0x2000-0x20ff"))?;
+    let (first, last) = text
+        .split_once('-')
+        .ok_or_else(|| format!("{text:?} is not first-last, e.g. 0x2000-0x20ff"))?;
     let (first, last) = (number(first)?, number(last)?);
     if first == 0 || first > last {
-        return Err(format!("{text:?} must begin at 1 or more and not end before it begins"));
+        return Err(format!(
+            "{text:?} must begin at 1 or more and not end before it begins"
+        ));
     }
     Ok(first..=last)
 }
@@ -113,12 +129,23 @@ mod tests {
 
     #[test]
     fn the_command_lines_of_the_chart_are_understood() {
-        let run = ["lvs-controller", "run", "--namespace=lvs-system", "--pod-name=p", "--http-address=0.0.0.0:9660",
-            "--firewall-mark-range=0x2000-0x20ff"];
+        let run = [
+            "lvs-controller",
+            "run",
+            "--namespace=lvs-system",
+            "--pod-name=p",
+            "--http-address=0.0.0.0:9660",
+            "--firewall-mark-range=0x2000-0x20ff",
+        ];
         assert!(Arguments::try_parse_from(run).is_ok());
         for policy in ["Clean", "KeepTraffic"] {
             let policy = format!("--policy={policy}");
-            let line = ["lvs-controller", "prepare-uninstall", "--namespace=lvs-system", &policy];
+            let line = [
+                "lvs-controller",
+                "prepare-uninstall",
+                "--namespace=lvs-system",
+                &policy,
+            ];
             assert!(Arguments::try_parse_from(line).is_ok());
         }
     }

@@ -21,7 +21,11 @@ pub fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Event> {
             continue;
         }
         events.push(Event {
-            type_: if new.status == "True" { EventType::Normal } else { EventType::Warning },
+            type_: if new.status == "True" {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            },
             reason: new.reason.clone(),
             note: Some(shorten(&new.message)),
             action: "Plan".to_owned(),
@@ -58,8 +62,14 @@ mod tests {
 
     #[test]
     fn only_transitions_are_told_and_each_once() {
-        let refused = [condition("Accepted", "False", "AddressInUse"), condition("Ready", "False", "AddressInUse")];
-        let ready = [condition("Accepted", "True", "Accepted"), condition("Ready", "True", "Ready")];
+        let refused = [
+            condition("Accepted", "False", "AddressInUse"),
+            condition("Ready", "False", "AddressInUse"),
+        ];
+        let ready = [
+            condition("Accepted", "True", "Accepted"),
+            condition("Ready", "True", "Ready"),
+        ];
         let events = transitions(&[], &refused);
         assert_eq!(events.len(), 1);
         assert_eq!(events[0].type_, EventType::Warning);

@@ -38,14 +38,19 @@ pub async fn serve(address: SocketAddr, facts: Facts) -> anyhow::Result<()> {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(facts);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listening on {address}"))?;
     axum::serve(listener, router).await.context("serving HTTP")
 }
 
 async fn livez(State(facts): State<Facts>) -> impl IntoResponse {
     let age = Instant::now().saturating_duration_since(facts.pulse.last());
     if age > PULSE_MAXIMUM {
-        return (StatusCode::SERVICE_UNAVAILABLE, format!("the planning loop has not turned for {} s\n", age.as_secs()));
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the planning loop has not turned for {} s\n", age.as_secs()),
+        );
     }
     (StatusCode::OK, "ok\n".to_owned())
 }
@@ -55,7 +60,10 @@ async fn readyz(State(facts): State<Facts>) -> impl IntoResponse {
     if missing.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not listed completely yet: {missing:?}\n"))
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not listed completely yet: {missing:?}\n"),
+        )
     }
 }
 

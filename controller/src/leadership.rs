@@ -18,7 +18,8 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use lvs_core::election::{
-    Config, Effect, Event, Identity, LeaseRecord, LeaseWrite, Machine, Source, Tick, Timing, WritePurpose,
+    Config, Effect, Event, Identity, LeaseRecord, LeaseWrite, Machine, Source, Tick, Timing,
+    WritePurpose,
 };
 use lvs_crds::CONTROLLER_FIELD_MANAGER;
 use tokio::sync::watch;
@@ -78,9 +79,12 @@ impl Candidate {
 
     /// Takes part until a shutdown is asked for and the Lease is released.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        let config =
-            watcher::Config::default().fields(&format!("metadata.name={}", self.name)).timeout(WATCH_SECONDS);
-        let mut watch = watcher(self.leases.clone(), config).default_backoff().boxed();
+        let config = watcher::Config::default()
+            .fields(&format!("metadata.name={}", self.name))
+            .timeout(WATCH_SECONDS);
+        let mut watch = watcher(self.leases.clone(), config)
+            .default_backoff()
+            .boxed();
         let mut is_listed = false;
         let mut is_ending = false;
         let mut event = Event::Deadline;
@@ -89,7 +93,10 @@ impl Candidate {
                 return Ok(());
             }
             let now = self.now();
-            let deadline = self.machine.next_deadline().map(|deadline| deadline.since(now));
+            let deadline = self
+                .machine
+                .next_deadline()
+                .map(|deadline| deadline.since(now));
             // Every branch is cancel safe: nothing is taken from a queue without becoming the event.
             event = tokio::select! {
                 Some(answer) = self.requests.next(), if !self.requests.is_empty() => {
@@ -165,7 +172,9 @@ impl Candidate {
     }
 
     fn lead(&self, is_leader: bool) {
-        let changed = self.is_leader.send_if_modified(|value| std::mem::replace(value, is_leader) != is_leader);
+        let changed = self
+            .is_leader
+            .send_if_modified(|value| std::mem::replace(value, is_leader) != is_leader);
         if changed && is_leader {
             tracing::info!("this replica plans");
         }
@@ -175,9 +184,18 @@ impl Candidate {
         let (leases, name, timeout) = (self.leases.clone(), self.name.clone(), self.timeout);
         async move {
             match tokio::time::timeout(timeout, leases.get_opt(&name)).await {
-                Ok(Ok(Some(lease))) => Answer { event: Event::Seen(record(&lease), Source::Read), lease: Some(lease) },
-                Ok(Ok(None)) => Answer { event: Event::Absent(Source::Read), lease: None },
-                Ok(Err(_)) | Err(_) => Answer { event: Event::ReadFailed, lease: None },
+                Ok(Ok(Some(lease))) => Answer {
+                    event: Event::Seen(record(&lease), Source::Read),
+                    lease: Some(lease),
+                },
+                Ok(Ok(None)) => Answer {
+                    event: Event::Absent(Source::Read),
+                    lease: None,
+                },
+                Ok(Err(_)) | Err(_) => Answer {
+                    event: Event::ReadFailed,
+                    lease: None,
+                },
             }
         }
         .boxed()
@@ -188,40 +206,75 @@ impl Candidate {
         let (leases, name, timeout) = (self.leases.clone(), self.name.clone(), self.timeout);
         async move {
             let body = Lease {
-                metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some(name.clone()),
+                    ..ObjectMeta::default()
+                },
                 spec: Some(LeaseSpec::default()),
             };
             match tokio::time::timeout(timeout, leases.create(&parameters(), &body)).await {
-                Ok(Ok(lease)) => Answer { event: Event::Seen(record(&lease), Source::Read), lease: Some(lease) },
+                Ok(Ok(lease)) => Answer {
+                    event: Event::Seen(record(&lease), Source::Read),
+                    lease: Some(lease),
+                },
                 Ok(Err(error)) => {
                     tracing::debug!("creating Lease {name}: {error}");
-                    Answer { event: Event::ReadFailed, lease: None }
+                    Answer {
+                        event: Event::ReadFailed,
+                        lease: None,
+                    }
                 }
-                Err(_) => Answer { event: Event::ReadFailed, lease: None },
+                Err(_) => Answer {
+                    event: Event::ReadFailed,
+                    lease: None,
+                },
             }
         }
         .boxed()
     }
 
     fn write(&self, write: &LeaseWrite) -> BoxFuture<'static, Answer> {
-        let is_base =
-            |lease: &&Lease| lease.metadata.resource_version.as_deref() == Some(write.resource_version.as_str());
+        let is_base = |lease: &&Lease| {
+            lease.metadata.resource_version.as_deref() == Some(write.resource_version.as_str())
+        };
         let Some(seen) = self.versions.iter().rev().find(is_base) else {
             // So many versions later this one is not current any more.
-            return std::future::ready(Answer { event: Event::Conflict, lease: None }).boxed();
+            return std::future::ready(Answer {
+                event: Event::Conflict,
+                lease: None,
+            })
+            .boxed();
         };
         let Some(body) = written(seen, write, Timestamp::now()) else {
-            return std::future::ready(Answer { event: Event::WriteRefused, lease: None }).boxed();
+            return std::future::ready(Answer {
+                event: Event::WriteRefused,
+                lease: None,
+            })
+            .boxed();
         };
-        let (leases, name, timeout, text) = (self.leases.clone(), self.name.clone(), self.timeout, write.to_string());
+        let (leases, name, timeout, text) = (
+            self.leases.clone(),
+            self.name.clone(),
+            self.timeout,
+            write.to_string(),
+        );
         async move {
             match tokio::time::timeout(timeout, leases.replace(&name, &parameters(), &body)).await {
-                Ok(Ok(lease)) => Answer { event: Event::Acknowledged(record(&lease)), lease: Some(lease) },
+                Ok(Ok(lease)) => Answer {
+                    event: Event::Acknowledged(record(&lease)),
+                    lease: Some(lease),
+                },
                 Ok(Err(error)) => {
                     tracing::debug!("Lease {name}: {text}: {error}");
-                    Answer { event: refusal(&error), lease: None }
+                    Answer {
+                        event: refusal(&error),
+                        lease: None,
+                    }
                 }
-                Err(_) => Answer { event: Event::WriteFailed, lease: None },
+                Err(_) => Answer {
+                    event: Event::WriteFailed,
+                    lease: None,
+                },
             }
         }
         .boxed()
@@ -229,7 +282,10 @@ impl Candidate {
 }
 
 fn parameters() -> PostParams {
-    PostParams { field_manager: Some(CONTROLLER_FIELD_MANAGER.to_owned()), ..PostParams::default() }
+    PostParams {
+        field_manager: Some(CONTROLLER_FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
 }
 
 async fn sleep(duration: Option<Duration>) {
@@ -241,7 +297,9 @@ async fn sleep(duration: Option<Duration>) {
 
 /// What an error of a write proves. Only an answer that says so proves that nothing was written.
 fn refusal(error: &kube::Error) -> Event {
-    let kube::Error::Api(status) = error else { return Event::WriteFailed };
+    let kube::Error::Api(status) = error else {
+        return Event::WriteFailed;
+    };
     match status.code {
         409 => Event::Conflict,
         404 => Event::LeaseGone,
@@ -252,13 +310,21 @@ fn refusal(error: &kube::Error) -> Event {
 
 fn record(lease: &Lease) -> LeaseRecord {
     let spec = lease.spec.clone().unwrap_or_default();
-    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    let seconds = spec
+        .lease_duration_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok());
     LeaseRecord {
         resource_version: lease.metadata.resource_version.clone().unwrap_or_default(),
         holder: Identity::parse(spec.holder_identity.as_deref().unwrap_or_default()),
-        epoch: spec.lease_transitions.and_then(|count| u64::try_from(count).ok()).unwrap_or_default(),
+        epoch: spec
+            .lease_transitions
+            .and_then(|count| u64::try_from(count).ok())
+            .unwrap_or_default(),
         lease_duration: seconds.map_or(Duration::ZERO, Duration::from_secs),
-        renewed: spec.renew_time.map(|time| time.0.to_string()).unwrap_or_default(),
+        renewed: spec
+            .renew_time
+            .map(|time| time.0.to_string())
+            .unwrap_or_default(),
         // A replica hands nothing over: it releases.
         offered: false,
     }

@@ -9,7 +9,10 @@ use lvs_controller::{run, uninstall};
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     lvs_controller::telemetry::start(&arguments.log);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!("starting the runtime: {error}");

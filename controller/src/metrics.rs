@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use lvs_crds::condition::Reason;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -73,7 +73,11 @@ impl Default for Metrics {
             is_leader: Gauge::default(),
             registry: Mutex::new(Registry::default()),
         };
-        registry.register("passes", "Passes of snapshot, resolve, check and write", metrics.passes.clone());
+        registry.register(
+            "passes",
+            "Passes of snapshot, resolve, check and write",
+            metrics.passes.clone(),
+        );
         registry.register(
             "findings",
             "Contradictions in the newest plan; above 0 nothing is written",
@@ -85,16 +89,35 @@ impl Default for Metrics {
             Unit::Seconds,
             metrics.resolve_seconds.clone(),
         );
-        registry.register("writes", "Writes by kind and outcome", metrics.writes.clone());
+        registry.register(
+            "writes",
+            "Writes by kind and outcome",
+            metrics.writes.clone(),
+        );
         registry.register(
             "undecodable_objects",
             "Objects this version cannot read; what they had keeps working",
             metrics.undecodable.clone(),
         );
-        registry.register("watch_failures", "Breaks of a watch", metrics.watch_failures.clone());
-        registry.register("not_ready", "Objects that are not fully ready, by reason", metrics.not_ready.clone());
-        registry.register("leader", "1 while this replica plans", metrics.is_leader.clone());
-        Self { registry: Mutex::new(registry), ..metrics }
+        registry.register(
+            "watch_failures",
+            "Breaks of a watch",
+            metrics.watch_failures.clone(),
+        );
+        registry.register(
+            "not_ready",
+            "Objects that are not fully ready, by reason",
+            metrics.not_ready.clone(),
+        );
+        registry.register(
+            "leader",
+            "1 while this replica plans",
+            metrics.is_leader.clone(),
+        );
+        Self {
+            registry: Mutex::new(registry),
+            ..metrics
+        }
     }
 }
 
@@ -103,39 +126,57 @@ impl Metrics {
     pub fn passed(&self, resolve: Duration, findings: usize) {
         self.passes.inc();
         self.resolve_seconds.observe(resolve.as_secs_f64());
-        self.findings.set(i64::try_from(findings).unwrap_or(i64::MAX));
+        self.findings
+            .set(i64::try_from(findings).unwrap_or(i64::MAX));
     }
 
     /// A write ended.
     pub fn wrote(&self, kind: &str, outcome: Outcome) {
-        let labels = WriteLabels { kind: kind.to_owned(), outcome: format!("{outcome:?}") };
+        let labels = WriteLabels {
+            kind: kind.to_owned(),
+            outcome: format!("{outcome:?}"),
+        };
         self.writes.get_or_create(&labels).inc();
     }
 
     /// Writes of a kind that ended so.
     pub fn writes(&self, kind: &str, outcome: Outcome) -> u64 {
-        let labels = WriteLabels { kind: kind.to_owned(), outcome: format!("{outcome:?}") };
+        let labels = WriteLabels {
+            kind: kind.to_owned(),
+            outcome: format!("{outcome:?}"),
+        };
         self.writes.get_or_create(&labels).get()
     }
 
     /// Objects that cannot be read.
     pub fn set_undecodable(&self, kind: Kind, count: usize) {
-        let labels = KindLabels { kind: format!("{kind:?}") };
-        self.undecodable.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+        let labels = KindLabels {
+            kind: format!("{kind:?}"),
+        };
+        self.undecodable
+            .get_or_create(&labels)
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Objects that are not fully ready.
     pub fn set_not_ready(&self, counts: impl IntoIterator<Item = ((Kind, Reason), i64)>) {
         self.not_ready.clear();
         for ((kind, reason), count) in counts {
-            let labels = ReasonLabels { kind: format!("{kind:?}"), reason: reason.as_str().to_owned() };
+            let labels = ReasonLabels {
+                kind: format!("{kind:?}"),
+                reason: reason.as_str().to_owned(),
+            };
             self.not_ready.get_or_create(&labels).set(count);
         }
     }
 
     /// A watch broke.
     pub fn watch_failed(&self, kind: Kind) {
-        self.watch_failures.get_or_create(&KindLabels { kind: format!("{kind:?}") }).inc();
+        self.watch_failures
+            .get_or_create(&KindLabels {
+                kind: format!("{kind:?}"),
+            })
+            .inc();
     }
 
     /// Whether this replica plans.
@@ -146,7 +187,10 @@ impl Metrics {
     /// Everything as text.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let registry = self
+            .registry
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Err(error) = encode(&mut text, &registry) {
             tracing::error!("encoding metrics: {error}");
         }

@@ -97,18 +97,23 @@ impl Reconciler {
         let begun = Instant::now();
         let resolution = resolve(&snapshot.inputs);
         let checked = Checked::new(resolution.clone());
-        self.metrics.passed(begun.elapsed(), checked.as_ref().err().map_or(0, Vec::len));
+        self.metrics
+            .passed(begun.elapsed(), checked.as_ref().err().map_or(0, Vec::len));
 
         match checked {
             Ok(checked) => {
                 self.writer.apply(&checked, backoff).await;
-                self.outcomes.send_replace(Some(Outcome::Resolved(Arc::new(checked))));
+                self.outcomes
+                    .send_replace(Some(Outcome::Resolved(Arc::new(checked))));
             }
             Err(findings) => {
                 for finding in &findings {
                     tracing::error!("nothing is written, the plan contradicts itself: {finding}");
                 }
-                self.outcomes.send_replace(Some(Outcome::Contradicted(Arc::new((resolution, findings)))));
+                self.outcomes
+                    .send_replace(Some(Outcome::Contradicted(Arc::new((
+                        resolution, findings,
+                    )))));
             }
         }
         snapshot.valid_until
@@ -116,10 +121,38 @@ impl Reconciler {
 
     fn count_undecodable(&self, inputs: &lvs_plan::Inputs) {
         let counts = BTreeMap::from([
-            (Kind::VirtualService, inputs.virtual_services.values().filter(|o| o.spec().is_none()).count()),
-            (Kind::RealServer, inputs.real_servers.values().filter(|o| o.spec().is_none()).count()),
-            (Kind::VirtualRouter, inputs.virtual_routers.values().filter(|o| o.spec().is_none()).count()),
-            (Kind::NodePlan, inputs.node_plans.values().filter(|o| o.object.spec().is_none()).count()),
+            (
+                Kind::VirtualService,
+                inputs
+                    .virtual_services
+                    .values()
+                    .filter(|o| o.spec().is_none())
+                    .count(),
+            ),
+            (
+                Kind::RealServer,
+                inputs
+                    .real_servers
+                    .values()
+                    .filter(|o| o.spec().is_none())
+                    .count(),
+            ),
+            (
+                Kind::VirtualRouter,
+                inputs
+                    .virtual_routers
+                    .values()
+                    .filter(|o| o.spec().is_none())
+                    .count(),
+            ),
+            (
+                Kind::NodePlan,
+                inputs
+                    .node_plans
+                    .values()
+                    .filter(|o| o.object.spec().is_none())
+                    .count(),
+            ),
         ]);
         for (kind, count) in counts {
             self.metrics.set_undecodable(kind, count);

@@ -30,14 +30,19 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let client = Client::try_default().await.context("finding the API server")?;
+    let client = Client::try_default()
+        .await
+        .context("finding the API server")?;
     let world = SharedWorld::default();
     let metrics = Arc::new(Metrics::default());
     let pulse = Pulse::default();
     let (outcomes, outcomes_receiver) = watch::channel(None);
     let (is_leader, is_leader_receiver) = watch::channel(false);
     let (shutdown, shutdown_receiver) = watch::channel(false);
-    let identity = Identity { node: arguments.pod_name.clone(), incarnation: incarnation() };
+    let identity = Identity {
+        node: arguments.pod_name.clone(),
+        incarnation: incarnation(),
+    };
     let candidate = Candidate::new(
         client.clone(),
         &arguments.namespace,
@@ -60,14 +65,28 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
             namespace: arguments.namespace.clone(),
             firewall_mark_range: arguments.firewall_mark_range.clone(),
         },
-        writer: Writer::new(client.clone(), arguments.namespace.clone(), world.clone(), metrics.clone()),
+        writer: Writer::new(
+            client.clone(),
+            arguments.namespace.clone(),
+            world.clone(),
+            metrics.clone(),
+        ),
         metrics: metrics.clone(),
         pulse: pulse.clone(),
         outcomes,
         is_leader: is_leader_receiver.clone(),
     };
-    let status = StatusWriter::new(client.clone(), world.clone(), metrics.clone(), arguments.pod_name.clone());
-    let facts = Facts { world, metrics, pulse };
+    let status = StatusWriter::new(
+        client.clone(),
+        world.clone(),
+        metrics.clone(),
+        arguments.pod_name.clone(),
+    );
+    let facts = Facts {
+        world,
+        metrics,
+        pulse,
+    };
 
     let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
     macro_rules! watch {
@@ -76,13 +95,31 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
             tasks.spawn(async move { watch.$method().await; (stringify!($method), Ok(())) });
         )+};
     }
-    watch!(virtual_services, real_servers, virtual_routers, node_plans, nodes, namespaces, leases, agent_pods);
+    watch!(
+        virtual_services,
+        real_servers,
+        virtual_routers,
+        node_plans,
+        nodes,
+        namespaces,
+        leases,
+        agent_pods
+    );
     watch!(api_endpoints, service_cidrs);
     tasks.spawn(async { ("planning", reconciler.run().await) });
-    tasks.spawn(async { ("status", status.run(outcomes_receiver, is_leader_receiver).await) });
+    tasks.spawn(async {
+        (
+            "status",
+            status.run(outcomes_receiver, is_leader_receiver).await,
+        )
+    });
     tasks.spawn(async move { ("http", http::serve(arguments.http_address, facts).await) });
     tasks.spawn(async { (LEADERSHIP, candidate.run().await) });
-    tracing::info!("lvs-controller {} in namespace {}", env!("CARGO_PKG_VERSION"), arguments.namespace);
+    tracing::info!(
+        "lvs-controller {} in namespace {}",
+        env!("CARGO_PKG_VERSION"),
+        arguments.namespace
+    );
 
     tokio::select! {
         _ = terminate.recv() => {}
@@ -92,21 +129,14 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     tracing::info!("asked to end; nodes go on with their plans");
     shutdown.send_replace(true);
     // Releasing the Lease spares the other replica the wait for its expiry.
-    let released = async {
-        while let Some(ended) = tasks.join_next().await {
-            match ended {
-                Ok((LEADERSHIP, result)) => return result,
-                other => return Err(ending(Some(other))),
-            }
-        }
-        Ok(())
+    let Ok(ended) = tokio::time::timeout(RELEASE_TIMEOUT, tasks.join_next()).await else {
+        let seconds = RELEASE_TIMEOUT.as_secs();
+        tracing::warn!("the Lease could not be released in {seconds} s");
+        return Ok(());
     };
-    match tokio::time::timeout(RELEASE_TIMEOUT, released).await {
-        Ok(result) => result,
-        Err(_) => {
-            tracing::warn!("the Lease could not be released in {} s", RELEASE_TIMEOUT.as_secs());
-            Ok(())
-        }
+    match ended {
+        Some(Ok((LEADERSHIP, result))) => result,
+        other => Err(ending(other)),
     }
 }
 

@@ -47,42 +47,91 @@ pub fn take(world: &mut World, settings: &Settings, now: Instant) -> Option<Snap
         operator_namespace: settings.namespace.clone(),
         ..Inputs::default()
     };
-    inputs.virtual_services = world.virtual_services.objects().map(|(k, o)| (k.clone(), o.object.clone())).collect();
-    inputs.real_servers = world.real_servers.objects().map(|(k, o)| (k.clone(), o.object.clone())).collect();
-    inputs.virtual_routers =
-        world.virtual_routers.objects().map(|(k, o)| (k.name.clone(), o.object.clone())).collect();
-    inputs.node_plans = world.node_plans.objects().map(|(k, o)| (k.name.clone(), o.object.clone())).collect();
+    inputs.virtual_services = world
+        .virtual_services
+        .objects()
+        .map(|(k, o)| (k.clone(), o.object.clone()))
+        .collect();
+    inputs.real_servers = world
+        .real_servers
+        .objects()
+        .map(|(k, o)| (k.clone(), o.object.clone()))
+        .collect();
+    inputs.virtual_routers = world
+        .virtual_routers
+        .objects()
+        .map(|(k, o)| (k.name.clone(), o.object.clone()))
+        .collect();
+    inputs.node_plans = world
+        .node_plans
+        .objects()
+        .map(|(k, o)| (k.name.clone(), o.object.clone()))
+        .collect();
     for (key, node) in world.nodes.objects() {
-        let has_agent = world.agent_seen.get(&key.name).is_some_and(|seen| until(*seen + AGENT_ABSENCE));
-        inputs.nodes.insert(key.name.clone(), Node { has_agent, ..Node::clone(&node.object) });
+        let has_agent = world
+            .agent_seen
+            .get(&key.name)
+            .is_some_and(|seen| until(*seen + AGENT_ABSENCE));
+        inputs.nodes.insert(
+            key.name.clone(),
+            Node {
+                has_agent,
+                ..Node::clone(&node.object)
+            },
+        );
     }
-    inputs.namespaces =
-        world.namespaces.objects().map(|(k, o)| (k.name.clone(), o.object.labels.clone())).collect();
+    inputs.namespaces = world
+        .namespaces
+        .objects()
+        .map(|(k, o)| (k.name.clone(), o.object.labels.clone()))
+        .collect();
     for (name, observed) in &world.observed_leases {
         let is_alive = observed.expires_at().is_some_and(&mut until);
-        inputs.leases.insert(name.clone(), Lease::from_api(&observed.lease, is_alive));
+        inputs
+            .leases
+            .insert(name.clone(), Lease::from_api(&observed.lease, is_alive));
     }
-    inputs.service_cidrs = world.service_cidrs.objects().flat_map(|(_, o)| o.object.iter().copied()).collect();
+    inputs.service_cidrs = world
+        .service_cidrs
+        .objects()
+        .flat_map(|(_, o)| o.object.iter().copied())
+        .collect();
     inputs.service_cidrs.sort();
-    inputs.api_endpoints = world.api_endpoints.objects().flat_map(|(_, o)| o.object.iter().copied()).collect();
-    let operator = world.namespaces.get(&ObjectKey::new("", settings.namespace.clone()));
-    let confirmed = operator.and_then(|namespace| namespace.object.annotations.get(CONFIRM_REMOVAL_ANNOTATION));
+    inputs.api_endpoints = world
+        .api_endpoints
+        .objects()
+        .flat_map(|(_, o)| o.object.iter().copied())
+        .collect();
+    let operator = world
+        .namespaces
+        .get(&ObjectKey::new("", settings.namespace.clone()));
+    let confirmed =
+        operator.and_then(|namespace| namespace.object.annotations.get(CONFIRM_REMOVAL_ANNOTATION));
     inputs.confirmed_removals = confirmed
         .into_iter()
         .flat_map(|tokens| tokens.split(','))
         .map(|token| token.trim().to_owned())
         .collect::<BTreeSet<_>>();
-    Some(Snapshot { inputs, valid_until })
+    Some(Snapshot {
+        inputs,
+        valid_until,
+    })
 }
 
 /// A node has an agent while its pod is there, and for a while after: a rollout replaces pods one by
 /// one and must not deselect directors. A controller that has just started believes the plans.
 fn remember_agents(world: &mut World, now: Instant) {
     let is_first = world.agent_seen.is_empty();
-    let mut present: BTreeSet<String> =
-        world.agent_pods.objects().map(|(_, node)| node.object.as_ref().clone()).collect();
+    let mut present: BTreeSet<String> = world
+        .agent_pods
+        .objects()
+        .map(|(_, node)| node.object.as_ref().clone())
+        .collect();
     if is_first {
-        let planned = world.node_plans.objects().filter_map(|(_, plan)| plan.object.object.spec());
+        let planned = world
+            .node_plans
+            .objects()
+            .filter_map(|(_, plan)| plan.object.object.spec());
         let standing = planned.filter(|spec| {
             spec.source.kind == SourceKind::VirtualRouter && spec.state != PlanState::Withdrawn
         });
@@ -91,6 +140,10 @@ fn remember_agents(world: &mut World, now: Instant) {
     for node in present {
         world.agent_seen.insert(node, now);
     }
-    let known: BTreeSet<String> = world.nodes.objects().map(|(key, _)| key.name.clone()).collect();
+    let known: BTreeSet<String> = world
+        .nodes
+        .objects()
+        .map(|(key, _)| key.name.clone())
+        .collect();
     world.agent_seen.retain(|node, _| known.contains(node));
 }

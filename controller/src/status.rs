@@ -15,8 +15,8 @@ use kube::runtime::events::{Event, Recorder, Reporter};
 use kube::{Api, Client, Resource};
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::{
-    CONTROLLER_FIELD_MANAGER, RealServer, RealServerStatus, VirtualRouter, VirtualRouterStatus, VirtualService,
-    VirtualServiceStatus,
+    CONTROLLER_FIELD_MANAGER, RealServer, RealServerStatus, VirtualRouter, VirtualRouterStatus,
+    VirtualService, VirtualServiceStatus,
 };
 use lvs_plan::input::{Object, ObjectKey, decode};
 use lvs_plan::report::{Truth, Verdict, stamp};
@@ -68,10 +68,23 @@ struct Change {
 
 impl StatusWriter {
     /// `instance` names this replica in Events.
-    pub fn new(client: Client, world: SharedWorld, metrics: Arc<Metrics>, instance: String) -> Self {
-        let reporter = Reporter { controller: CONTROLLER_FIELD_MANAGER.to_owned(), instance: Some(instance) };
+    pub fn new(
+        client: Client,
+        world: SharedWorld,
+        metrics: Arc<Metrics>,
+        instance: String,
+    ) -> Self {
+        let reporter = Reporter {
+            controller: CONTROLLER_FIELD_MANAGER.to_owned(),
+            instance: Some(instance),
+        };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, world, metrics, recorder }
+        Self {
+            client,
+            world,
+            metrics,
+            recorder,
+        }
     }
 
     /// Writes whatever the newest report says, until the process ends.
@@ -129,9 +142,15 @@ impl StatusWriter {
             store: |world| &mut world.real_servers,
             conditions: |status: &mut RealServerStatus| &mut status.conditions,
         };
-        let routers_written = self.write_kind(&routers, &report.virtual_routers, now).await;
-        let services_written = self.write_kind(&services, &report.virtual_services, now).await;
-        let real_servers_written = self.write_kind(&real_servers, &report.real_servers, now).await;
+        let routers_written = self
+            .write_kind(&routers, &report.virtual_routers, now)
+            .await;
+        let services_written = self
+            .write_kind(&services, &report.virtual_services, now)
+            .await;
+        let real_servers_written = self
+            .write_kind(&real_servers, &report.real_servers, now)
+            .await;
         routers_written && services_written && real_servers_written
     }
 
@@ -145,8 +164,10 @@ impl StatusWriter {
         Spec: DeserializeOwned + PartialEq,
         Status: Clone + Default + PartialEq + Serialize + DeserializeOwned + Debug,
     {
-        let changes: Vec<Change> =
-            reports.iter().filter_map(|(key, report)| self.change(target, key, report, now)).collect();
+        let changes: Vec<Change> = reports
+            .iter()
+            .filter_map(|(key, report)| self.change(target, key, report, now))
+            .collect();
         let mut outcomes = futures::stream::iter(changes)
             .map(|change| async move {
                 let outcome = self.write_one(target, &change).await;
@@ -158,7 +179,8 @@ impl StatusWriter {
             .buffer_unordered(CONCURRENT_WRITES);
         let mut all_written = true;
         while let Some(outcome) = outcomes.next().await {
-            self.metrics.wrote(&format!("{:?}Status", target.kind), outcome);
+            self.metrics
+                .wrote(&format!("{:?}Status", target.kind), outcome);
             all_written &= outcome == WriteOutcome::Written;
         }
         all_written
@@ -193,7 +215,9 @@ impl StatusWriter {
             metadata["namespace"] = json!(key.namespace);
         }
         let status = serde_json::to_value(&status)
-            .inspect_err(|error| tracing::error!("encoding the status of {:?} {key}: {error}", target.kind))
+            .inspect_err(|error| {
+                tracing::error!("encoding the status of {:?} {key}: {error}", target.kind);
+            })
             .ok()?;
         Some(Change {
             key: key.clone(),
@@ -216,7 +240,11 @@ impl StatusWriter {
         })
     }
 
-    async fn write_one<Spec, Status>(&self, target: &Target<Spec, Status>, change: &Change) -> WriteOutcome
+    async fn write_one<Spec, Status>(
+        &self,
+        target: &Target<Spec, Status>,
+        change: &Change,
+    ) -> WriteOutcome
     where
         Spec: DeserializeOwned + PartialEq,
         Status: DeserializeOwned + PartialEq,
@@ -236,7 +264,10 @@ impl StatusWriter {
                 let mut value = written.data.clone();
                 value["metadata"] = serde_json::to_value(&written.metadata).unwrap_or_default();
                 if let Ok(object) = decode::<Spec, Status>(&value) {
-                    let learned = Versioned { resource_version, object: Arc::new(object) };
+                    let learned = Versioned {
+                        resource_version,
+                        object: Arc::new(object),
+                    };
                     (target.store)(&mut self.world.lock()).learn(key, Some(&change.base), learned);
                 }
                 WriteOutcome::Written
@@ -251,7 +282,10 @@ impl StatusWriter {
                 WriteOutcome::Failed
             }
             Err(_) => {
-                tracing::warn!("writing the status of {kind:?} {key}: no answer in {} s", WRITE_TIMEOUT.as_secs());
+                tracing::warn!(
+                    "writing the status of {kind:?} {key}: no answer in {} s",
+                    WRITE_TIMEOUT.as_secs()
+                );
                 WriteOutcome::Failed
             }
         }
@@ -262,7 +296,9 @@ impl StatusWriter {
             let published = self.recorder.publish(event, &change.reference);
             match tokio::time::timeout(WRITE_TIMEOUT, published).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!("Event {} of {}: {error}", event.reason, change.key),
+                Ok(Err(error)) => {
+                    tracing::warn!("Event {} of {}: {error}", event.reason, change.key);
+                }
                 Err(_) => tracing::warn!("Event {} of {}: no answer", event.reason, change.key),
             }
         }
@@ -270,12 +306,30 @@ impl StatusWriter {
 
     fn count_not_ready(&self, report: &Report) {
         let mut counts: BTreeMap<(Kind, Reason), i64> = BTreeMap::new();
-        let all = report.virtual_services.values().map(|r| (Kind::VirtualService, &r.verdicts));
-        let all = all.chain(report.real_servers.values().map(|r| (Kind::RealServer, &r.verdicts)));
-        let all = all.chain(report.virtual_routers.values().map(|r| (Kind::VirtualRouter, &r.verdicts)));
+        let all = report
+            .virtual_services
+            .values()
+            .map(|r| (Kind::VirtualService, &r.verdicts));
+        let all = all.chain(
+            report
+                .real_servers
+                .values()
+                .map(|r| (Kind::RealServer, &r.verdicts)),
+        );
+        let all = all.chain(
+            report
+                .virtual_routers
+                .values()
+                .map(|r| (Kind::VirtualRouter, &r.verdicts)),
+        );
         for (kind, verdicts) in all {
-            let ready = verdicts.iter().find(|verdict| verdict.condition == ConditionType::Ready);
-            let Some(verdict) = ready.or(verdicts.first()).filter(|verdict| verdict.reason != Reason::Ready) else {
+            let ready = verdicts
+                .iter()
+                .find(|verdict| verdict.condition == ConditionType::Ready);
+            let Some(verdict) = ready
+                .or(verdicts.first())
+                .filter(|verdict| verdict.reason != Reason::Ready)
+            else {
                 continue;
             };
             *counts.entry((kind, verdict.reason)).or_default() += 1;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions,
+};
 use kube::{Api, Client};
 use lvs_crds::{CONTROLLER_FIELD_MANAGER, NodePlan};
 use lvs_plan::input::{ExistingPlan, decode_plan};
@@ -25,41 +27,79 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Stops planning, tells the nodes, waits for their answers.
 pub async fn prepare(arguments: UninstallArguments) -> anyhow::Result<()> {
-    let client = Client::try_default().await.context("finding the API server")?;
+    let client = Client::try_default()
+        .await
+        .context("finding the API server")?;
     let deadline = Instant::now() + Duration::from_secs(arguments.timeout_seconds);
     stop_planning(&client, &arguments, deadline).await?;
     let plans = Plans::new(client, &arguments);
     plans.finish(deadline).await
 }
 
-async fn stop_planning(client: &Client, arguments: &UninstallArguments, deadline: Instant) -> anyhow::Result<()> {
+async fn stop_planning(
+    client: &Client,
+    arguments: &UninstallArguments,
+    deadline: Instant,
+) -> anyhow::Result<()> {
     let deployments = Api::<Deployment>::namespaced(client.clone(), &arguments.namespace);
     let none = json!({"spec": {"replicas": 0}});
-    let parameters = PatchParams { field_manager: Some(CONTROLLER_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    match deployments.patch_scale(&arguments.deployment_name, &parameters, &Patch::Merge(&none)).await {
+    let parameters = PatchParams {
+        field_manager: Some(CONTROLLER_FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    match deployments
+        .patch_scale(
+            &arguments.deployment_name,
+            &parameters,
+            &Patch::Merge(&none),
+        )
+        .await
+    {
         Ok(_) => tracing::info!("Deployment {} is scaled to 0", arguments.deployment_name),
         Err(kube::Error::Api(status)) if status.is_not_found() => {
-            tracing::info!("there is no Deployment {}: nothing plans", arguments.deployment_name);
+            tracing::info!(
+                "there is no Deployment {}: nothing plans",
+                arguments.deployment_name
+            );
         }
-        Err(error) => return Err(error).context(format!("scaling Deployment {} to 0", arguments.deployment_name)),
+        Err(error) => {
+            return Err(error).context(format!(
+                "scaling Deployment {} to 0",
+                arguments.deployment_name
+            ));
+        }
     }
     let pods = Api::<Pod>::namespaced(client.clone(), &arguments.namespace);
     let selector = ListParams::default().labels(&arguments.controller_pod_selector);
     loop {
-        let left = pods.list(&selector).await.context("listing the controller's pods")?.items;
-        let running: Vec<_> = left.iter().filter(|pod| runs(pod)).filter_map(|pod| pod.metadata.name.clone()).collect();
+        let left = pods
+            .list(&selector)
+            .await
+            .context("listing the controller's pods")?
+            .items;
+        let running: Vec<_> = left
+            .iter()
+            .filter(|pod| runs(pod))
+            .filter_map(|pod| pod.metadata.name.clone())
+            .collect();
         if running.is_empty() {
             return Ok(());
         }
         if Instant::now() > deadline {
-            bail!("these pods of the controller have not ended: {}", running.join(", "));
+            bail!(
+                "these pods of the controller have not ended: {}",
+                running.join(", ")
+            );
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
 fn runs(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     !matches!(phase, Some("Failed" | "Succeeded"))
 }
 
@@ -72,7 +112,10 @@ impl Plans {
     fn new(client: Client, arguments: &UninstallArguments) -> Self {
         let resource = ApiResource::erase::<NodePlan>(&());
         let api = Api::namespaced_with(client, &arguments.namespace, &resource);
-        Self { api, policy: arguments.policy }
+        Self {
+            api,
+            policy: arguments.policy,
+        }
     }
 
     /// Until every plan is told and answered.
@@ -113,7 +156,12 @@ impl Plans {
     /// another version wrote is told like any other.
     async fn advance(&self, object: &DynamicObject) -> anyhow::Result<Option<String>> {
         let name = object.metadata.name.clone().unwrap_or_default();
-        let text = |field: &str| object.data["spec"][field].as_str().unwrap_or_default().to_owned();
+        let text = |field: &str| {
+            object.data["spec"][field]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
         let (node, state) = (text("nodeName"), text("state"));
         let wanted = match self.policy {
             UninstallPolicy::Clean => "Withdrawn",
@@ -126,15 +174,25 @@ impl Plans {
                 "metadata": {"resourceVersion": object.metadata.resource_version},
                 "spec": {"state": wanted},
             });
-            let parameters =
-                PatchParams { field_manager: Some(CONTROLLER_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            return match self.api.patch(&name, &parameters, &Patch::Merge(&body)).await {
+            let parameters = PatchParams {
+                field_manager: Some(CONTROLLER_FIELD_MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            return match self
+                .api
+                .patch(&name, &parameters, &Patch::Merge(&body))
+                .await
+            {
                 Ok(_) => Ok(Some(waits)),
-                Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(Some(waits)),
+                Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
+                    Ok(Some(waits))
+                }
                 Err(error) => Err(error).context(format!("setting NodePlan {name} to {wanted}")),
             };
         }
-        let Some(plan) = answered(object)? else { return Ok(Some(waits)) };
+        let Some(plan) = answered(object)? else {
+            return Ok(Some(waits));
+        };
         if wanted == "Withdrawn" {
             let parameters = DeleteParams {
                 preconditions: Some(Preconditions {
@@ -160,6 +218,10 @@ fn answered(object: &DynamicObject) -> anyhow::Result<Option<ExistingPlan>> {
     value["metadata"] = serde_json::to_value(&object.metadata).context("encoding metadata")?;
     let plan = decode_plan(&value)?;
     let is_withdrawn_state = value["spec"]["state"] == "Withdrawn";
-    let is_answered = if is_withdrawn_state { is_withdrawn(&plan) } else { plan.is_acknowledged() };
+    let is_answered = if is_withdrawn_state {
+        is_withdrawn(&plan)
+    } else {
+        plan.is_acknowledged()
+    };
     Ok(is_answered.then_some(plan))
 }

@@ -58,34 +58,58 @@ fn config() -> watcher::Config {
 impl Watches {
     /// VirtualServices.
     pub async fn virtual_services(self) {
-        let api = Api::all_with(self.client.clone(), &ApiResource::erase::<VirtualService>(&()));
-        self.custom(Kind::VirtualService, api, input::decode, |world| &mut world.virtual_services).await;
+        let api = Api::all_with(
+            self.client.clone(),
+            &ApiResource::erase::<VirtualService>(&()),
+        );
+        self.custom(Kind::VirtualService, api, input::decode, |world| {
+            &mut world.virtual_services
+        })
+        .await;
     }
 
     /// RealServers.
     pub async fn real_servers(self) {
         let api = Api::all_with(self.client.clone(), &ApiResource::erase::<RealServer>(&()));
-        self.custom(Kind::RealServer, api, input::decode, |world| &mut world.real_servers).await;
+        self.custom(Kind::RealServer, api, input::decode, |world| {
+            &mut world.real_servers
+        })
+        .await;
     }
 
     /// VirtualRouters.
     pub async fn virtual_routers(self) {
-        let api = Api::all_with(self.client.clone(), &ApiResource::erase::<VirtualRouter>(&()));
-        self.custom(Kind::VirtualRouter, api, input::decode, |world| &mut world.virtual_routers).await;
+        let api = Api::all_with(
+            self.client.clone(),
+            &ApiResource::erase::<VirtualRouter>(&()),
+        );
+        self.custom(Kind::VirtualRouter, api, input::decode, |world| {
+            &mut world.virtual_routers
+        })
+        .await;
     }
 
     /// NodePlans.
     pub async fn node_plans(self) {
         let resource = ApiResource::erase::<NodePlan>(&());
         let api = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
-        self.custom(Kind::NodePlan, api, input::decode_plan, |world| &mut world.node_plans).await;
+        self.custom(Kind::NodePlan, api, input::decode_plan, |world| {
+            &mut world.node_plans
+        })
+        .await;
     }
 
     /// Nodes. A heartbeat of a kubelet changes nothing that is kept.
     pub async fn nodes(self) {
         let api = Api::<ApiNode>::all(self.client.clone());
         let stream = watcher(api, config());
-        self.feed(Kind::Node, stream, |node| Kept::Value(Node::from_api(node, false)), |world| &mut world.nodes).await;
+        self.feed(
+            Kind::Node,
+            stream,
+            |node| Kept::Value(Node::from_api(node, false)),
+            |world| &mut world.nodes,
+        )
+        .await;
     }
 
     /// Namespaces.
@@ -97,7 +121,10 @@ impl Watches {
                 annotations: namespace.annotations().clone(),
             })
         };
-        self.feed(Kind::Namespace, watcher(api, config()), keep, |world| &mut world.namespaces).await;
+        self.feed(Kind::Namespace, watcher(api, config()), keep, |world| {
+            &mut world.namespaces
+        })
+        .await;
     }
 
     /// Leases. A renewal is noted and wakes nobody.
@@ -131,7 +158,8 @@ impl Watches {
                 _ => {}
             }
         });
-        self.feed(Kind::Lease, stream, keep, |world| &mut world.leases).await;
+        self.feed(Kind::Lease, stream, keep, |world| &mut world.leases)
+            .await;
     }
 
     /// Pods of agents, for the nodes they are on.
@@ -139,29 +167,48 @@ impl Watches {
         let api = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
         let stream = watcher(api, config().labels(&self.agent_pod_selector));
         let keep = |pod: &Pod| {
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            let phase = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref());
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
             let runs = !matches!(phase, Some("Failed" | "Succeeded"));
             node.filter(|_| runs).map_or(Kept::Nothing, Kept::Value)
         };
-        self.feed(Kind::AgentPod, stream, keep, |world| &mut world.agent_pods).await;
+        self.feed(Kind::AgentPod, stream, keep, |world| &mut world.agent_pods)
+            .await;
     }
 
     /// Endpoints of Service default/kubernetes: the API servers.
     pub async fn api_endpoints(self) {
         let api = Api::<EndpointSlice>::namespaced(self.client.clone(), "default");
-        let stream = watcher(api, config().labels("kubernetes.io/service-name=kubernetes"));
+        let stream = watcher(
+            api,
+            config().labels("kubernetes.io/service-name=kubernetes"),
+        );
         let keep = |slice: &EndpointSlice| {
-            let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
-            Kept::Value(addresses.filter_map(|address| parse_address(address)).collect::<BTreeSet<_>>())
+            let addresses = slice
+                .endpoints
+                .iter()
+                .flat_map(|endpoint| &endpoint.addresses);
+            Kept::Value(
+                addresses
+                    .filter_map(|address| parse_address(address))
+                    .collect::<BTreeSet<_>>(),
+            )
         };
-        self.feed(Kind::ApiEndpoint, stream, keep, |world| &mut world.api_endpoints).await;
+        self.feed(Kind::ApiEndpoint, stream, keep, |world| {
+            &mut world.api_endpoints
+        })
+        .await;
     }
 
     /// Networks of Services, where the API server has ServiceCIDR (Kubernetes 1.33; in beta 1.31).
     pub async fn service_cidrs(self) {
         let Some(resource) = self.service_cidr_resource().await else {
-            tracing::info!("the API server has no ServiceCIDR; addresses of Services cannot be refused");
+            tracing::info!(
+                "the API server has no ServiceCIDR; addresses of Services cannot be refused"
+            );
             {
                 let mut world = self.world.lock();
                 world.service_cidrs.take(Change::Begin);
@@ -175,9 +222,16 @@ impl Watches {
         let keep = |object: &DynamicObject| {
             let texts = object.data["spec"]["cidrs"].as_array();
             let ranges = texts.into_iter().flatten().filter_map(Value::as_str);
-            Kept::Value(ranges.filter_map(|text| AddressRange::parse(text).ok()).collect::<Vec<_>>())
+            Kept::Value(
+                ranges
+                    .filter_map(|text| AddressRange::parse(text).ok())
+                    .collect::<Vec<_>>(),
+            )
         };
-        self.feed(Kind::ServiceCidr, stream, keep, |world| &mut world.service_cidrs).await;
+        self.feed(Kind::ServiceCidr, stream, keep, |world| {
+            &mut world.service_cidrs
+        })
+        .await;
     }
 
     /// Asks until the API server answers; which versions it serves decides.
@@ -198,12 +252,26 @@ impl Watches {
 
     async fn find_service_cidr(&self) -> Result<Option<ApiResource>, kube::Error> {
         let groups = self.client.list_api_groups().await?.groups;
-        let versions = groups.into_iter().filter(|group| group.name == "networking.k8s.io").flat_map(|g| g.versions);
+        let versions = groups
+            .into_iter()
+            .filter(|group| group.name == "networking.k8s.io")
+            .flat_map(|g| g.versions);
         for version in versions {
-            let resources = self.client.list_api_group_resources(&version.group_version).await?.resources;
-            if resources.iter().any(|resource| resource.name == "servicecidrs") {
-                let kind = GroupVersionKind::gvk("networking.k8s.io", &version.version, "ServiceCIDR");
-                return Ok(Some(ApiResource::from_gvk_with_plural(&kind, "servicecidrs")));
+            let resources = self
+                .client
+                .list_api_group_resources(&version.group_version)
+                .await?
+                .resources;
+            if resources
+                .iter()
+                .any(|resource| resource.name == "servicecidrs")
+            {
+                let kind =
+                    GroupVersionKind::gvk("networking.k8s.io", &version.version, "ServiceCIDR");
+                return Ok(Some(ApiResource::from_gvk_with_plural(
+                    &kind,
+                    "servicecidrs",
+                )));
             }
         }
         Ok(None)
@@ -220,7 +288,10 @@ impl Watches {
         let keep = move |object: &DynamicObject| match decode(&to_json(object)) {
             Ok(object) => Kept::Value(object),
             Err(error) => {
-                tracing::error!("{kind:?} {}: {error}; what was known of it stays", object.name_any());
+                tracing::error!(
+                    "{kind:?} {}: {error}; what was known of it stays",
+                    object.name_any()
+                );
                 Kept::Unknown
             }
         };
@@ -237,7 +308,8 @@ impl Watches {
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         let mut stream = std::pin::pin!(stream.default_backoff());
-        let key = |object: &K| ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
+        let key =
+            |object: &K| ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
         let versioned = |object: &K, value: T| Versioned {
             resource_version: object.resource_version().unwrap_or_default(),
             object: Arc::new(value),
@@ -249,10 +321,12 @@ impl Watches {
                 Ok(watcher::Event::InitApply(object)) => match keep(&object) {
                     Kept::Value(value) => Change::Listed(key(&object), versioned(&object, value)),
                     Kept::Nothing => continue,
-                    Kept::Unknown => match store(&mut self.world.lock()).get(&key(&object)).cloned() {
-                        Some(known) => Change::Listed(key(&object), known),
-                        None => continue,
-                    },
+                    Kept::Unknown => {
+                        match store(&mut self.world.lock()).get(&key(&object)).cloned() {
+                            Some(known) => Change::Listed(key(&object), known),
+                            None => continue,
+                        }
+                    }
                 },
                 Ok(watcher::Event::Apply(object)) => match keep(&object) {
                     Kept::Value(value) => Change::Applied(key(&object), versioned(&object, value)),

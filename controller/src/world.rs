@@ -71,7 +71,10 @@ pub struct Versioned<T> {
 
 impl<T> Clone for Versioned<T> {
     fn clone(&self) -> Self {
-        Self { resource_version: self.resource_version.clone(), object: self.object.clone() }
+        Self {
+            resource_version: self.resource_version.clone(),
+            object: self.object.clone(),
+        }
     }
 }
 
@@ -85,7 +88,11 @@ pub struct Store<T> {
 
 impl<T> Default for Store<T> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), arriving: None, is_complete: false }
+        Self {
+            objects: BTreeMap::new(),
+            arriving: None,
+            is_complete: false,
+        }
     }
 }
 
@@ -124,7 +131,10 @@ impl<T: PartialEq> Store<T> {
                 differs
             }
             Change::Applied(key, object) => {
-                let differs = self.objects.get(&key).is_none_or(|old| old.object != object.object);
+                let differs = self
+                    .objects
+                    .get(&key)
+                    .is_none_or(|old| old.object != object.object);
                 self.objects.insert(key, object);
                 differs
             }
@@ -135,7 +145,10 @@ impl<T: PartialEq> Store<T> {
     /// Puts in what a write of ours returned, unless the watch has brought something since the
     /// version that was written from.
     pub fn learn(&mut self, key: &ObjectKey, base: Option<&str>, written: Versioned<T>) {
-        let known = self.objects.get(key).map(|known| known.resource_version.as_str());
+        let known = self
+            .objects
+            .get(key)
+            .map(|known| known.resource_version.as_str());
         if known == base && self.is_complete {
             self.objects.insert(key.clone(), written);
         }
@@ -148,7 +161,11 @@ impl<T: PartialEq> Store<T> {
 
     /// Names in the list that is arriving.
     pub fn arriving_names(&self) -> BTreeSet<String> {
-        self.arriving.iter().flatten().map(|(key, _)| key.name.clone()).collect()
+        self.arriving
+            .iter()
+            .flatten()
+            .map(|(key, _)| key.name.clone())
+            .collect()
     }
 
     /// One object.
@@ -162,11 +179,17 @@ impl<T: PartialEq> Store<T> {
     }
 }
 
-fn differ<T: PartialEq>(left: &BTreeMap<ObjectKey, Versioned<T>>, right: &BTreeMap<ObjectKey, Versioned<T>>) -> bool {
+fn differ<T: PartialEq>(
+    left: &BTreeMap<ObjectKey, Versioned<T>>,
+    right: &BTreeMap<ObjectKey, Versioned<T>>,
+) -> bool {
     left.len() != right.len()
-        || left.iter().zip(right).any(|((left_key, left), (right_key, right))| {
-            left_key != right_key || left.object != right.object
-        })
+        || left
+            .iter()
+            .zip(right)
+            .any(|((left_key, left), (right_key, right))| {
+                left_key != right_key || left.object != right.object
+            })
 }
 
 /// A Lease, and since when its holder has shown no life. The holder's clock is never read: a
@@ -183,7 +206,9 @@ impl ObservedLease {
     /// When the Lease will have expired, if nothing changes. `None`: nobody holds it.
     pub fn expires_at(&self) -> Option<Instant> {
         let spec = self.lease.spec.as_ref()?;
-        spec.holder_identity.as_ref().filter(|holder| !holder.is_empty())?;
+        spec.holder_identity
+            .as_ref()
+            .filter(|holder| !holder.is_empty())?;
         let seconds = u64::try_from(spec.lease_duration_seconds?).ok()?;
         // 5 % on top for clocks that run differently, as candidates grant it too.
         Some(self.changed_at + Duration::from_secs(seconds) * 21 / 20)
@@ -243,7 +268,10 @@ impl World {
             Kind::ApiEndpoint => self.api_endpoints.is_complete(),
             Kind::ServiceCidr => self.service_cidrs.is_complete(),
         };
-        Kind::ALL.into_iter().filter(|kind| !is_complete(kind)).collect()
+        Kind::ALL
+            .into_iter()
+            .filter(|kind| !is_complete(kind))
+            .collect()
     }
 
     /// Notes a version of a Lease; `true` when more than its renewal changed.
@@ -255,12 +283,20 @@ impl World {
             (spec.holder_identity, spec.lease_transitions, renewed)
         };
         let known = self.observed_leases.get(&name);
-        let was_dead = known.and_then(ObservedLease::expires_at).is_some_and(|expired| expired <= now);
+        let was_dead = known
+            .and_then(ObservedLease::expires_at)
+            .is_some_and(|expired| expired <= now);
         let changed_at = match known {
             Some(known) if life(&known.lease) == life(lease) => known.changed_at,
             _ => now,
         };
-        self.observed_leases.insert(name, ObservedLease { lease: lease.clone(), changed_at });
+        self.observed_leases.insert(
+            name,
+            ObservedLease {
+                lease: lease.clone(),
+                changed_at,
+            },
+        );
         was_dead && changed_at == now
     }
 }
@@ -295,7 +331,10 @@ mod tests {
     use super::*;
 
     fn versioned(version: &str, object: &str) -> Versioned<String> {
-        Versioned { resource_version: version.to_owned(), object: Arc::new(object.to_owned()) }
+        Versioned {
+            resource_version: version.to_owned(),
+            object: Arc::new(object.to_owned()),
+        }
     }
 
     fn key(name: &str) -> ObjectKey {
@@ -312,9 +351,15 @@ mod tests {
         assert!(store.is_complete());
 
         store.take(Change::Begin);
-        assert!(store.get(&key("a")).is_some(), "a list that has begun removes nothing");
+        assert!(
+            store.get(&key("a")).is_some(),
+            "a list that has begun removes nothing"
+        );
         store.take(Change::Listed(key("a"), versioned("2", "x")));
-        assert!(!store.take(Change::Complete), "the same objects again do not matter");
+        assert!(
+            !store.take(Change::Complete),
+            "the same objects again do not matter"
+        );
         store.take(Change::Begin);
         assert!(store.take(Change::Complete));
         assert!(store.get(&key("a")).is_none());

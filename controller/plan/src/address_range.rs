@@ -34,14 +34,22 @@ impl AddressRange {
     /// bits of a CIDR are ignored. An IPv4-mapped IPv6 address is malformed: it would be a
     /// second spelling of an IPv4 address.
     pub fn parse(text: &str) -> Result<Self, RangeError> {
-        let malformed = || RangeError::Malformed { text: text.to_owned() };
+        let malformed = || RangeError::Malformed {
+            text: text.to_owned(),
+        };
         if let Some((first, last)) = text.split_once('-') {
             let first = parse_address(first.trim()).ok_or_else(malformed)?;
             let last = parse_address(last.trim()).ok_or_else(malformed)?;
             if AddressFamily::of(&first) != AddressFamily::of(&last) || first > last {
-                return Err(RangeError::Backwards { text: text.to_owned() });
+                return Err(RangeError::Backwards {
+                    text: text.to_owned(),
+                });
             }
-            return Ok(Self { first, last, written_as_network: false });
+            return Ok(Self {
+                first,
+                last,
+                written_as_network: false,
+            });
         }
         if let Some((address, length)) = text.split_once('/') {
             let address = parse_address(address).ok_or_else(malformed)?;
@@ -51,7 +59,9 @@ impl AddressRange {
                 return Err(malformed());
             }
             let host_bits = width - length;
-            let mask = 1u128.checked_shl(u32::from(host_bits)).map_or(u128::MAX, |bit| bit - 1);
+            let mask = 1u128
+                .checked_shl(u32::from(host_bits))
+                .map_or(u128::MAX, |bit| bit - 1);
             let number = to_number(address);
             let family = AddressFamily::of(&address);
             return Ok(Self {
@@ -61,7 +71,11 @@ impl AddressRange {
             });
         }
         let address = parse_address(text).ok_or_else(malformed)?;
-        Ok(Self { first: address, last: address, written_as_network: false })
+        Ok(Self {
+            first: address,
+            last: address,
+            written_as_network: false,
+        })
     }
 
     /// Family of every address of the range.
@@ -119,7 +133,10 @@ fn to_number(address: IpAddr) -> u128 {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "an IPv4 number came from 32 bits and only its host bits changed")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "an IPv4 number came from 32 bits and only its host bits changed"
+)]
 fn from_number(family: AddressFamily, number: u128) -> IpAddr {
     match family {
         AddressFamily::IPv4 => IpAddr::V4(Ipv4Addr::from(number as u32)),
@@ -147,24 +164,56 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_set() {
-        for text in ["", "x", "192.0.2.0/33", "192.0.2.0/-1", "::ffff:192.0.2.1", "::/129", "1-2"] {
-            assert!(matches!(AddressRange::parse(text), Err(RangeError::Malformed { .. })), "{text}");
+        for text in [
+            "",
+            "x",
+            "192.0.2.0/33",
+            "192.0.2.0/-1",
+            "::ffff:192.0.2.1",
+            "::/129",
+            "1-2",
+        ] {
+            assert!(
+                matches!(AddressRange::parse(text), Err(RangeError::Malformed { .. })),
+                "{text}"
+            );
         }
         for text in ["192.0.2.9-192.0.2.1", "192.0.2.1-2001:db8::1"] {
-            assert!(matches!(AddressRange::parse(text), Err(RangeError::Backwards { .. })), "{text}");
+            assert!(
+                matches!(AddressRange::parse(text), Err(RangeError::Backwards { .. })),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn hands_out_no_network_or_broadcast_address() {
-        assert_eq!(range("192.0.2.0/30").first_free(|_| true), Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(
+            range("192.0.2.0/30").first_free(|_| true),
+            Some("192.0.2.1".parse().unwrap())
+        );
         let taken: IpAddr = "192.0.2.1".parse().unwrap();
         let second: IpAddr = "192.0.2.2".parse().unwrap();
-        assert_eq!(range("192.0.2.0/30").first_free(|a| *a != taken), Some(second));
-        assert_eq!(range("192.0.2.0/30").first_free(|a| *a != taken && *a != second), None);
-        assert_eq!(range("192.0.2.0/31").first_free(|_| true), Some("192.0.2.0".parse().unwrap()));
-        assert_eq!(range("192.0.2.0-192.0.2.3").first_free(|_| true), Some("192.0.2.0".parse().unwrap()));
-        assert_eq!(range("::/0").first_free(|_| true), Some("::".parse().unwrap()));
+        assert_eq!(
+            range("192.0.2.0/30").first_free(|a| *a != taken),
+            Some(second)
+        );
+        assert_eq!(
+            range("192.0.2.0/30").first_free(|a| *a != taken && *a != second),
+            None
+        );
+        assert_eq!(
+            range("192.0.2.0/31").first_free(|_| true),
+            Some("192.0.2.0".parse().unwrap())
+        );
+        assert_eq!(
+            range("192.0.2.0-192.0.2.3").first_free(|_| true),
+            Some("192.0.2.0".parse().unwrap())
+        );
+        assert_eq!(
+            range("::/0").first_free(|_| true),
+            Some("::".parse().unwrap())
+        );
     }
 
     #[test]

@@ -63,7 +63,9 @@ pub enum Finding {
         address: IpAddr,
     },
     /// Two destinations of one service are the same to IPVS, or out of order.
-    #[error("plan {plan}: destinations of {service} repeat or are out of order at {address} port {port}")]
+    #[error(
+        "plan {plan}: destinations of {service} repeat or are out of order at {address} port {port}"
+    )]
     DestinationOrder {
         /// Plan.
         plan: String,
@@ -75,7 +77,9 @@ pub enum Finding {
         port: u16,
     },
     /// IPVS mixes families only through a tunnel.
-    #[error("plan {plan}: real server {address} of {service} is of the other family without a tunnel")]
+    #[error(
+        "plan {plan}: real server {address} of {service} is of the other family without a tunnel"
+    )]
     MixedFamilies {
         /// Plan.
         plan: String,
@@ -140,7 +144,11 @@ impl Checked<Resolution> {
     /// Checks a resolution.
     pub fn new(resolution: Resolution) -> Result<Self, Vec<Finding>> {
         let findings = check(&resolution);
-        if findings.is_empty() { Ok(Self(resolution)) } else { Err(findings) }
+        if findings.is_empty() {
+            Ok(Self(resolution))
+        } else {
+            Err(findings)
+        }
     }
 }
 
@@ -154,9 +162,13 @@ impl<T> std::ops::Deref for Checked<T> {
 /// Everything that contradicts itself, sorted.
 pub fn check(resolution: &Resolution) -> Vec<Finding> {
     let mut critic = Critic::default();
-    let standing = resolution.plans.iter().filter(|(_, planned)| planned.spec.state != PlanState::Withdrawn);
-    let standing: Vec<(&str, &NodePlanSpec)> =
-        standing.map(|(name, planned)| (name.as_str(), &planned.spec)).collect();
+    let standing = resolution
+        .plans
+        .iter()
+        .filter(|(_, planned)| planned.spec.state != PlanState::Withdrawn);
+    let standing: Vec<(&str, &NodePlanSpec)> = standing
+        .map(|(name, planned)| (name.as_str(), &planned.spec))
+        .collect();
     for (name, spec) in &standing {
         critic.address_owners(spec);
         critic.source(resolution, name, spec);
@@ -169,8 +181,14 @@ pub fn check(resolution: &Resolution) -> Vec<Finding> {
         critic.real_servers(name, spec);
         critic.directs(&standing, resolution, name, spec);
     }
-    for name in resolution.deletions.keys().filter(|name| resolution.plans.contains_key(*name)) {
-        critic.findings.insert(Finding::DeletedAndKept { plan: name.clone() });
+    for name in resolution
+        .deletions
+        .keys()
+        .filter(|name| resolution.plans.contains_key(*name))
+    {
+        critic
+            .findings
+            .insert(Finding::DeletedAndKept { plan: name.clone() });
     }
     critic.findings.into_iter().collect()
 }
@@ -184,7 +202,7 @@ struct Critic {
 }
 
 /// One IPVS service of the kernel, or one packet class of a mark.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ServiceIdentity {
     Port(IpAddr, Protocol, u16),
     Mark(u32, AddressFamily),
@@ -194,26 +212,48 @@ enum ServiceIdentity {
 impl std::fmt::Display for ServiceIdentity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Port(address, protocol, port) => write!(formatter, "{address} {protocol} port {port}"),
+            Self::Port(address, protocol, port) => {
+                write!(formatter, "{address} {protocol} port {port}")
+            }
             Self::Mark(mark, family) => write!(formatter, "mark {mark:#x} {family:?}"),
-            Self::MarkedPort(address, protocol, port) => write!(formatter, "marks of {address} {protocol} port {port}"),
+            Self::MarkedPort(address, protocol, port) => {
+                write!(formatter, "marks of {address} {protocol} port {port}")
+            }
         }
     }
 }
 
 impl Critic {
     fn address_owners(&mut self, spec: &NodePlanSpec) {
-        for planned in spec.director.iter().flat_map(|director| &director.addresses) {
-            let router = self.routers.entry(planned.address).or_insert_with(|| spec.virtual_router_name.clone());
+        for planned in spec
+            .director
+            .iter()
+            .flat_map(|director| &director.addresses)
+        {
+            let router = self
+                .routers
+                .entry(planned.address)
+                .or_insert_with(|| spec.virtual_router_name.clone());
             if *router != spec.virtual_router_name {
                 let (first, second) = (router.clone(), spec.virtual_router_name.clone());
-                self.findings.insert(Finding::TwoRouters { address: planned.address, first, second });
+                self.findings.insert(Finding::TwoRouters {
+                    address: planned.address,
+                    first,
+                    second,
+                });
             }
             // A router's own addresses belong to the namespace "", which no VirtualService has.
-            let namespace = self.namespaces.entry(planned.address).or_insert_with(|| spec.source.namespace.clone());
+            let namespace = self
+                .namespaces
+                .entry(planned.address)
+                .or_insert_with(|| spec.source.namespace.clone());
             if *namespace != spec.source.namespace {
                 let (first, second) = (namespace.clone(), spec.source.namespace.clone());
-                self.findings.insert(Finding::SharedAddress { address: planned.address, first, second });
+                self.findings.insert(Finding::SharedAddress {
+                    address: planned.address,
+                    first,
+                    second,
+                });
             }
         }
     }
@@ -229,14 +269,25 @@ impl Critic {
     }
 
     fn leadership(&mut self, resolution: &Resolution, name: &str, spec: &NodePlanSpec) {
-        let leadership = spec.director.as_ref().and_then(|director| director.leadership.as_ref());
+        let leadership = spec
+            .director
+            .as_ref()
+            .and_then(|director| director.leadership.as_ref());
         if leadership.is_some() != (spec.source.kind == SourceKind::VirtualRouter) {
-            self.findings.insert(Finding::Leadership { plan: name.to_owned() });
+            self.findings.insert(Finding::Leadership {
+                plan: name.to_owned(),
+            });
         }
         let Some(leadership) = leadership else { return };
         // Of a router that cannot be read, nothing is written, its Lease neither.
-        let is_written = resolution.plans.get(name).is_some_and(|planned| planned.is_changed);
-        let permits = resolution.leases.get(&leadership.lease_name).is_some_and(|l| l.directors.contains(&spec.node_name));
+        let is_written = resolution
+            .plans
+            .get(name)
+            .is_some_and(|planned| planned.is_changed);
+        let permits = resolution
+            .leases
+            .get(&leadership.lease_name)
+            .is_some_and(|l| l.directors.contains(&spec.node_name));
         if is_written && !permits {
             self.findings.insert(Finding::NoLease {
                 plan: name.to_owned(),
@@ -251,25 +302,38 @@ impl Critic {
             let (identities, family) = match (&service.address, &service.firewall_mark) {
                 (Some(served), None) => {
                     let ports = served.port..=served.end_port.max(served.port);
-                    let each = ports.map(|port| ServiceIdentity::Port(served.address, served.protocol, port));
+                    let each = ports
+                        .map(|port| ServiceIdentity::Port(served.address, served.protocol, port));
                     (each.collect::<Vec<_>>(), AddressFamily::of(&served.address))
                 }
-                (None, Some(mark)) => {
-                    (vec![ServiceIdentity::Mark(mark.mark, mark.address_family)], mark.address_family)
-                }
+                (None, Some(mark)) => (
+                    vec![ServiceIdentity::Mark(mark.mark, mark.address_family)],
+                    mark.address_family,
+                ),
                 _ => {
-                    self.findings.insert(Finding::Unidentified { plan: name.to_owned() });
+                    self.findings.insert(Finding::Unidentified {
+                        plan: name.to_owned(),
+                    });
                     continue;
                 }
             };
-            let text = identities.first().map(ToString::to_string).unwrap_or_default();
+            let text = identities
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             for identity in identities {
                 self.claim(name, spec, identity);
             }
             if let Some(served) = &service.address
-                && !director.addresses.iter().any(|planned| planned.address == served.address)
+                && !director
+                    .addresses
+                    .iter()
+                    .any(|planned| planned.address == served.address)
             {
-                self.findings.insert(Finding::ServiceWithoutAddress { plan: name.to_owned(), service: text.clone() });
+                self.findings.insert(Finding::ServiceWithoutAddress {
+                    plan: name.to_owned(),
+                    service: text.clone(),
+                });
             }
             let mut previous = None;
             for destination in &service.real_servers {
@@ -293,23 +357,41 @@ impl Critic {
                 }
             }
         }
-        for matched in director.firewall_marks.iter().flat_map(|mark| &mark.matches) {
+        for matched in director
+            .firewall_marks
+            .iter()
+            .flat_map(|mark| &mark.matches)
+        {
             for port in matched.port..=matched.end_port.max(matched.port) {
-                self.claim(name, spec, ServiceIdentity::MarkedPort(matched.address, matched.protocol, port));
+                self.claim(
+                    name,
+                    spec,
+                    ServiceIdentity::MarkedPort(matched.address, matched.protocol, port),
+                );
             }
         }
     }
 
     fn claim(&mut self, name: &str, spec: &NodePlanSpec, identity: ServiceIdentity) {
         let text = identity.to_string();
-        let same = self.services.insert((spec.node_name.clone(), identity.clone()), name.to_owned());
+        let same = self
+            .services
+            .insert((spec.node_name.clone(), identity), name.to_owned());
         // A marked packet never reaches the service by port of the same address.
         let shadow = match identity {
-            ServiceIdentity::Port(address, protocol, port) => Some(ServiceIdentity::MarkedPort(address, protocol, port)),
-            ServiceIdentity::MarkedPort(address, protocol, port) => Some(ServiceIdentity::Port(address, protocol, port)),
+            ServiceIdentity::Port(address, protocol, port) => {
+                Some(ServiceIdentity::MarkedPort(address, protocol, port))
+            }
+            ServiceIdentity::MarkedPort(address, protocol, port) => {
+                Some(ServiceIdentity::Port(address, protocol, port))
+            }
             ServiceIdentity::Mark(..) => None,
         };
-        let shadowed = shadow.and_then(|shadow| self.services.get(&(spec.node_name.clone(), shadow)).cloned());
+        let shadowed = shadow.and_then(|shadow| {
+            self.services
+                .get(&(spec.node_name.clone(), shadow))
+                .cloned()
+        });
         if let Some(first) = same.or(shadowed) {
             self.findings.insert(Finding::SameService {
                 node: spec.node_name.clone(),
@@ -325,19 +407,33 @@ impl Critic {
         for destination in services.flat_map(|service| &service.real_servers) {
             if self.namespaces.contains_key(&destination.address) {
                 let address = destination.address;
-                self.findings.insert(Finding::RealServerIsVirtual { plan: name.to_owned(), address });
+                self.findings.insert(Finding::RealServerIsVirtual {
+                    plan: name.to_owned(),
+                    address,
+                });
             }
         }
     }
 
     /// A VirtualService's director part needs the router's plan on the same node, unless either
     /// is kept because it cannot be decided now.
-    fn directs(&mut self, standing: &[(&str, &NodePlanSpec)], resolution: &Resolution, name: &str, spec: &NodePlanSpec) {
-        let is_written = resolution.plans.get(name).is_some_and(|planned| planned.is_changed);
+    fn directs(
+        &mut self,
+        standing: &[(&str, &NodePlanSpec)],
+        resolution: &Resolution,
+        name: &str,
+        spec: &NodePlanSpec,
+    ) {
+        let is_written = resolution
+            .plans
+            .get(name)
+            .is_some_and(|planned| planned.is_changed);
         if !is_written || spec.director.is_none() || spec.source.kind == SourceKind::VirtualRouter {
             return;
         }
-        let permits = resolution.leases.get(&lvs_crds::lease_name(&spec.virtual_router_name));
+        let permits = resolution
+            .leases
+            .get(&lvs_crds::lease_name(&spec.virtual_router_name));
         let is_director = permits.is_some_and(|lease| lease.directors.contains(&spec.node_name))
             || standing.iter().any(|(_, other)| {
                 other.source.kind == SourceKind::VirtualRouter

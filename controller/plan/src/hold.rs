@@ -60,7 +60,10 @@ struct Change<T> {
 
 impl<T> Default for Change<T> {
     fn default() -> Self {
-        Self { before: BTreeSet::new(), after: BTreeSet::new() }
+        Self {
+            before: BTreeSet::new(),
+            after: BTreeSet::new(),
+        }
     }
 }
 
@@ -88,11 +91,15 @@ pub fn find(inputs: &Inputs, planned: &BTreeMap<String, PlannedNodePlan>) -> Hel
         .map(|object| object.meta.uid.as_str())
         .collect();
     let mut removals: BTreeMap<&str, Removal<'_>> = BTreeMap::new();
-    for (spec, plan) in plans_on_nodes(inputs).filter(|(spec, _)| spec.state != PlanState::Withdrawn) {
+    for (spec, plan) in
+        plans_on_nodes(inputs).filter(|(spec, _)| spec.state != PlanState::Withdrawn)
+    {
         let removal = removals.entry(&spec.virtual_router_name).or_default();
         let name = plan.object.meta.key.name.as_str();
         let (uid, node) = (spec.source.uid.as_str(), spec.node_name.as_str());
-        let goes = planned.get(name).is_none_or(|planned| planned.spec.state == PlanState::Withdrawn);
+        let goes = planned
+            .get(name)
+            .is_none_or(|planned| planned.spec.state == PlanState::Withdrawn);
         if goes {
             removal.removed_plans.insert(name, spec);
         }
@@ -121,7 +128,8 @@ pub fn find(inputs: &Inputs, planned: &BTreeMap<String, PlannedNodePlan>) -> Hel
         if let Some(message) = removal.must_wait(inputs) {
             for (name, spec) in &removal.removed_plans {
                 if live.contains(spec.source.uid.as_str()) {
-                    held.service_uids.insert(spec.source.uid.clone(), message.clone());
+                    held.service_uids
+                        .insert(spec.source.uid.clone(), message.clone());
                 } else {
                     held.plan_names.insert((*name).to_owned(), message.clone());
                 }
@@ -137,19 +145,27 @@ pub fn find(inputs: &Inputs, planned: &BTreeMap<String, PlannedNodePlan>) -> Hel
 
 fn destinations(spec: &NodePlanSpec) -> impl Iterator<Item = (&str, &str)> {
     let services = spec.director.iter().flat_map(|director| &director.services);
-    services.flat_map(|service| &service.real_servers).map(|d| (spec.source.uid.as_str(), d.name.as_str()))
+    services
+        .flat_map(|service| &service.real_servers)
+        .map(|d| (spec.source.uid.as_str(), d.name.as_str()))
 }
 
 impl Removal<'_> {
     fn must_wait(&self, inputs: &Inputs) -> Option<String> {
-        let is_too_much =
-            self.services.is_too_much() || self.directors.is_too_much() || self.real_servers.is_too_much();
+        let is_too_much = self.services.is_too_much()
+            || self.directors.is_too_much()
+            || self.real_servers.is_too_much();
         if !is_too_much {
             return None;
         }
         let real_servers = self.real_servers.removed();
         let removed_real_servers = real_servers.iter().flat_map(|(uid, name)| [*uid, *name]);
-        let token = removal_token(self.removed_plans.keys().copied().chain(removed_real_servers));
+        let token = removal_token(
+            self.removed_plans
+                .keys()
+                .copied()
+                .chain(removed_real_servers),
+        );
         if inputs.confirmed_removals.contains(&token) {
             return None;
         }

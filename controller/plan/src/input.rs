@@ -13,8 +13,8 @@ use k8s_openapi::api::coordination::v1::Lease as ApiLease;
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use lvs_crds::{
-    NodePlanSpec, NodePlanStatus, RealServerSpec, RealServerStatus, VirtualRouterSpec, VirtualRouterStatus,
-    VirtualServiceSpec, VirtualServiceStatus,
+    NodePlanSpec, NodePlanStatus, RealServerSpec, RealServerStatus, VirtualRouterSpec,
+    VirtualRouterStatus, VirtualServiceSpec, VirtualServiceStatus,
 };
 use serde::de::DeserializeOwned;
 
@@ -93,7 +93,10 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// Key of a namespaced object.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -180,7 +183,11 @@ pub struct ExistingPlan {
 impl ExistingPlan {
     /// Whether the agent's status speaks of the stored spec.
     pub fn is_acknowledged(&self) -> bool {
-        let observed = self.object.status.as_ref().and_then(|status| status.observed_generation);
+        let observed = self
+            .object
+            .status
+            .as_ref()
+            .and_then(|status| status.observed_generation);
         observed.is_some_and(|observed| observed >= self.object.meta.generation)
     }
 }
@@ -238,7 +245,11 @@ pub fn decode<Spec: DeserializeOwned, Status: DeserializeOwned>(
     };
     Ok(match status {
         Ok(status) => Object { meta, body, status },
-        Err(error) => Object { meta, body: Body::Undecodable(error), status: None },
+        Err(error) => Object {
+            meta,
+            body: Body::Undecodable(error),
+            status: None,
+        },
     })
 }
 
@@ -252,28 +263,47 @@ pub fn decode_plan(value: &serde_json::Value) -> Result<ExistingPlan, MetadataEr
             status: decode_part(value, "status").ok(),
         },
         resource_version: metadata.resource_version.unwrap_or_default(),
-        owner_uid: metadata.owner_references.iter().flatten().find(|o| o.kind == "Node").map(|o| o.uid.clone()),
+        owner_uid: metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .find(|o| o.kind == "Node")
+            .map(|o| o.uid.clone()),
     })
 }
 
 fn decode_part<T: DeserializeOwned>(value: &serde_json::Value, part: &str) -> Result<T, String> {
-    let value = value.get(part).ok_or_else(|| format!("{part} is missing"))?;
+    let value = value
+        .get(part)
+        .ok_or_else(|| format!("{part} is missing"))?;
     T::deserialize(value).map_err(|error| format!("{part}: {error}"))
 }
 
 fn api_metadata(value: &serde_json::Value) -> Result<ObjectMeta, MetadataError> {
-    let metadata = value.get("metadata").ok_or_else(|| MetadataError("there is none".to_owned()))?;
-    serde::Deserialize::deserialize(metadata).map_err(|error: serde_json::Error| MetadataError(error.to_string()))
+    let metadata = value
+        .get("metadata")
+        .ok_or_else(|| MetadataError("there is none".to_owned()))?;
+    serde::Deserialize::deserialize(metadata)
+        .map_err(|error: serde_json::Error| MetadataError(error.to_string()))
 }
 
 fn decode_meta(value: &serde_json::Value) -> Result<Meta, MetadataError> {
     let metadata = api_metadata(value)?;
-    let name = metadata.name.ok_or_else(|| MetadataError("name is missing".to_owned()))?;
+    let name = metadata
+        .name
+        .ok_or_else(|| MetadataError("name is missing".to_owned()))?;
     Ok(Meta {
-        uid: metadata.uid.ok_or_else(|| MetadataError(format!("uid of {name} is missing")))?,
-        key: ObjectKey { namespace: metadata.namespace.unwrap_or_default(), name },
+        uid: metadata
+            .uid
+            .ok_or_else(|| MetadataError(format!("uid of {name} is missing")))?,
+        key: ObjectKey {
+            namespace: metadata.namespace.unwrap_or_default(),
+            name,
+        },
         generation: metadata.generation.unwrap_or_default(),
-        created_seconds: metadata.creation_timestamp.map_or(0, |Time(time)| time.as_second()),
+        created_seconds: metadata
+            .creation_timestamp
+            .map_or(0, |Time(time)| time.as_second()),
         deleting: metadata.deletion_timestamp.is_some(),
         labels: metadata.labels.unwrap_or_default(),
         annotations: metadata.annotations.unwrap_or_default(),
@@ -283,12 +313,21 @@ fn decode_meta(value: &serde_json::Value) -> Result<Meta, MetadataError> {
 impl Node {
     /// From the API object and what is known of its agent.
     pub fn from_api(node: &ApiNode, has_agent: bool) -> Self {
-        let listed = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-        let addresses: Vec<_> = listed.filter_map(|a| Some((a.type_.as_str(), parse_address(&a.address)?))).collect();
+        let listed = node
+            .status
+            .iter()
+            .flat_map(|status| status.addresses.iter().flatten());
+        let addresses: Vec<_> = listed
+            .filter_map(|a| Some((a.type_.as_str(), parse_address(&a.address)?)))
+            .collect();
         Self {
             name: node.metadata.name.clone().unwrap_or_default(),
             uid: node.metadata.uid.clone().unwrap_or_default(),
-            internal_addresses: addresses.iter().filter(|(t, _)| *t == "InternalIP").map(|(_, a)| *a).collect(),
+            internal_addresses: addresses
+                .iter()
+                .filter(|(t, _)| *t == "InternalIP")
+                .map(|(_, a)| *a)
+                .collect(),
             addresses: addresses.iter().map(|(_, address)| *address).collect(),
             labels: node.metadata.labels.clone().unwrap_or_default(),
             has_agent,
@@ -300,12 +339,25 @@ impl Lease {
     /// From the API object and whether local observation says that it is renewed in time.
     pub fn from_api(lease: &ApiLease, is_alive: bool) -> Self {
         let spec = lease.spec.clone().unwrap_or_default();
-        let label = |key: &str| lease.metadata.labels.as_ref().and_then(|labels| labels.get(key).cloned());
-        let annotation = |key: &str| lease.metadata.annotations.as_ref().and_then(|all| all.get(key).cloned());
+        let label = |key: &str| {
+            lease
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(key).cloned())
+        };
+        let annotation = |key: &str| {
+            lease
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|all| all.get(key).cloned())
+        };
         let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
         Self {
             name: lease.metadata.name.clone().unwrap_or_default(),
-            holder_node: holder.map(|holder| holder.split('/').next().unwrap_or_default().to_owned()),
+            holder_node: holder
+                .map(|holder| holder.split('/').next().unwrap_or_default().to_owned()),
             epoch: i64::from(spec.lease_transitions.unwrap_or_default()),
             acquired: spec.acquire_time.map(|time| Time(time.0)),
             is_alive,
@@ -331,7 +383,9 @@ mod tests {
         .unwrap();
         assert_eq!(object.meta.key.to_string(), "shop/web");
         assert_eq!(object.meta.created_seconds, 1_767_225_601);
-        let Body::Undecodable(error) = object.body else { panic!("decoded") };
+        let Body::Undecodable(error) = object.body else {
+            panic!("decoded")
+        };
         assert!(error.contains("quantum"), "{error}");
     }
 

@@ -35,34 +35,59 @@ impl Membership {
 pub fn membership(inputs: &Inputs, router: &Router<'_>) -> Membership {
     let name = router.meta.key.name.as_str();
     let stored: BTreeMap<&str, (&NodePlanSpec, &ExistingPlan)> = plans_on_nodes(inputs)
-        .filter(|(spec, _)| spec.source.kind == SourceKind::VirtualRouter && spec.source.uid == router.meta.uid)
+        .filter(|(spec, _)| {
+            spec.source.kind == SourceKind::VirtualRouter && spec.source.uid == router.meta.uid
+        })
         .map(|(spec, plan)| (spec.node_name.as_str(), (spec, plan)))
         .collect();
-    let holder = inputs.leases.get(&lease_name(name)).and_then(|lease| lease.holder_node.as_deref());
+    let holder = inputs
+        .leases
+        .get(&lease_name(name))
+        .and_then(|lease| lease.holder_node.as_deref());
 
     let mut membership = Membership::default();
     for (node_name, priority) in &router.directors {
-        let was_permitted = stored.get(node_name.as_str()).is_some_and(|(spec, _)| is_permitted(spec));
+        let was_permitted = stored
+            .get(node_name.as_str())
+            .is_some_and(|(spec, _)| is_permitted(spec));
         let others_know = stored
             .iter()
             .filter(|(other, (spec, plan))| **other != node_name && must_know(spec, plan))
             .all(|(_, (spec, plan))| lists(spec, node_name) && plan.is_acknowledged());
-        let candidacy = if was_permitted || others_know { Candidacy::Permitted } else { Candidacy::Pending };
-        membership.directors.insert(node_name.clone(), (*priority, candidacy));
+        let candidacy = if was_permitted || others_know {
+            Candidacy::Permitted
+        } else {
+            Candidacy::Pending
+        };
+        membership
+            .directors
+            .insert(node_name.clone(), (*priority, candidacy));
     }
     for (node_name, (spec, _)) in &stored {
         let is_deselected = !router.directors.contains_key(*node_name);
         let somebody_can_follow = !router.directors.is_empty();
-        if is_deselected && somebody_can_follow && holder == Some(*node_name) && spec.state != PlanState::Withdrawn {
+        if is_deselected
+            && somebody_can_follow
+            && holder == Some(*node_name)
+            && spec.state != PlanState::Withdrawn
+        {
             membership.leaving.insert((*node_name).to_owned());
         }
     }
-    membership.known = router.directors.keys().cloned().chain(stored.keys().map(|name| (*name).to_owned())).collect();
+    membership.known = router
+        .directors
+        .keys()
+        .cloned()
+        .chain(stored.keys().map(|name| (*name).to_owned()))
+        .collect();
     membership
 }
 
 fn is_permitted(spec: &NodePlanSpec) -> bool {
-    let leadership = spec.director.as_ref().and_then(|director| director.leadership.as_ref());
+    let leadership = spec
+        .director
+        .as_ref()
+        .and_then(|director| director.leadership.as_ref());
     let is_member = matches!(spec.state, PlanState::Active | PlanState::Retained);
     is_member && leadership.is_some_and(|leadership| leadership.candidacy == Candidacy::Permitted)
 }
@@ -77,9 +102,17 @@ fn must_know(spec: &NodePlanSpec, plan: &ExistingPlan) -> bool {
 }
 
 fn lists(spec: &NodePlanSpec, node_name: &str) -> bool {
-    let leadership = spec.director.as_ref().and_then(|director| director.leadership.as_ref());
+    let leadership = spec
+        .director
+        .as_ref()
+        .and_then(|director| director.leadership.as_ref());
     spec.state != PlanState::Withdrawn
-        && leadership.is_some_and(|leadership| leadership.directors.iter().any(|director| director == node_name))
+        && leadership.is_some_and(|leadership| {
+            leadership
+                .directors
+                .iter()
+                .any(|director| director == node_name)
+        })
 }
 
 /// Plans that can be read and whose Node is there. A Node that is gone takes its plans along.
@@ -93,9 +126,16 @@ pub fn plans_on_nodes(inputs: &Inputs) -> impl Iterator<Item = (&NodePlanSpec, &
 
 /// Whether the agent has removed everything and said so.
 pub fn is_withdrawn(plan: &ExistingPlan) -> bool {
-    let Some(spec) = plan.object.spec() else { return false };
-    let conditions = plan.object.status.iter().flat_map(|status| &status.conditions);
-    let mut programmed = conditions.filter(|condition| condition.type_ == ConditionType::Programmed.as_str());
+    let Some(spec) = plan.object.spec() else {
+        return false;
+    };
+    let conditions = plan
+        .object
+        .status
+        .iter()
+        .flat_map(|status| &status.conditions);
+    let mut programmed =
+        conditions.filter(|condition| condition.type_ == ConditionType::Programmed.as_str());
     spec.state == PlanState::Withdrawn
         && plan.is_acknowledged()
         && programmed.any(|condition| condition.reason == Reason::Withdrawn.as_str())
@@ -116,16 +156,29 @@ impl Holdings {
         let mut holdings = Self::default();
         for (spec, plan) in plans_on_nodes(inputs) {
             let router = &spec.virtual_router_name;
-            let planned = spec.director.iter().flat_map(|director| &director.addresses).map(|planned| planned.address);
-            let reported = plan.object.status.iter().flat_map(|status| &status.addresses);
-            let held = reported.clone().filter(|status| status.state == AddressState::Held).map(|status| status.address);
+            let planned = spec
+                .director
+                .iter()
+                .flat_map(|director| &director.addresses)
+                .map(|planned| planned.address);
+            let reported = plan
+                .object
+                .status
+                .iter()
+                .flat_map(|status| &status.addresses);
+            let held = reported
+                .clone()
+                .filter(|status| status.state == AddressState::Held)
+                .map(|status| status.address);
             let mut unreleased: BTreeSet<IpAddr> = held.collect();
             if spec.state == PlanState::Withdrawn {
                 if !is_withdrawn(plan) {
                     unreleased.extend(planned);
                 }
             } else {
-                holdings.served.extend(planned.clone().map(|address| (router.clone(), address)));
+                holdings
+                    .served
+                    .extend(planned.clone().map(|address| (router.clone(), address)));
                 unreleased.extend(planned);
             }
             if !plan.is_acknowledged() {
@@ -134,7 +187,10 @@ impl Holdings {
             }
             for address in unreleased {
                 let routers = holdings.unreleased.entry(address).or_default();
-                routers.entry(router.clone()).or_default().insert(spec.node_name.clone());
+                routers
+                    .entry(router.clone())
+                    .or_default()
+                    .insert(spec.node_name.clone());
             }
         }
         holdings
@@ -146,7 +202,11 @@ impl Holdings {
         if self.served.contains(&(router.to_owned(), address)) {
             return None;
         }
-        let (other, nodes) = self.unreleased.get(&address)?.iter().find(|(other, _)| *other != router)?;
+        let (other, nodes) = self
+            .unreleased
+            .get(&address)?
+            .iter()
+            .find(|(other, _)| *other != router)?;
         Some((other, nodes.iter().map(String::as_str).collect()))
     }
 }

@@ -16,28 +16,51 @@ pub type Marks = BTreeMap<ObjectKey, Result<u32, Verdict>>;
 
 /// Decides every mark. Marks of `frozen` plans are taken first; a mark that plans or status
 /// remember is repeated; fresh ones are the lowest free of the range.
-pub fn decide(range: &RangeInclusive<u32>, claimants: &[Claimant<'_>], frozen: &[&NodePlanSpec]) -> Marks {
+pub fn decide(
+    range: &RangeInclusive<u32>,
+    claimants: &[Claimant<'_>],
+    frozen: &[&NodePlanSpec],
+) -> Marks {
     let mut owners: BTreeMap<u32, ObjectKey> = BTreeMap::new();
-    for plan in frozen.iter().filter(|plan| plan.state != PlanState::Withdrawn) {
+    for plan in frozen
+        .iter()
+        .filter(|plan| plan.state != PlanState::Withdrawn)
+    {
         for mark in marks_of(plan) {
             let source = ObjectKey::new(plan.source.namespace.clone(), plan.source.name.clone());
             owners.entry(mark).or_insert(source);
         }
     }
-    let mut by_age: Vec<_> = claimants.iter().filter(|claimant| is_marked(claimant)).collect();
+    let mut by_age: Vec<_> = claimants
+        .iter()
+        .filter(|claimant| is_marked(claimant))
+        .collect();
     by_age.sort_by_key(|claimant| claimant.service.meta.age());
     let mut marks = Marks::new();
     let mut without = Vec::new();
     for claimant in by_age {
         let key = &claimant.service.meta.key;
-        let asked = claimant.service.spec().and_then(|spec| spec.firewall_mark.as_ref());
+        let asked = claimant
+            .service
+            .spec()
+            .and_then(|spec| spec.firewall_mark.as_ref());
         let marking = asked.map_or(Marking::Managed, |asked| asked.marking);
         match (asked.and_then(|asked| asked.value), marking) {
             (None, Marking::External) => {
-                marks.insert(key.clone(), Err(invalid("spec.firewallMark.value is required with marking External")));
+                marks.insert(
+                    key.clone(),
+                    Err(invalid(
+                        "spec.firewallMark.value is required with marking External",
+                    )),
+                );
             }
             (Some(0), _) => {
-                marks.insert(key.clone(), Err(invalid("spec.firewallMark.value: 0 is no mark; use 1 or more")));
+                marks.insert(
+                    key.clone(),
+                    Err(invalid(
+                        "spec.firewallMark.value: 0 is no mark; use 1 or more",
+                    )),
+                );
             }
             (Some(value), Marking::Managed) if !range.contains(&value) => {
                 let message = format!(
@@ -58,13 +81,15 @@ pub fn decide(range: &RangeInclusive<u32>, claimants: &[Claimant<'_>], frozen: &
                 }
                 marks.insert(key.clone(), verdict);
             }
-            (None, Marking::Managed) => match remembered(claimant).filter(|mark| range.contains(mark)) {
-                Some(value) if !owners.contains_key(&value) => {
-                    owners.insert(value, key.clone());
-                    marks.insert(key.clone(), Ok(value));
+            (None, Marking::Managed) => {
+                match remembered(claimant).filter(|mark| range.contains(mark)) {
+                    Some(value) if !owners.contains_key(&value) => {
+                        owners.insert(value, key.clone());
+                        marks.insert(key.clone(), Ok(value));
+                    }
+                    _ => without.push(key),
                 }
-                _ => without.push(key),
-            },
+            }
         }
     }
     let mut fresh = range.clone();
@@ -87,18 +112,31 @@ pub fn decide(range: &RangeInclusive<u32>, claimants: &[Claimant<'_>], frozen: &
 }
 
 fn is_marked(claimant: &Claimant<'_>) -> bool {
-    claimant.service.spec().is_some_and(|spec| spec.grouping == Grouping::FirewallMark)
+    claimant
+        .service
+        .spec()
+        .is_some_and(|spec| spec.grouping == Grouping::FirewallMark)
 }
 
 fn remembered(claimant: &Claimant<'_>) -> Option<u32> {
-    let planned: BTreeSet<_> = claimant.plans.iter().flat_map(|plan| marks_of(plan)).collect();
-    let reported = claimant.service.status.as_ref().and_then(|status| status.firewall_mark);
+    let planned: BTreeSet<_> = claimant
+        .plans
+        .iter()
+        .flat_map(|plan| marks_of(plan))
+        .collect();
+    let reported = claimant
+        .service
+        .status
+        .as_ref()
+        .and_then(|status| status.firewall_mark);
     planned.first().copied().or(reported)
 }
 
 fn marks_of(plan: &NodePlanSpec) -> BTreeSet<u32> {
     let services = plan.director.iter().flat_map(|director| &director.services);
-    services.filter_map(|service| service.firewall_mark.as_ref().map(|mark| mark.mark)).collect()
+    services
+        .filter_map(|service| service.firewall_mark.as_ref().map(|mark| mark.mark))
+        .collect()
 }
 
 fn invalid(message: impl Into<String>) -> Verdict {
@@ -114,6 +152,8 @@ fn in_use(value: u32, owner: &ObjectKey, key: &ObjectKey) -> Verdict {
     Verdict::bad(
         ConditionType::Accepted,
         Reason::FirewallMarkInUse,
-        format!("spec.firewallMark.value: {owner} uses {value:#x}: choose another, or leave it unset with marking Managed"),
+        format!(
+            "spec.firewallMark.value: {owner} uses {value:#x}: choose another, or leave it unset with marking Managed"
+        ),
     )
 }

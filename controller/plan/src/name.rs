@@ -37,7 +37,10 @@ mod tests {
     fn names_are_stable_and_differ_by_each_part() {
         let name = plan_name(SourceKind::VirtualService, "node-a", "0c1e");
         assert_eq!(name, "vs-feb4e4535331304e");
-        assert_ne!(name, plan_name(SourceKind::VirtualService, "node-a0", "c1e"));
+        assert_ne!(
+            name,
+            plan_name(SourceKind::VirtualService, "node-a0", "c1e")
+        );
         assert!(plan_name(SourceKind::VirtualRouter, "node-a", "0c1e").starts_with("vr-"));
     }
 }

@@ -28,13 +28,25 @@ impl DirectorSide {
     /// router; else, of a sole director, its own.
     fn gateways(&self, inputs: &Inputs, family: AddressFamily) -> Vec<IpAddr> {
         let of_family = |address: &&IpAddr| AddressFamily::of(address) == family;
-        let moving: Vec<_> = self.additional_addresses.iter().filter(of_family).copied().collect();
+        let moving: Vec<_> = self
+            .additional_addresses
+            .iter()
+            .filter(of_family)
+            .copied()
+            .collect();
         if !moving.is_empty() {
             return moving;
         }
         let sole = self.directors.first().filter(|_| self.directors.len() == 1);
         let node = sole.and_then(|name| inputs.nodes.get(name));
-        node.map(|node| node.internal_addresses.iter().filter(of_family).copied().collect()).unwrap_or_default()
+        node.map(|node| {
+            node.internal_addresses
+                .iter()
+                .filter(of_family)
+                .copied()
+                .collect()
+        })
+        .unwrap_or_default()
     }
 
     fn is_sole_director(&self, node_name: &str) -> bool {
@@ -49,26 +61,49 @@ struct Part {
     return_paths: BTreeSet<ReturnPath>,
 }
 
+/// What decides about the real-server parts of one VirtualService.
+pub struct Work<'a> {
+    /// The cluster.
+    pub inputs: &'a Inputs,
+    /// The VirtualService.
+    pub spec: &'a VirtualServiceSpec,
+    /// Its addresses.
+    pub addresses: &'a [AcceptedAddress],
+    /// Its real servers.
+    pub targets: &'a Targets,
+    /// The way back to its directors.
+    pub side: &'a DirectorSide,
+    /// Its plans as stored.
+    pub stored: &'a [&'a NodePlanSpec],
+}
+
 /// Real-server parts by node. While a selected RealServer cannot be read, parts only grow: which
 /// of the stored ones are its cannot be told.
 pub fn real_servers(
-    inputs: &Inputs,
-    spec: &VirtualServiceSpec,
-    addresses: &[AcceptedAddress],
-    targets: &Targets,
-    side: &DirectorSide,
-    stored: &[&NodePlanSpec],
+    work: &Work<'_>,
     problems: &mut Vec<Verdict>,
 ) -> BTreeMap<String, RealServerPlan> {
+    let Work {
+        inputs,
+        spec,
+        addresses,
+        targets,
+        side,
+        stored,
+    } = work;
     let mut parts: BTreeMap<String, Part> = BTreeMap::new();
     if !targets.undecodable.is_empty() {
         keep_stored(addresses, stored, &mut parts);
     }
     for target in &targets.targets {
-        let Some(node_name) = &target.node_name else { continue };
-        for accepted in addresses {
+        let Some(node_name) = &target.node_name else {
+            continue;
+        };
+        for accepted in *addresses {
             let family = AddressFamily::of(&accepted.address);
-            let Some(local_address) = target.address_for(family) else { continue };
+            let Some(local_address) = target.address_for(family) else {
+                continue;
+            };
             let served: Vec<_> = served_ports(spec, accepted, target);
             if served.is_empty() {
                 continue;
@@ -80,7 +115,10 @@ pub fn real_servers(
                 }
                 ForwardingType::TUN => {
                     let tunnel = target.forwarding.tunnel.clone().unwrap_or_default();
-                    part.tunnels.entry((local_address, tunnel)).or_default().insert(accepted.address);
+                    part.tunnels
+                        .entry((local_address, tunnel))
+                        .or_default()
+                        .insert(accepted.address);
                 }
                 ForwardingType::NAT if side.is_sole_director(node_name) => {}
                 ForwardingType::NAT => {
@@ -102,12 +140,18 @@ pub fn real_servers(
             }
         }
     }
-    parts.into_iter().map(|(node_name, part)| (node_name, part.finish())).filter(|(_, plan)| !is_empty(plan)).collect()
+    parts
+        .into_iter()
+        .map(|(node_name, part)| (node_name, part.finish()))
+        .filter(|(_, plan)| !is_empty(plan))
+        .collect()
 }
 
 /// Whether a node has nothing to do.
 pub fn is_empty(plan: &RealServerPlan) -> bool {
-    plan.direct_routing_addresses.is_empty() && plan.tunnels.is_empty() && plan.return_paths.is_empty()
+    plan.direct_routing_addresses.is_empty()
+        && plan.tunnels.is_empty()
+        && plan.return_paths.is_empty()
 }
 
 impl Part {
@@ -117,11 +161,13 @@ impl Part {
             tunnels: self
                 .tunnels
                 .into_iter()
-                .map(|((local_address, tunnel), virtual_addresses)| TunnelEndpoint {
-                    local_address,
-                    tunnel,
-                    virtual_addresses: virtual_addresses.into_iter().collect(),
-                })
+                .map(
+                    |((local_address, tunnel), virtual_addresses)| TunnelEndpoint {
+                        local_address,
+                        tunnel,
+                        virtual_addresses: virtual_addresses.into_iter().collect(),
+                    },
+                )
                 .collect(),
             return_paths: self.return_paths.into_iter().collect(),
         }
@@ -134,31 +180,60 @@ fn served_ports<'a>(
     accepted: &AcceptedAddress,
     target: &Target,
 ) -> Vec<(&'a ServicePort, u16, u16)> {
-    let indexed = spec.ports.iter().enumerate().filter(|(index, _)| accepted.ports.contains(index));
+    let indexed = spec
+        .ports
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| accepted.ports.contains(index));
     indexed
         .filter_map(|(index, port)| {
             let on_host = *target.ports.get(&index)?;
-            let first = if spec.grouping == Grouping::FirewallMark { port.port } else { on_host };
+            let first = if spec.grouping == Grouping::FirewallMark {
+                port.port
+            } else {
+                on_host
+            };
             let length = port.end_port.unwrap_or(port.port).saturating_sub(port.port);
             Some((port, first, first.saturating_add(length)))
         })
         .collect()
 }
 
-fn keep_stored(addresses: &[AcceptedAddress], stored: &[&NodePlanSpec], parts: &mut BTreeMap<String, Part>) {
+fn keep_stored(
+    addresses: &[AcceptedAddress],
+    stored: &[&NodePlanSpec],
+    parts: &mut BTreeMap<String, Part>,
+) {
     let still: BTreeSet<_> = addresses.iter().map(|accepted| accepted.address).collect();
-    for plan in stored.iter().filter(|plan| plan.state != PlanState::Withdrawn) {
-        let Some(real_server) = &plan.real_server else { continue };
+    for plan in stored
+        .iter()
+        .filter(|plan| plan.state != PlanState::Withdrawn)
+    {
+        let Some(real_server) = &plan.real_server else {
+            continue;
+        };
         let part = parts.entry(plan.node_name.clone()).or_default();
-        part.direct_routing_addresses.extend(real_server.direct_routing_addresses.iter().filter(|a| still.contains(a)));
+        part.direct_routing_addresses.extend(
+            real_server
+                .direct_routing_addresses
+                .iter()
+                .filter(|a| still.contains(a)),
+        );
         for tunnel in &real_server.tunnels {
-            let kept = tunnel.virtual_addresses.iter().filter(|address| still.contains(address));
+            let kept = tunnel
+                .virtual_addresses
+                .iter()
+                .filter(|address| still.contains(address));
             let kept: BTreeSet<_> = kept.copied().collect();
             if !kept.is_empty() {
-                part.tunnels.entry((tunnel.local_address, tunnel.tunnel.clone())).or_default().extend(kept);
+                part.tunnels
+                    .entry((tunnel.local_address, tunnel.tunnel.clone()))
+                    .or_default()
+                    .extend(kept);
             }
         }
-        part.return_paths.extend(real_server.return_paths.iter().cloned());
+        part.return_paths
+            .extend(real_server.return_paths.iter().cloned());
     }
 }
 

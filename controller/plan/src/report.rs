@@ -41,17 +41,32 @@ pub struct Verdict {
 impl Verdict {
     /// The good state.
     pub fn good(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self { condition, truth: Truth::True, reason, message: message.into() }
+        Self {
+            condition,
+            truth: Truth::True,
+            reason,
+            message: message.into(),
+        }
     }
 
     /// Something stands against it.
     pub fn bad(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self { condition, truth: Truth::False, reason, message: message.into() }
+        Self {
+            condition,
+            truth: Truth::False,
+            reason,
+            message: message.into(),
+        }
     }
 
     /// Not known yet.
     pub fn unknown(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self { condition, truth: Truth::Unknown, reason, message: message.into() }
+        Self {
+            condition,
+            truth: Truth::Unknown,
+            reason,
+            message: message.into(),
+        }
     }
 }
 
@@ -62,7 +77,11 @@ const REASONS_SHOWN_MAXIMUM: usize = 8;
 
 /// Sums up what stands against one condition: the reason of the first problem, the messages of
 /// all. Without a problem, `good`.
-pub fn summarise(condition: ConditionType, mut problems: Vec<Verdict>, good: (Reason, &str)) -> Verdict {
+pub fn summarise(
+    condition: ConditionType,
+    mut problems: Vec<Verdict>,
+    good: (Reason, &str),
+) -> Verdict {
     problems.retain(|problem| problem.condition == condition);
     let Some(first) = problems.first().cloned() else {
         return Verdict::good(condition, good.0, good.1);
@@ -75,20 +94,26 @@ pub fn summarise(condition: ConditionType, mut problems: Vec<Verdict>, good: (Re
     }
     let hidden = messages.len().saturating_sub(REASONS_SHOWN_MAXIMUM);
     messages.truncate(REASONS_SHOWN_MAXIMUM);
-    let mut message = messages.join("; ");
-    if hidden > 0 {
-        message.push_str(&format!("; and {hidden} more"));
-    }
+    let rest = (hidden > 0).then(|| format!("and {hidden} more"));
+    messages.extend(rest.as_deref());
+    let message = messages.join("; ");
     Verdict { message, ..first }
 }
 
 /// Conditions to store: a time of transition is kept where the status did not change.
-pub fn stamp(previous: &[Condition], verdicts: &[Verdict], generation: i64, now: &Time) -> Vec<Condition> {
+pub fn stamp(
+    previous: &[Condition],
+    verdicts: &[Verdict],
+    generation: i64,
+    now: &Time,
+) -> Vec<Condition> {
     verdicts
         .iter()
         .map(|verdict| {
             let (type_, status) = (verdict.condition.as_str(), verdict.truth.as_str());
-            let unchanged = previous.iter().find(|old| old.type_ == type_ && old.status == status);
+            let unchanged = previous
+                .iter()
+                .find(|old| old.type_ == type_ && old.status == status);
             let mut message = verdict.message.clone();
             let mut end = message.len().min(MESSAGE_BYTES_MAXIMUM);
             while !message.is_char_boundary(end) {
@@ -101,7 +126,8 @@ pub fn stamp(previous: &[Condition], verdicts: &[Verdict], generation: i64, now:
                 reason: verdict.reason.as_str().to_owned(),
                 message,
                 observed_generation: Some(generation),
-                last_transition_time: unchanged.map_or_else(|| now.clone(), |old| old.last_transition_time.clone()),
+                last_transition_time: unchanged
+                    .map_or_else(|| now.clone(), |old| old.last_transition_time.clone()),
             }
         })
         .collect()
@@ -117,11 +143,30 @@ mod tests {
 
     #[test]
     fn the_time_of_a_transition_stays_while_the_status_stays() {
-        let first = stamp(&[], &[Verdict::good(ConditionType::Ready, Reason::Ready, "a")], 1, &time(10));
-        let second = stamp(&first, &[Verdict::good(ConditionType::Ready, Reason::PartiallyReady, "b")], 2, &time(20));
+        let first = stamp(
+            &[],
+            &[Verdict::good(ConditionType::Ready, Reason::Ready, "a")],
+            1,
+            &time(10),
+        );
+        let second = stamp(
+            &first,
+            &[Verdict::good(
+                ConditionType::Ready,
+                Reason::PartiallyReady,
+                "b",
+            )],
+            2,
+            &time(20),
+        );
         assert_eq!(second[0].last_transition_time, time(10));
         assert_eq!(second[0].reason, "PartiallyReady");
-        let third = stamp(&second, &[Verdict::bad(ConditionType::Ready, Reason::NoMaster, "c")], 2, &time(30));
+        let third = stamp(
+            &second,
+            &[Verdict::bad(ConditionType::Ready, Reason::NoMaster, "c")],
+            2,
+            &time(30),
+        );
         assert_eq!(third[0].last_transition_time, time(30));
     }
 
@@ -135,8 +180,17 @@ mod tests {
             Verdict::bad(ConditionType::ResolvedRefs, Reason::NodeNotFound, "z"),
         ];
         let sum = summarise(ConditionType::Accepted, problems, (Reason::Accepted, ""));
-        assert_eq!((sum.reason, sum.message.as_str()), (Reason::AddressInUse, "x; y"));
-        let many = (0..20).map(|i| bad(Reason::AddressInUse, &i.to_string())).collect();
-        assert!(summarise(ConditionType::Accepted, many, (Reason::Accepted, "")).message.ends_with("and 12 more"));
+        assert_eq!(
+            (sum.reason, sum.message.as_str()),
+            (Reason::AddressInUse, "x; y")
+        );
+        let many = (0..20)
+            .map(|i| bad(Reason::AddressInUse, &i.to_string()))
+            .collect();
+        assert!(
+            summarise(ConditionType::Accepted, many, (Reason::Accepted, ""))
+                .message
+                .ends_with("and 12 more")
+        );
     }
 }

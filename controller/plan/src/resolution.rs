@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lvs_crds::condition::{ConditionType, Reason};
+use lvs_crds::lease_name;
 use lvs_crds::node_plan::{
     DirectorPlan, LeadershipPlan, NodePlanSpec, PlanSource, PlanState, PlannedAddress, SourceKind,
 };
-use lvs_crds::lease_name;
 
 use crate::hold::{self, Held};
 use crate::input::{Body, ExistingPlan, Inputs, ObjectKey, RealServerObject, VirtualServiceObject};
@@ -131,9 +131,15 @@ fn decide(inputs: &Inputs, held: Held) -> Decisions<'_> {
     let tenancy = tenancy::decide(inputs, &routers, &claimants, &frozen);
     let marks = mark::decide(&inputs.firewall_mark_range, &claimants, &frozen);
 
-    let memberships: BTreeMap<String, Membership> =
-        routers.decoded.iter().map(|(name, router)| (name.clone(), lifecycle::membership(inputs, router))).collect();
-    let nodes_of = memberships.iter().map(|(name, m)| (name.clone(), m.nodes().cloned().collect())).collect();
+    let memberships: BTreeMap<String, Membership> = routers
+        .decoded
+        .iter()
+        .map(|(name, router)| (name.clone(), lifecycle::membership(inputs, router)))
+        .collect();
+    let nodes_of = memberships
+        .iter()
+        .map(|(name, m)| (name.clone(), m.nodes().cloned().collect()))
+        .collect();
     let settings = settings::decide(&nodes_of, &routers.decoded);
     let holdings = Holdings::read(inputs);
 
@@ -150,7 +156,14 @@ fn decide(inputs: &Inputs, held: Held) -> Decisions<'_> {
     };
     let mut wanted: BTreeMap<String, NodePlanSpec> = BTreeMap::new();
     router_plans(&mut decisions, &settings, &holdings, &mut wanted);
-    service_plans(&mut decisions, &dispositions, &stored, &marks, &holdings, &mut wanted);
+    service_plans(
+        &mut decisions,
+        &dispositions,
+        &stored,
+        &marks,
+        &holdings,
+        &mut wanted,
+    );
     settle(&mut decisions, &dispositions, wanted);
     decisions
 }
@@ -163,9 +176,16 @@ struct Stored<'a> {
 
 impl<'a> Stored<'a> {
     fn read(inputs: &'a Inputs) -> Self {
-        let mut stored = Self { by_uid: BTreeMap::new(), by_key: BTreeMap::new() };
+        let mut stored = Self {
+            by_uid: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+        };
         for (spec, _) in lifecycle::plans_on_nodes(inputs) {
-            stored.by_uid.entry(&spec.source.uid).or_default().push(spec);
+            stored
+                .by_uid
+                .entry(&spec.source.uid)
+                .or_default()
+                .push(spec);
             if spec.source.kind == SourceKind::VirtualService {
                 let key = ObjectKey::new(spec.source.namespace.clone(), spec.source.name.clone());
                 stored.by_key.entry(key).or_default().push(spec);
@@ -176,13 +196,23 @@ impl<'a> Stored<'a> {
 
     /// Plans of exactly this object.
     fn of(&self, service: &VirtualServiceObject) -> &[&'a NodePlanSpec] {
-        self.by_uid.get(service.meta.uid.as_str()).map(Vec::as_slice).unwrap_or_default()
+        self.by_uid
+            .get(service.meta.uid.as_str())
+            .map(Vec::as_slice)
+            .unwrap_or_default()
     }
 
     /// Plans that remember decisions about this object; after a restore it has another uid.
     fn remembering(&self, service: &VirtualServiceObject) -> Vec<&'a NodePlanSpec> {
         let own = self.of(service);
-        if own.is_empty() { self.by_key.get(&service.meta.key).cloned().unwrap_or_default() } else { own.to_vec() }
+        if own.is_empty() {
+            self.by_key
+                .get(&service.meta.key)
+                .cloned()
+                .unwrap_or_default()
+        } else {
+            own.to_vec()
+        }
     }
 }
 
@@ -192,8 +222,17 @@ fn dispositions(
     stored: &Stored<'_>,
     held: &Held,
 ) -> BTreeMap<ObjectKey, Disposition> {
-    let live = inputs.virtual_services.iter().filter(|(_, object)| !object.meta.deleting);
-    live.map(|(key, object)| (key.clone(), disposition(inputs, routers, stored, held, object))).collect()
+    let live = inputs
+        .virtual_services
+        .iter()
+        .filter(|(_, object)| !object.meta.deleting);
+    live.map(|(key, object)| {
+        (
+            key.clone(),
+            disposition(inputs, routers, stored, held, object),
+        )
+    })
+    .collect()
 }
 
 fn disposition(
@@ -208,15 +247,30 @@ fn disposition(
         Body::Undecodable(error) => return Disposition::Frozen(router::undecodable(error)),
     };
     if let Some(message) = held.service_uids.get(&object.meta.uid) {
-        return Disposition::Frozen(Verdict::bad(ConditionType::Accepted, Reason::MassRemovalHeld, message));
+        return Disposition::Frozen(Verdict::bad(
+            ConditionType::Accepted,
+            Reason::MassRemovalHeld,
+            message,
+        ));
     }
     if let Err(message) = service::validate(spec) {
         let message = format!("{message}; until then it keeps what it has");
-        return Disposition::Frozen(Verdict::bad(ConditionType::Accepted, Reason::Invalid, message));
+        return Disposition::Frozen(Verdict::bad(
+            ConditionType::Accepted,
+            Reason::Invalid,
+            message,
+        ));
     }
     if !inputs.namespaces.contains_key(&object.meta.key.namespace) {
-        let message = format!("namespace {} has not been seen yet", object.meta.key.namespace);
-        return Disposition::Frozen(Verdict::unknown(ConditionType::Accepted, Reason::Pending, message));
+        let message = format!(
+            "namespace {} has not been seen yet",
+            object.meta.key.namespace
+        );
+        return Disposition::Frozen(Verdict::unknown(
+            ConditionType::Accepted,
+            Reason::Pending,
+            message,
+        ));
     }
     let planned_on: BTreeSet<&str> = stored
         .remembering(object)
@@ -228,7 +282,11 @@ fn disposition(
         Choice::Router(name) => Disposition::Planned(name),
         Choice::Refused(verdict) => Disposition::Refused(verdict),
         Choice::Frozen(name) => {
-            let why = routers.frozen.get(&name).map(|verdict| verdict.message.as_str()).unwrap_or_default();
+            let why = routers
+                .frozen
+                .get(&name)
+                .map(|verdict| verdict.message.as_str())
+                .unwrap_or_default();
             Disposition::Frozen(Verdict::bad(
                 ConditionType::ResolvedRefs,
                 Reason::Undecodable,
@@ -244,10 +302,12 @@ fn claimants<'a>(
     stored: &Stored<'a>,
     dispositions: &BTreeMap<ObjectKey, Disposition>,
 ) -> Vec<Claimant<'a>> {
-    let planned = dispositions.iter().filter_map(|(key, disposition)| match disposition {
-        Disposition::Planned(router) => Some((key, router)),
-        Disposition::Frozen(_) | Disposition::Refused(_) => None,
-    });
+    let planned = dispositions
+        .iter()
+        .filter_map(|(key, disposition)| match disposition {
+            Disposition::Planned(router) => Some((key, router)),
+            Disposition::Frozen(_) | Disposition::Refused(_) => None,
+        });
     planned
         .filter_map(|(key, router)| {
             let service = inputs.virtual_services.get(key)?;
@@ -272,7 +332,8 @@ fn frozen_plans<'a>(
     let uids = frozen_uids(inputs, routers, dispositions);
     lifecycle::plans_on_nodes(inputs)
         .filter(|(spec, plan)| {
-            uids.contains(spec.source.uid.as_str()) || held.plan_names.contains_key(&plan.object.meta.key.name)
+            uids.contains(spec.source.uid.as_str())
+                || held.plan_names.contains_key(&plan.object.meta.key.name)
         })
         .map(|(spec, _)| spec)
         .collect()
@@ -288,8 +349,13 @@ fn frozen_uids<'a>(
         .iter()
         .filter(|(key, _)| matches!(dispositions.get(key), Some(Disposition::Frozen(_))))
         .map(|(_, object)| object.meta.uid.as_str());
-    let frozen = inputs.virtual_routers.iter().filter(|(name, _)| routers.frozen.contains_key(*name));
-    services.chain(frozen.map(|(_, object)| object.meta.uid.as_str())).collect()
+    let frozen = inputs
+        .virtual_routers
+        .iter()
+        .filter(|(name, _)| routers.frozen.contains_key(*name));
+    services
+        .chain(frozen.map(|(_, object)| object.meta.uid.as_str()))
+        .collect()
 }
 
 fn router_plans(
@@ -299,7 +365,9 @@ fn router_plans(
     wanted: &mut BTreeMap<String, NodePlanSpec>,
 ) {
     for (name, router) in &decisions.routers.decoded {
-        let Some(membership) = decisions.memberships.get(name) else { continue };
+        let Some(membership) = decisions.memberships.get(name) else {
+            continue;
+        };
         let problems = decisions.router_problems.entry(name.clone()).or_default();
         let addresses = additional_addresses(router, &decisions.tenancy, holdings, problems);
         let set: Vec<String> = membership.directors.keys().cloned().collect();
@@ -322,11 +390,18 @@ fn router_plans(
                 directors,
                 lease_duration_seconds: router.spec.detection.lease_duration_seconds,
                 announcement: router.spec.announcement.clone(),
-                timeouts: settings.timeouts.get(&(name.clone(), node_name.clone())).cloned(),
+                timeouts: settings
+                    .timeouts
+                    .get(&(name.clone(), node_name.clone()))
+                    .cloned(),
             };
             let spec = NodePlanSpec {
                 node_name: node_name.clone(),
-                state: if is_leaving { PlanState::Leaving } else { PlanState::Active },
+                state: if is_leaving {
+                    PlanState::Leaving
+                } else {
+                    PlanState::Active
+                },
                 source: PlanSource {
                     kind: SourceKind::VirtualRouter,
                     namespace: String::new(),
@@ -342,7 +417,10 @@ fn router_plans(
                 }),
                 real_server: None,
             };
-            wanted.insert(plan_name(SourceKind::VirtualRouter, node_name, &router.meta.uid), spec);
+            wanted.insert(
+                plan_name(SourceKind::VirtualRouter, node_name, &router.meta.uid),
+                spec,
+            );
         }
     }
 }
@@ -360,7 +438,11 @@ fn additional_addresses(
         if let Some(verdict) = refused.and_then(|refused| refused.get(&planned.address)) {
             problems.push(verdict.clone());
         } else if let Some((other, nodes)) = holdings.blocked_by(name, planned.address) {
-            problems.push(waits_for_release(&planned.address.to_string(), other, &nodes));
+            problems.push(waits_for_release(
+                &planned.address.to_string(),
+                other,
+                &nodes,
+            ));
         } else {
             addresses.push(planned.clone());
         }
@@ -372,7 +454,10 @@ fn waits_for_release(address: &str, other: &str, nodes: &[&str]) -> Verdict {
     Verdict::bad(
         ConditionType::Programmed,
         Reason::Pending,
-        format!("address {address} waits until VirtualRouter {other} has released it on {}", nodes.join(", ")),
+        format!(
+            "address {address} waits until VirtualRouter {other} has released it on {}",
+            nodes.join(", ")
+        ),
     )
 }
 
@@ -390,7 +475,9 @@ fn service_plans(
         by_namespace.entry(&key.namespace).or_default().push(object);
     }
     for (key, disposition) in dispositions {
-        let Some(object) = inputs.virtual_services.get(key) else { continue };
+        let Some(object) = inputs.virtual_services.get(key) else {
+            continue;
+        };
         let mut decision = ServiceDecision {
             disposition: disposition.clone(),
             problems: Vec::new(),
@@ -399,10 +486,19 @@ fn service_plans(
             mark: None,
         };
         if let (Disposition::Planned(router_name), Some(spec)) = (disposition, object.spec()) {
-            let candidates = by_namespace.get(key.namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
+            let candidates = by_namespace
+                .get(key.namespace.as_str())
+                .map(Vec::as_slice)
+                .unwrap_or_default();
             plan_service(
                 decisions,
-                &Service { object, spec, router_name, candidates, stored: stored.of(object) },
+                &Service {
+                    object,
+                    spec,
+                    router_name,
+                    candidates,
+                    stored: stored.of(object),
+                },
                 marks,
                 holdings,
                 &mut decision,
@@ -431,9 +527,18 @@ fn plan_service(
     wanted: &mut BTreeMap<String, NodePlanSpec>,
 ) {
     let (inputs, key) = (decisions.inputs, &service.object.meta.key);
-    let Some(router) = decisions.routers.decoded.get(service.router_name) else { return };
-    let Some(membership) = decisions.memberships.get(service.router_name) else { return };
-    let tenure = decisions.tenancy.services.get(key).cloned().unwrap_or_default();
+    let Some(router) = decisions.routers.decoded.get(service.router_name) else {
+        return;
+    };
+    let Some(membership) = decisions.memberships.get(service.router_name) else {
+        return;
+    };
+    let tenure = decisions
+        .tenancy
+        .services
+        .get(key)
+        .cloned()
+        .unwrap_or_default();
     decision.problems.extend(tenure.problems);
     match marks.get(key) {
         Some(Ok(mark)) => decision.mark = Some(*mark),
@@ -445,7 +550,9 @@ fn plan_service(
         inputs,
         key,
         spec: service.spec,
-        grant: namespace_labels.map(|labels| router.granted_targets(labels)).unwrap_or_default(),
+        grant: namespace_labels
+            .map(|labels| router.granted_targets(labels))
+            .unwrap_or_default(),
         router_name: service.router_name,
         virtual_addresses: &decisions.tenancy.virtual_addresses,
         candidates: service.candidates,
@@ -455,42 +562,73 @@ fn plan_service(
     let released: Vec<AcceptedAddress> = tenure
         .addresses
         .into_iter()
-        .filter(|accepted| match holdings.blocked_by(service.router_name, accepted.address) {
-            None => true,
-            Some((other, nodes)) => {
-                decision.waiting.push(waits_for_release(&accepted.address.to_string(), other, &nodes));
-                false
-            }
-        })
+        .filter(
+            |accepted| match holdings.blocked_by(service.router_name, accepted.address) {
+                None => true,
+                Some((other, nodes)) => {
+                    decision.waiting.push(waits_for_release(
+                        &accepted.address.to_string(),
+                        other,
+                        &nodes,
+                    ));
+                    false
+                }
+            },
+        )
         .collect();
-    let director = service::build(service.spec, &released, decision.mark, &decision.targets, service.stored);
+    let director = service::build(
+        service.spec,
+        &released,
+        decision.mark,
+        &decision.targets,
+        service.stored,
+    );
     let side = DirectorSide {
-        additional_addresses: additional_addresses(router, &decisions.tenancy, holdings, &mut Vec::new())
-            .iter()
-            .map(|planned| planned.address)
-            .collect(),
+        additional_addresses: additional_addresses(
+            router,
+            &decisions.tenancy,
+            holdings,
+            &mut Vec::new(),
+        )
+        .iter()
+        .map(|planned| planned.address)
+        .collect(),
         directors: membership.directors.keys().cloned().collect(),
     };
     let mut real_servers = BTreeMap::new();
     if director.is_some() {
         real_servers = node::real_servers(
-            inputs,
-            service.spec,
-            &released,
-            &decision.targets,
-            &side,
-            service.stored,
+            &node::Work {
+                inputs,
+                spec: service.spec,
+                addresses: &released,
+                targets: &decision.targets,
+                side: &side,
+                stored: service.stored,
+            },
             &mut decision.problems,
         );
     }
-    let director_nodes: BTreeSet<&String> = director.iter().flat_map(|_| membership.nodes()).collect();
-    let nodes: BTreeSet<&String> = director_nodes.iter().copied().chain(real_servers.keys()).collect();
-    for node_name in nodes.into_iter().filter(|name| inputs.nodes.contains_key(*name)) {
+    let director_nodes: BTreeSet<&String> =
+        director.iter().flat_map(|_| membership.nodes()).collect();
+    let nodes: BTreeSet<&String> = director_nodes
+        .iter()
+        .copied()
+        .chain(real_servers.keys())
+        .collect();
+    for node_name in nodes
+        .into_iter()
+        .filter(|name| inputs.nodes.contains_key(*name))
+    {
         let is_director = director_nodes.contains(node_name);
         let is_leaving = is_director && membership.leaving.contains(node_name);
         let spec = NodePlanSpec {
             node_name: node_name.clone(),
-            state: if is_leaving { PlanState::Leaving } else { PlanState::Active },
+            state: if is_leaving {
+                PlanState::Leaving
+            } else {
+                PlanState::Active
+            },
             source: PlanSource {
                 kind: SourceKind::VirtualService,
                 namespace: key.namespace.clone(),
@@ -502,7 +640,14 @@ fn plan_service(
             director: director.clone().filter(|_| is_director),
             real_server: real_servers.get(node_name).cloned(),
         };
-        wanted.insert(plan_name(SourceKind::VirtualService, node_name, &service.object.meta.uid), spec);
+        wanted.insert(
+            plan_name(
+                SourceKind::VirtualService,
+                node_name,
+                &service.object.meta.uid,
+            ),
+            spec,
+        );
     }
 }
 
@@ -519,8 +664,11 @@ fn settle(
             decisions.unreadable_plans.insert(name.clone());
             continue;
         };
-        let Some(node) = inputs.nodes.get(&spec.node_name) else { continue };
-        let stays = frozen.contains(spec.source.uid.as_str()) || decisions.held.plan_names.contains_key(name);
+        let Some(node) = inputs.nodes.get(&spec.node_name) else {
+            continue;
+        };
+        let stays = frozen.contains(spec.source.uid.as_str())
+            || decisions.held.plan_names.contains_key(name);
         let planned = if stays {
             PlannedNodePlan {
                 spec: spec.clone(),
@@ -531,10 +679,16 @@ fn settle(
         } else {
             let new = match wanted.get(name) {
                 // Another router's address is given up and acknowledged before the plan changes sides.
-                Some(new) if new.virtual_router_name == spec.virtual_router_name || lifecycle::is_withdrawn(stored) => {
+                Some(new)
+                    if new.virtual_router_name == spec.virtual_router_name
+                        || lifecycle::is_withdrawn(stored) =>
+                {
                     new.clone()
                 }
-                _ => NodePlanSpec { state: PlanState::Withdrawn, ..spec.clone() },
+                _ => NodePlanSpec {
+                    state: PlanState::Withdrawn,
+                    ..spec.clone()
+                },
             };
             PlannedNodePlan {
                 is_changed: new != *spec || stored.owner_uid.as_deref() != Some(node.uid.as_str()),
@@ -549,21 +703,34 @@ fn settle(
         if decisions.plans.contains_key(&name) || decisions.unreadable_plans.contains(&name) {
             continue;
         }
-        let Some(node) = inputs.nodes.get(&spec.node_name) else { continue };
-        let planned = PlannedNodePlan { spec, owner_uid: node.uid.clone(), base: None, is_changed: true };
+        let Some(node) = inputs.nodes.get(&spec.node_name) else {
+            continue;
+        };
+        let planned = PlannedNodePlan {
+            spec,
+            owner_uid: node.uid.clone(),
+            base: None,
+            is_changed: true,
+        };
         decisions.plans.insert(name, planned);
     }
 }
 
 fn base(stored: &ExistingPlan) -> Base {
-    Base { uid: stored.object.meta.uid.clone(), resource_version: stored.resource_version.clone() }
+    Base {
+        uid: stored.object.meta.uid.clone(),
+        resource_version: stored.resource_version.clone(),
+    }
 }
 
 fn finish(mut decisions: Decisions<'_>) -> Resolution {
     let inputs = decisions.inputs;
     let mut deletions = BTreeMap::new();
     for (name, planned) in &decisions.plans {
-        let stored = inputs.node_plans.get(name).filter(|_| planned.spec.state == PlanState::Withdrawn);
+        let stored = inputs
+            .node_plans
+            .get(name)
+            .filter(|_| planned.spec.state == PlanState::Withdrawn);
         if let Some(stored) = stored.filter(|stored| lifecycle::is_withdrawn(stored)) {
             deletions.insert(name.clone(), base(stored));
         }
@@ -573,8 +740,14 @@ fn finish(mut decisions: Decisions<'_>) -> Resolution {
     }
     let (leases, lease_deletions) = leases(&decisions);
     let report = status::report(&decisions);
-    let live_services = inputs.virtual_services.values().filter(|object| !object.meta.deleting);
-    let live_routers = inputs.virtual_routers.values().filter(|object| !object.meta.deleting);
+    let live_services = inputs
+        .virtual_services
+        .values()
+        .filter(|object| !object.meta.deleting);
+    let live_routers = inputs
+        .virtual_routers
+        .values()
+        .filter(|object| !object.meta.deleting);
     Resolution {
         deletions,
         leases,
@@ -600,7 +773,14 @@ fn leases(decisions: &Decisions<'_>) -> (BTreeMap<String, PlannedLease>, BTreeSe
             lease.directors.as_deref() != Some(directors.join(",").as_str())
                 || lease.virtual_router_name.as_deref() != Some(router)
         });
-        leases.insert(name, PlannedLease { virtual_router_name: router.clone(), directors, is_changed });
+        leases.insert(
+            name,
+            PlannedLease {
+                virtual_router_name: router.clone(),
+                directors,
+                is_changed,
+            },
+        );
     }
     // A Lease is ours if its label and its name agree. It outlives the router until no plan of it
     // is left, also none that cannot be read.
@@ -609,11 +789,19 @@ fn leases(decisions: &Decisions<'_>) -> (BTreeMap<String, PlannedLease>, BTreeSe
         .values()
         .filter(|lease| {
             lease.virtual_router_name.as_ref().is_some_and(|router| {
-                let has_plan = inputs.node_plans.values().any(|plan| match plan.object.spec() {
-                    Some(spec) => spec.virtual_router_name == *router,
-                    None => plan.object.meta.labels.get(lvs_crds::VIRTUAL_ROUTER_LABEL) == Some(router),
-                });
-                lease.name == lease_name(router) && !inputs.virtual_routers.contains_key(router) && !has_plan
+                let has_plan = inputs
+                    .node_plans
+                    .values()
+                    .any(|plan| match plan.object.spec() {
+                        Some(spec) => spec.virtual_router_name == *router,
+                        None => {
+                            plan.object.meta.labels.get(lvs_crds::VIRTUAL_ROUTER_LABEL)
+                                == Some(router)
+                        }
+                    });
+                lease.name == lease_name(router)
+                    && !inputs.virtual_routers.contains_key(router)
+                    && !has_plan
             })
         })
         .map(|lease| lease.name.clone())

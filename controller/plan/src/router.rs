@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lvs_crds::IS_DEFAULT_ROUTER_ANNOTATION;
+use lvs_crds::VirtualRouterSpec;
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::node_plan::PlannedAddress;
 use lvs_crds::virtual_router::{Assignment, Grant, NamespacesFrom, RealServerNodes};
-use lvs_crds::VirtualRouterSpec;
 
 use crate::address_range::{AddressRange, parse_address};
 use crate::input::{EXCLUDE_LABEL, Inputs, Meta, Node, VirtualServiceObject};
@@ -106,7 +106,12 @@ pub fn read(inputs: &Inputs) -> Routers<'_> {
                 };
             }
         }
-        if object.meta.annotations.get(IS_DEFAULT_ROUTER_ANNOTATION).is_some_and(|value| value == "true") {
+        if object
+            .meta
+            .annotations
+            .get(IS_DEFAULT_ROUTER_ANNOTATION)
+            .is_some_and(|value| value == "true")
+        {
             defaults.push((object.meta.age(), name));
         }
     }
@@ -133,27 +138,48 @@ pub fn undecodable(error: &str) -> Verdict {
     Verdict::bad(
         ConditionType::Accepted,
         Reason::Undecodable,
-        format!("this version of the controller cannot read the object ({error}); what it had keeps working"),
+        format!(
+            "this version of the controller cannot read the object ({error}); what it had keeps working"
+        ),
     )
 }
 
-fn read_one<'a>(inputs: &Inputs, meta: &'a Meta, spec: &'a VirtualRouterSpec) -> Result<Router<'a>, Verdict> {
+fn read_one<'a>(
+    inputs: &Inputs,
+    meta: &'a Meta,
+    spec: &'a VirtualRouterSpec,
+) -> Result<Router<'a>, Verdict> {
     let mut problems = Vec::new();
     let mut invalid = |message: String| {
-        problems.push(Verdict::bad(ConditionType::Accepted, Reason::Invalid, message));
+        problems.push(Verdict::bad(
+            ConditionType::Accepted,
+            Reason::Invalid,
+            message,
+        ));
     };
-    let devices = |interface_name: Option<&String>, field: &str, invalid: &mut dyn FnMut(String)| {
-        let Some(interface_name) = interface_name else { return Some(Vec::new()) };
-        let found = spec.interfaces.iter().find(|interface| interface.name == *interface_name);
+    let devices = |interface_name: Option<&String>,
+                   field: &str,
+                   invalid: &mut dyn FnMut(String)| {
+        let Some(interface_name) = interface_name else {
+            return Some(Vec::new());
+        };
+        let found = spec
+            .interfaces
+            .iter()
+            .find(|interface| interface.name == *interface_name);
         if found.is_none() {
-            invalid(format!("{field}.interfaceName {interface_name:?} is not among spec.interfaces: add it there"));
+            invalid(format!(
+                "{field}.interfaceName {interface_name:?} is not among spec.interfaces: add it there"
+            ));
         }
         found.map(|interface| interface.devices.clone())
     };
     let mut pools = Vec::new();
     for pool in &spec.address_pools {
         let field = format!("spec.addressPools[{}]", pool.name);
-        let Some(devices) = devices(pool.interface_name.as_ref(), &field, &mut invalid) else { continue };
+        let Some(devices) = devices(pool.interface_name.as_ref(), &field, &mut invalid) else {
+            continue;
+        };
         let mut ranges = Vec::new();
         for text in &pool.addresses {
             match AddressRange::parse(text) {
@@ -162,15 +188,25 @@ fn read_one<'a>(inputs: &Inputs, meta: &'a Meta, spec: &'a VirtualRouterSpec) ->
             }
         }
         let is_automatic = pool.assignment == Assignment::Automatic;
-        pools.push(Pool { name: pool.name.clone(), ranges, devices, is_automatic });
+        pools.push(Pool {
+            name: pool.name.clone(),
+            ranges,
+            devices,
+            is_automatic,
+        });
     }
     let mut additional_addresses = Vec::new();
     for additional in &spec.additional_addresses {
         let field = format!("spec.additionalAddresses[{}]", additional.address);
-        let Some(devices) = devices(additional.interface_name.as_ref(), &field, &mut invalid) else { continue };
+        let Some(devices) = devices(additional.interface_name.as_ref(), &field, &mut invalid)
+        else {
+            continue;
+        };
         match parse_address(&additional.address) {
             Some(address) => additional_addresses.push(PlannedAddress { address, devices }),
-            None => invalid(format!("{field}: this is no IP address in its plain spelling")),
+            None => invalid(format!(
+                "{field}: this is no IP address in its plain spelling"
+            )),
         }
     }
     additional_addresses.sort();
@@ -183,69 +219,112 @@ fn read_one<'a>(inputs: &Inputs, meta: &'a Meta, spec: &'a VirtualRouterSpec) ->
         }
         for name in &grant.address_pool_names {
             if !spec.address_pools.iter().any(|pool| pool.name == *name) {
-                invalid(format!("spec.grants[].addressPoolNames: {name:?} is not among spec.addressPools"));
+                invalid(format!(
+                    "spec.grants[].addressPoolNames: {name:?} is not among spec.addressPools"
+                ));
             }
         }
     }
     if !problems.is_empty() {
         let mut verdict = summarise(ConditionType::Accepted, problems, (Reason::Accepted, ""));
-        verdict.message.push_str("; until then everything of this router stays as it is");
+        verdict
+            .message
+            .push_str("; until then everything of this router stays as it is");
         return Err(verdict);
     }
     let (directors, missing_directors) = directors(inputs, spec);
-    Ok(Router { meta, spec, directors, missing_directors, pools, additional_addresses, problems })
+    Ok(Router {
+        meta,
+        spec,
+        directors,
+        missing_directors,
+        pools,
+        additional_addresses,
+        problems,
+    })
 }
 
 /// Nodes that shall direct, and named nodes that are not there. First match wins; without
 /// entries, every node with an agent.
-fn directors(inputs: &Inputs, spec: &VirtualRouterSpec) -> (BTreeMap<String, u8>, BTreeSet<String>) {
+fn directors(
+    inputs: &Inputs,
+    spec: &VirtualRouterSpec,
+) -> (BTreeMap<String, u8>, BTreeSet<String>) {
     if spec.directors.is_empty() {
         let with_agent = || inputs.nodes.values().filter(|node| node.has_agent);
         let is_excluded = |node: &Node| node.labels.contains_key(EXCLUDE_LABEL);
         let all_are_excluded = with_agent().all(is_excluded);
         let chosen = with_agent().filter(|node| all_are_excluded || !is_excluded(node));
-        return (chosen.map(|node| (node.name.clone(), DEFAULT_PRIORITY)).collect(), BTreeSet::new());
+        return (
+            chosen
+                .map(|node| (node.name.clone(), DEFAULT_PRIORITY))
+                .collect(),
+            BTreeSet::new(),
+        );
     }
     let mut directors = BTreeMap::new();
     for node in inputs.nodes.values() {
-        let entry = spec.directors.iter().find(|director| match (&director.node_name, &director.node_selector) {
-            (Some(name), None) => *name == node.name,
-            (None, Some(selector)) => selector::matches(selector, &node.labels) == Some(true),
-            _ => false,
+        let entry = spec.directors.iter().find(|director| {
+            match (&director.node_name, &director.node_selector) {
+                (Some(name), None) => *name == node.name,
+                (None, Some(selector)) => selector::matches(selector, &node.labels) == Some(true),
+                _ => false,
+            }
         });
         if let Some(director) = entry {
             directors.insert(node.name.clone(), director.priority);
         }
     }
-    let named = spec.directors.iter().filter_map(|director| director.node_name.clone());
-    let missing = named.filter(|name| !inputs.nodes.contains_key(name)).collect();
+    let named = spec
+        .directors
+        .iter()
+        .filter_map(|director| director.node_name.clone());
+    let missing = named
+        .filter(|name| !inputs.nodes.contains_key(name))
+        .collect();
     (directors, missing)
 }
 
 impl Router<'_> {
-    fn grants_of<'b>(&'b self, namespace_labels: &'b BTreeMap<String, String>) -> impl Iterator<Item = &'b Grant> {
-        self.spec.grants.iter().filter(move |grant| match grant.namespaces.from {
-            NamespacesFrom::All => true,
-            NamespacesFrom::Selector => grant
-                .namespaces
-                .selector
-                .as_ref()
-                .is_some_and(|selector| selector::matches(selector, namespace_labels) == Some(true)),
-        })
+    fn grants_of<'b>(
+        &'b self,
+        namespace_labels: &'b BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'b Grant> {
+        self.spec
+            .grants
+            .iter()
+            .filter(move |grant| match grant.namespaces.from {
+                NamespacesFrom::All => true,
+                NamespacesFrom::Selector => {
+                    grant.namespaces.selector.as_ref().is_some_and(|selector| {
+                        selector::matches(selector, namespace_labels) == Some(true)
+                    })
+                }
+            })
     }
 
     /// Pools a namespace may use, in the router's order.
     pub fn granted_pools(&self, namespace_labels: &BTreeMap<String, String>) -> Vec<&Pool> {
-        let names: BTreeSet<_> =
-            self.grants_of(namespace_labels).flat_map(|grant| grant.address_pool_names.iter()).collect();
-        self.pools.iter().filter(|pool| names.contains(&pool.name)).collect()
+        let names: BTreeSet<_> = self
+            .grants_of(namespace_labels)
+            .flat_map(|grant| grant.address_pool_names.iter())
+            .collect();
+        self.pools
+            .iter()
+            .filter(|pool| names.contains(&pool.name))
+            .collect()
     }
 
     /// What a namespace may aim real servers at.
     pub fn granted_targets(&self, namespace_labels: &BTreeMap<String, String>) -> TargetGrant {
         let mut granted = TargetGrant::default();
         for grant in self.grants_of(namespace_labels) {
-            granted.networks.extend(grant.real_server_cidrs.iter().filter_map(|text| AddressRange::parse(text).ok()));
+            granted.networks.extend(
+                grant
+                    .real_server_cidrs
+                    .iter()
+                    .filter_map(|text| AddressRange::parse(text).ok()),
+            );
             granted.nodes |= grant.real_server_nodes == RealServerNodes::All;
         }
         granted
@@ -256,7 +335,9 @@ impl Routers<'_> {
     /// Which router a VirtualService uses: the one it names; else the one that it is planned on
     /// or was reported on, so that a change of the default moves nobody; else the default.
     pub fn choose(&self, service: &VirtualServiceObject, planned_on: Option<&str>) -> Choice {
-        let named = service.spec().and_then(|spec| spec.virtual_router_name.as_deref());
+        let named = service
+            .spec()
+            .and_then(|spec| spec.virtual_router_name.as_deref());
         if let Some(name) = named {
             return self.find(name).unwrap_or_else(|| {
                 Choice::Refused(Verdict::bad(
@@ -269,19 +350,24 @@ impl Routers<'_> {
                 ))
             });
         }
-        let reported_on = service.status.as_ref().and_then(|status| status.virtual_router_name.as_deref());
+        let reported_on = service
+            .status
+            .as_ref()
+            .and_then(|status| status.virtual_router_name.as_deref());
         let sticky = planned_on.or(reported_on).and_then(|name| self.find(name));
-        sticky.or_else(|| self.default.as_deref().and_then(|name| self.find(name))).unwrap_or_else(|| {
-            Choice::Refused(Verdict::bad(
-                ConditionType::Accepted,
-                Reason::NoDefaultRouter,
-                format!(
-                    "spec.virtualRouterName is unset and no VirtualRouter has annotation \
+        sticky
+            .or_else(|| self.default.as_deref().and_then(|name| self.find(name)))
+            .unwrap_or_else(|| {
+                Choice::Refused(Verdict::bad(
+                    ConditionType::Accepted,
+                    Reason::NoDefaultRouter,
+                    format!(
+                        "spec.virtualRouterName is unset and no VirtualRouter has annotation \
                      {IS_DEFAULT_ROUTER_ANNOTATION}=true; {}",
-                    self.known("annotate one, or name one of")
-                ),
-            ))
-        })
+                        self.known("annotate one, or name one of")
+                    ),
+                ))
+            })
     }
 
     fn find(&self, name: &str) -> Option<Choice> {
@@ -295,7 +381,12 @@ impl Routers<'_> {
     }
 
     fn known(&self, cure: &str) -> String {
-        let mut names: Vec<_> = self.decoded.keys().chain(self.frozen.keys()).map(String::as_str).collect();
+        let mut names: Vec<_> = self
+            .decoded
+            .keys()
+            .chain(self.frozen.keys())
+            .map(String::as_str)
+            .collect();
         names.sort_unstable();
         if names.is_empty() {
             "there is no VirtualRouter at all: create one".to_owned()

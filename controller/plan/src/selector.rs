@@ -7,7 +7,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 /// Whether labels satisfy a selector; an empty selector is satisfied by every set of labels.
 /// `None`: an operator is unknown to this version, so nobody can say.
 pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> Option<bool> {
-    let by_label = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let by_label = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .all(|(key, value)| labels.get(key) == Some(value));
     let mut by_expression = true;
     for requirement in selector.match_expressions.iter().flatten() {
         let value = labels.get(&requirement.key);
@@ -29,7 +33,10 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     fn expression(operator: &str, values: &[&str]) -> LabelSelector {
@@ -55,8 +62,16 @@ mod tests {
             ("Resembles", &["web"][..], None, None),
         ];
         for (operator, values, with, without) in table {
-            assert_eq!(matches(&expression(operator, values), &web), with, "{operator}");
-            assert_eq!(matches(&expression(operator, values), &none), without, "{operator}");
+            assert_eq!(
+                matches(&expression(operator, values), &web),
+                with,
+                "{operator}"
+            );
+            assert_eq!(
+                matches(&expression(operator, values), &none),
+                without,
+                "{operator}"
+            );
         }
     }
 
@@ -68,6 +83,12 @@ mod tests {
             match_expressions: None,
         };
         assert_eq!(matches(&both, &labels(&[("app", "web")])), Some(false));
-        assert_eq!(matches(&both, &labels(&[("app", "web"), ("tier", "front"), ("x", "y")])), Some(true));
+        assert_eq!(
+            matches(
+                &both,
+                &labels(&[("app", "web"), ("tier", "front"), ("x", "y")])
+            ),
+            Some(true)
+        );
     }
 }

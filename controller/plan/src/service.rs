@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use lvs_crds::VirtualServiceSpec;
 use lvs_crds::node_plan::{
-    DirectorPlan, MarkMatch, NodePlanSpec, PlannedAddress, PlannedFirewallMark, PlannedRealServer, PlannedService,
-    ServiceAddress, ServiceFirewallMark,
+    DirectorPlan, MarkMatch, NodePlanSpec, PlannedAddress, PlannedFirewallMark, PlannedRealServer,
+    PlannedService, ServiceAddress, ServiceFirewallMark,
 };
 use lvs_crds::value::{AddressFamily, ForwardingType};
 use lvs_crds::virtual_service::{Grouping, Marking};
@@ -33,7 +33,13 @@ pub fn build(
     }
     let kept = kept_destinations(targets, stored);
     let mut plan = DirectorPlan {
-        addresses: addresses.iter().map(|a| PlannedAddress { address: a.address, devices: a.devices.clone() }).collect(),
+        addresses: addresses
+            .iter()
+            .map(|a| PlannedAddress {
+                address: a.address,
+                devices: a.devices.clone(),
+            })
+            .collect(),
         ..DirectorPlan::default()
     };
     plan.addresses.sort();
@@ -49,7 +55,12 @@ pub fn build(
     match spec.grouping {
         Grouping::PerPort => {
             for accepted in addresses {
-                for (index, port) in spec.ports.iter().enumerate().filter(|(index, _)| accepted.ports.contains(index)) {
+                for (index, port) in spec
+                    .ports
+                    .iter()
+                    .enumerate()
+                    .filter(|(index, _)| accepted.ports.contains(index))
+                {
                     let key = (
                         Some(ServiceAddress {
                             address: accepted.address,
@@ -62,23 +73,40 @@ pub fn build(
                     let family = AddressFamily::of(&accepted.address);
                     let computed = destinations(&targets.targets, index, family);
                     let real_servers = merge(computed, kept.get(&key));
-                    plan.services.push(service(key, port.name.clone(), real_servers));
+                    plan.services
+                        .push(service(key, port.name.clone(), real_servers));
                 }
             }
-            plan.services.sort_by(|left, right| left.address.cmp(&right.address));
+            plan.services
+                .sort_by(|left, right| left.address.cmp(&right.address));
         }
         Grouping::FirewallMark => {
             let mark = mark?;
-            let families: BTreeSet<_> = addresses.iter().map(|a| AddressFamily::of(&a.address)).collect();
+            let families: BTreeSet<_> = addresses
+                .iter()
+                .map(|a| AddressFamily::of(&a.address))
+                .collect();
             for address_family in families {
-                let key = (None, Some(ServiceFirewallMark { mark, address_family }));
+                let key = (
+                    None,
+                    Some(ServiceFirewallMark {
+                        mark,
+                        address_family,
+                    }),
+                );
                 let computed = destinations(&targets.targets, 0, address_family);
                 let real_servers = merge(computed, kept.get(&key));
                 plan.services.push(service(key, None, real_servers));
             }
-            let marking = spec.firewall_mark.as_ref().map_or(Marking::Managed, |mark| mark.marking);
+            let marking = spec
+                .firewall_mark
+                .as_ref()
+                .map_or(Marking::Managed, |mark| mark.marking);
             if marking == Marking::Managed {
-                plan.firewall_marks.push(PlannedFirewallMark { mark, matches: matches(spec, addresses) });
+                plan.firewall_marks.push(PlannedFirewallMark {
+                    mark,
+                    matches: matches(spec, addresses),
+                });
             }
         }
     }
@@ -88,7 +116,12 @@ pub fn build(
 fn matches(spec: &VirtualServiceSpec, addresses: &[AcceptedAddress]) -> Vec<MarkMatch> {
     let mut matches = BTreeSet::new();
     for accepted in addresses {
-        for (_, port) in spec.ports.iter().enumerate().filter(|(index, _)| accepted.ports.contains(index)) {
+        for (_, port) in spec
+            .ports
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| accepted.ports.contains(index))
+        {
             matches.insert(MarkMatch {
                 address: accepted.address,
                 protocol: port.protocol,
@@ -125,7 +158,9 @@ fn merge(
 ) -> Vec<PlannedRealServer> {
     let mut merged: BTreeMap<_, _> = kept.cloned().unwrap_or_default();
     for destination in computed {
-        merged.entry((destination.address, destination.port)).or_insert(destination);
+        merged
+            .entry((destination.address, destination.port))
+            .or_insert(destination);
     }
     merged.into_values().collect()
 }
@@ -138,12 +173,20 @@ fn kept_destinations(
     if targets.undecodable.is_empty() {
         return kept;
     }
-    let services = stored.iter().flat_map(|plan| plan.director.iter().flat_map(|director| &director.services));
+    let services = stored
+        .iter()
+        .flat_map(|plan| plan.director.iter().flat_map(|director| &director.services));
     for service in services {
         let key = (service.address.clone(), service.firewall_mark.clone());
-        for destination in service.real_servers.iter().filter(|d| targets.undecodable.contains(&d.name)) {
+        for destination in service
+            .real_servers
+            .iter()
+            .filter(|d| targets.undecodable.contains(&d.name))
+        {
             let slot = (destination.address, destination.port);
-            kept.entry(key.clone()).or_default().insert(slot, destination.clone());
+            kept.entry(key.clone())
+                .or_default()
+                .insert(slot, destination.clone());
         }
     }
     kept
@@ -153,7 +196,9 @@ fn kept_destinations(
 pub fn validate(spec: &VirtualServiceSpec) -> Result<(), String> {
     for text in &spec.addresses {
         if parse_address(text).is_none() {
-            return Err(format!("spec.addresses: {text:?} is no IP address in its plain spelling: correct it"));
+            return Err(format!(
+                "spec.addresses: {text:?} is no IP address in its plain spelling: correct it"
+            ));
         }
     }
     if spec.ports.is_empty() {
@@ -161,23 +206,37 @@ pub fn validate(spec: &VirtualServiceSpec) -> Result<(), String> {
     }
     for port in &spec.ports {
         let field = format!("spec.ports[{}]", crate::status::port_text(port));
-        if port.end_port.is_some_and(|end| end < port.port || port.port == 0) {
-            return Err(format!("{field}: endPort must not be below port, and port not 0: correct it"));
+        if port
+            .end_port
+            .is_some_and(|end| end < port.port || port.port == 0)
+        {
+            return Err(format!(
+                "{field}: endPort must not be below port, and port not 0: correct it"
+            ));
         }
         let real = port.real_server_port.unwrap_or(port.port);
         if real != port.port && spec.forwarding.type_ != ForwardingType::NAT {
-            return Err(format!("{field}: realServerPort needs forwarding type NAT: unset it"));
+            return Err(format!(
+                "{field}: realServerPort needs forwarding type NAT: unset it"
+            ));
         }
         let length = port.end_port.unwrap_or(port.port).saturating_sub(port.port);
         if real.checked_add(length).is_none() {
-            return Err(format!("{field}: realServerPort and the length of the range go beyond 65535: begin lower"));
+            return Err(format!(
+                "{field}: realServerPort and the length of the range go beyond 65535: begin lower"
+            ));
         }
         if port.port == 0 && spec.grouping == Grouping::PerPort && spec.persistence.is_none() {
-            return Err(format!("{field}: port 0, all ports, needs spec.persistence: set it"));
+            return Err(format!(
+                "{field}: port 0, all ports, needs spec.persistence: set it"
+            ));
         }
     }
     if selector::matches(&spec.real_server_selector, &BTreeMap::new()).is_none() {
-        return Err("spec.realServerSelector has an operator this version does not know: correct it".to_owned());
+        return Err(
+            "spec.realServerSelector has an operator this version does not know: correct it"
+                .to_owned(),
+        );
     }
     Ok(())
 }

@@ -19,14 +19,19 @@ pub struct Settings {
 
 /// Decides the timeouts of every node. `nodes_of` lists, per router, every node that carries one
 /// of its plans, leaving directors included.
-pub fn decide(nodes_of: &BTreeMap<String, Vec<String>>, routers: &BTreeMap<String, Router<'_>>) -> Settings {
+pub fn decide(
+    nodes_of: &BTreeMap<String, Vec<String>>,
+    routers: &BTreeMap<String, Router<'_>>,
+) -> Settings {
     let mut settings = Settings::default();
     let mut by_age: Vec<_> = routers.values().collect();
     by_age.sort_by_key(|router| router.meta.age());
     let mut winners: BTreeMap<&str, (&str, &Timeouts)> = BTreeMap::new();
     for router in by_age {
         let name = router.meta.key.name.as_str();
-        let Some(timeouts) = &router.spec.timeouts else { continue };
+        let Some(timeouts) = &router.spec.timeouts else {
+            continue;
+        };
         for node in nodes_of.get(name).into_iter().flatten() {
             match winners.get(node.as_str()) {
                 Some((winner, winning)) if *winning != timeouts => {
@@ -41,7 +46,9 @@ pub fn decide(nodes_of: &BTreeMap<String, Vec<String>>, routers: &BTreeMap<Strin
                 }
                 _ => {
                     winners.entry(node).or_insert((name, timeouts));
-                    settings.timeouts.insert((name.to_owned(), node.clone()), timeouts.clone());
+                    settings
+                        .timeouts
+                        .insert((name.to_owned(), node.clone()), timeouts.clone());
                 }
             }
         }

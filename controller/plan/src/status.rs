@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use lvs_crds::condition::{ConditionType, Reason};
+use lvs_crds::lease_name;
 use lvs_crds::node_plan::{Candidacy, PlanState, SourceKind};
 use lvs_crds::real_server::{
-    RealServerPortState, RealServerState, RealServerStatus, RealServerSummary, RealServerUse, TargetType,
+    RealServerPortState, RealServerState, RealServerStatus, RealServerSummary, RealServerUse,
+    TargetType,
 };
 use lvs_crds::virtual_router::{
     AddressPoolUse, Candidate, CandidateState, Master, VirtualRouterStatus, VirtualRouterSummary,
@@ -14,8 +17,6 @@ use lvs_crds::virtual_router::{
 use lvs_crds::virtual_service::{
     RealServerCount, ServicePort, VirtualServiceStatus, VirtualServiceSummary,
 };
-use lvs_crds::lease_name;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::input::{Body, Lease, ObjectKey, RealServerObject, VirtualServiceObject};
 use crate::name::plan_name;
@@ -70,34 +71,66 @@ enum Progress {
 pub(crate) fn report(decisions: &Decisions<'_>) -> Report {
     let mut by_source: BTreeMap<&str, Vec<(&String, &PlannedNodePlan)>> = BTreeMap::new();
     for (name, planned) in &decisions.plans {
-        by_source.entry(&planned.spec.source.uid).or_default().push((name, planned));
+        by_source
+            .entry(&planned.spec.source.uid)
+            .or_default()
+            .push((name, planned));
     }
     for plans in by_source.values_mut() {
         plans.sort_by(|(_, left), (_, right)| left.spec.node_name.cmp(&right.spec.node_name));
     }
-    let reporter = Reporter { decisions, by_source };
+    let reporter = Reporter {
+        decisions,
+        by_source,
+    };
     let mut report = Report::default();
     let mut uses: BTreeMap<ObjectKey, Vec<RealServerUse>> = BTreeMap::new();
     for (key, decision) in &decisions.services {
-        let Some(object) = decisions.inputs.virtual_services.get(key) else { continue };
-        report.virtual_services.insert(key.clone(), reporter.virtual_service(object, decision, &mut uses));
+        let Some(object) = decisions.inputs.virtual_services.get(key) else {
+            continue;
+        };
+        report.virtual_services.insert(
+            key.clone(),
+            reporter.virtual_service(object, decision, &mut uses),
+        );
     }
     let mut problems: BTreeMap<&ObjectKey, Vec<Verdict>> = BTreeMap::new();
     for decision in decisions.services.values() {
         for (key, verdicts) in &decision.targets.problems {
-            problems.entry(key).or_default().extend(verdicts.iter().cloned());
+            problems
+                .entry(key)
+                .or_default()
+                .extend(verdicts.iter().cloned());
         }
     }
-    for (key, object) in decisions.inputs.real_servers.iter().filter(|(_, object)| !object.meta.deleting) {
+    for (key, object) in decisions
+        .inputs
+        .real_servers
+        .iter()
+        .filter(|(_, object)| !object.meta.deleting)
+    {
         let problems = problems.remove(key).unwrap_or_default();
         let uses = uses.remove(key).unwrap_or_default();
-        report.real_servers.insert(key.clone(), real_server(object, problems, uses));
+        report
+            .real_servers
+            .insert(key.clone(), real_server(object, problems, uses));
     }
-    for (name, object) in decisions.inputs.virtual_routers.iter().filter(|(_, object)| !object.meta.deleting) {
+    for (name, object) in decisions
+        .inputs
+        .virtual_routers
+        .iter()
+        .filter(|(_, object)| !object.meta.deleting)
+    {
         let key = object.meta.key.clone();
-        let (verdicts, status) = match (decisions.routers.decoded.get(name), decisions.routers.frozen.get(name)) {
+        let (verdicts, status) = match (
+            decisions.routers.decoded.get(name),
+            decisions.routers.frozen.get(name),
+        ) {
             (Some(router), _) => reporter.virtual_router(name, router),
-            (None, Some(verdict)) => (vec![verdict.clone()], object.status.clone().unwrap_or_default()),
+            (None, Some(verdict)) => (
+                vec![verdict.clone()],
+                object.status.clone().unwrap_or_default(),
+            ),
             (None, None) => continue,
         };
         let status = VirtualRouterStatus {
@@ -106,7 +139,15 @@ pub(crate) fn report(decisions: &Decisions<'_>) -> Report {
             ..status
         };
         let (uid, generation) = (object.meta.uid.clone(), object.meta.generation);
-        report.virtual_routers.insert(key, ObjectReport { uid, generation, verdicts, status });
+        report.virtual_routers.insert(
+            key,
+            ObjectReport {
+                uid,
+                generation,
+                verdicts,
+                status,
+            },
+        );
     }
     report
 }
@@ -125,27 +166,40 @@ impl Reporter<'_> {
     fn progress(&self, name: &str, planned: &PlannedNodePlan) -> Progress {
         let node = &planned.spec.node_name;
         let stored = self.decisions.inputs.node_plans.get(name);
-        let Some(stored) = stored.filter(|stored| !planned.is_changed && stored.is_acknowledged()) else {
+        let Some(stored) = stored.filter(|stored| !planned.is_changed && stored.is_acknowledged())
+        else {
             return Progress::Pending(format!("node {node} has not reported the newest plan"));
         };
-        let conditions = stored.object.status.iter().flat_map(|status| &status.conditions);
-        let mut programmed = conditions.filter(|condition| condition.type_ == ConditionType::Programmed.as_str());
+        let conditions = stored
+            .object
+            .status
+            .iter()
+            .flat_map(|status| &status.conditions);
+        let mut programmed =
+            conditions.filter(|condition| condition.type_ == ConditionType::Programmed.as_str());
         match programmed.next() {
             Some(condition) if condition.status == "True" => Progress::Programmed,
             Some(condition) if condition.status == "False" => {
                 let reason = Reason::parse(&condition.reason).unwrap_or(Reason::KernelError);
                 Progress::Failed(reason, format!("node {node}: {}", condition.message))
             }
-            _ => Progress::Pending(format!("node {node} does not know yet whether it succeeded")),
+            _ => Progress::Pending(format!(
+                "node {node} does not know yet whether it succeeded"
+            )),
         }
     }
 
     fn lease(&self, router: &str) -> Option<&Lease> {
-        self.decisions.inputs.leases.get(&lease_name(router)).filter(|lease| lease.is_alive)
+        self.decisions
+            .inputs
+            .leases
+            .get(&lease_name(router))
+            .filter(|lease| lease.is_alive)
     }
 
     fn master(&self, router: &str) -> Option<&str> {
-        self.lease(router).and_then(|lease| lease.holder_node.as_deref())
+        self.lease(router)
+            .and_then(|lease| lease.holder_node.as_deref())
     }
 
     /// Programmed over all standing plans of a source.
@@ -158,7 +212,11 @@ impl Reporter<'_> {
             match self.progress(name, planned) {
                 Progress::Programmed => {}
                 Progress::Pending(why) => {
-                    pending.push(Verdict::bad(ConditionType::Programmed, Reason::Pending, why));
+                    pending.push(Verdict::bad(
+                        ConditionType::Programmed,
+                        Reason::Pending,
+                        why,
+                    ));
                 }
                 Progress::Failed(reason, why) => {
                     problems.push(Verdict::bad(ConditionType::Programmed, reason, why));
@@ -174,7 +232,11 @@ impl Reporter<'_> {
         }
         problems.extend(pending);
         if count == 0 && problems.is_empty() {
-            return Verdict::bad(ConditionType::Programmed, Reason::Pending, "no node has a plan for it");
+            return Verdict::bad(
+                ConditionType::Programmed,
+                Reason::Pending,
+                "no node has a plan for it",
+            );
         }
         let good = (Reason::Programmed, "every node holds what was asked");
         summarise(ConditionType::Programmed, problems, good)
@@ -182,8 +244,11 @@ impl Reporter<'_> {
 
     /// Whether some director has answered to the newest plan: before, nobody can be master.
     fn is_acknowledged(&self, uid: &str) -> bool {
-        let mut directors = self.standing(uid).filter(|(_, planned)| planned.spec.director.is_some());
-        directors.any(|(name, planned)| !matches!(self.progress(name, planned), Progress::Pending(_)))
+        let mut directors = self
+            .standing(uid)
+            .filter(|(_, planned)| planned.spec.director.is_some());
+        directors
+            .any(|(name, planned)| !matches!(self.progress(name, planned), Progress::Pending(_)))
     }
 
     /// Unreadable plans that would be this source's, by name.
@@ -194,9 +259,13 @@ impl Reporter<'_> {
         if names.is_empty() {
             return Vec::new();
         }
-        let possible: BTreeSet<_> =
-            nodes.flat_map(|node| kinds.map(|kind| plan_name(kind, node, uid))).collect();
-        names.iter().filter(|name| possible.contains(*name)).collect()
+        let possible: BTreeSet<_> = nodes
+            .flat_map(|node| kinds.map(|kind| plan_name(kind, node, uid)))
+            .collect();
+        names
+            .iter()
+            .filter(|name| possible.contains(*name))
+            .collect()
     }
 
     fn virtual_service(
@@ -210,7 +279,13 @@ impl Reporter<'_> {
         let mut problems = decision.problems.clone();
         let (router, mut status) = match &decision.disposition {
             Disposition::Planned(router) => {
-                let tenure = self.decisions.tenancy.services.get(&object.meta.key).cloned().unwrap_or_default();
+                let tenure = self
+                    .decisions
+                    .tenancy
+                    .services
+                    .get(&object.meta.key)
+                    .cloned()
+                    .unwrap_or_default();
                 let status = VirtualServiceStatus {
                     virtual_router_name: Some(router.clone()),
                     addresses: tenure.assigned(),
@@ -228,32 +303,63 @@ impl Reporter<'_> {
                 (None, VirtualServiceStatus::default())
             }
         };
-        let master = router.as_deref().and_then(|router| self.master(router)).map(str::to_owned);
-        let states = self.port_states(uid, decision, master.as_deref());
+        let master = router
+            .as_deref()
+            .and_then(|router| self.master(router))
+            .map(str::to_owned);
+        let port_states = self.port_states(uid, decision, master.as_deref());
         let is_planned = matches!(decision.disposition, Disposition::Planned(_));
         let mut ready = 0;
-        for (name, ports) in &states {
+        for (name, ports) in &port_states {
             let is_ready = ports.iter().all(|port| port.state == RealServerState::Up);
             ready += u32::from(is_ready);
             let key = ObjectKey::new(object.meta.key.namespace.clone(), name.clone());
-            let used = RealServerUse { name: object.meta.key.name.clone(), ready: is_ready, ports: ports.clone() };
-            uses.entry(key).or_default().push(used);
+            let by_this = RealServerUse {
+                name: object.meta.key.name.clone(),
+                ready: is_ready,
+                ports: ports.clone(),
+            };
+            uses.entry(key).or_default().push(by_this);
         }
-        let selected = u32::try_from(states.len()).unwrap_or(u32::MAX);
-        self.refer(decision, is_planned, &mut problems);
+        let selected = u32::try_from(port_states.len()).unwrap_or(u32::MAX);
+        Self::refer(decision, is_planned, &mut problems);
 
-        let accepted = summarise(ConditionType::Accepted, problems.clone(), (Reason::Accepted, "nothing stands against it"));
-        let resolved = summarise(ConditionType::ResolvedRefs, problems, (Reason::Resolved, "every reference was found"));
+        let accepted = summarise(
+            ConditionType::Accepted,
+            problems.clone(),
+            (Reason::Accepted, "nothing stands against it"),
+        );
+        let resolved = summarise(
+            ConditionType::ResolvedRefs,
+            problems,
+            (Reason::Resolved, "every reference was found"),
+        );
         let programmed = self.programmed(uid, &decision.waiting);
-        let facts = Facts { accepted: &accepted, resolved: &resolved, programmed: &programmed, selected, ready };
+        let facts = Facts {
+            accepted: &accepted,
+            resolved: &resolved,
+            programmed: &programmed,
+            selected,
+            ready,
+        };
         let ready_verdict = self.service_ready(uid, router.as_deref(), master.as_deref(), &facts);
 
         status.conditions = Vec::new();
         status.observed_generation = Some(object.meta.generation);
         status.master = master;
         status.real_servers = RealServerCount { selected, ready };
-        let addresses: Vec<_> = status.addresses.iter().map(|assigned| assigned.address.as_str()).collect();
-        let ports = object.spec().map(|spec| spec.ports.iter().map(port_text).collect::<Vec<_>>().join(","));
+        let addresses: Vec<_> = status
+            .addresses
+            .iter()
+            .map(|assigned| assigned.address.as_str())
+            .collect();
+        let ports = object.spec().map(|spec| {
+            spec.ports
+                .iter()
+                .map(port_text)
+                .collect::<Vec<_>>()
+                .join(",")
+        });
         status.summary = VirtualServiceSummary {
             addresses: addresses.join(","),
             ports: ports.unwrap_or(status.summary.ports),
@@ -268,7 +374,7 @@ impl Reporter<'_> {
     }
 
     /// Problems of references: no real server, or some that may not be used.
-    fn refer(&self, decision: &ServiceDecision, is_planned: bool, problems: &mut Vec<Verdict>) {
+    fn refer(decision: &ServiceDecision, is_planned: bool, problems: &mut Vec<Verdict>) {
         if !is_planned {
             return;
         }
@@ -282,12 +388,22 @@ impl Reporter<'_> {
         for (key, verdicts) in &decision.targets.problems {
             for verdict in verdicts {
                 let message = format!("RealServer {}: {}", key.name, verdict.message);
-                problems.push(Verdict::bad(ConditionType::ResolvedRefs, verdict.reason, message));
+                problems.push(Verdict::bad(
+                    ConditionType::ResolvedRefs,
+                    verdict.reason,
+                    message,
+                ));
             }
         }
         for name in &decision.targets.undecodable {
-            let message = format!("RealServer {name} cannot be read by this version; what it had keeps working");
-            problems.push(Verdict::bad(ConditionType::ResolvedRefs, Reason::Undecodable, message));
+            let message = format!(
+                "RealServer {name} cannot be read by this version; what it had keeps working"
+            );
+            problems.push(Verdict::bad(
+                ConditionType::ResolvedRefs,
+                Reason::Undecodable,
+                message,
+            ));
         }
     }
 
@@ -299,14 +415,28 @@ impl Reporter<'_> {
         decision: &ServiceDecision,
         master: Option<&str>,
     ) -> BTreeMap<String, Vec<RealServerPortState>> {
-        let directors: Vec<_> = self.standing(uid).filter(|(_, planned)| planned.spec.director.is_some()).collect();
-        let on_master = directors.iter().find(|(_, planned)| Some(planned.spec.node_name.as_str()) == master);
+        let directors: Vec<_> = self
+            .standing(uid)
+            .filter(|(_, planned)| planned.spec.director.is_some())
+            .collect();
+        let on_master = directors
+            .iter()
+            .find(|(_, planned)| Some(planned.spec.node_name.as_str()) == master);
         let is_programmed = |(name, planned): &(&String, &PlannedNodePlan)| {
             self.progress(name, planned) == Progress::Programmed
         };
-        let programmed = on_master.map_or_else(|| directors.iter().any(is_programmed), is_programmed);
-        let Some(director) = on_master.or(directors.first()).and_then(|(_, planned)| planned.spec.director.as_ref()) else {
-            return decision.targets.targets.iter().map(|target| (target.name.clone(), Vec::new())).collect();
+        let programmed =
+            on_master.map_or_else(|| directors.iter().any(is_programmed), is_programmed);
+        let Some(director) = on_master
+            .or(directors.first())
+            .and_then(|(_, planned)| planned.spec.director.as_ref())
+        else {
+            return decision
+                .targets
+                .targets
+                .iter()
+                .map(|target| (target.name.clone(), Vec::new()))
+                .collect();
         };
         let node_of: BTreeMap<&str, &str> = decision
             .targets
@@ -315,7 +445,9 @@ impl Reporter<'_> {
             .filter_map(|target| Some((target.name.as_str(), target.node_name.as_deref()?)))
             .collect();
         let prepared = |name: &str| {
-            let Some(node) = node_of.get(name) else { return true };
+            let Some(node) = node_of.get(name) else {
+                return true;
+            };
             let mut plans = self.standing(uid).filter(|(_, planned)| {
                 planned.spec.node_name == **node && planned.spec.real_server.is_some()
             });
@@ -360,19 +492,28 @@ impl Reporter<'_> {
             return not(facts.accepted.reason, facts.accepted.message.clone());
         }
         if membership.is_some_and(|membership| membership.directors.is_empty()) {
-            return not(Reason::NoDirectors, no_directors(router.unwrap_or_default()));
+            return not(
+                Reason::NoDirectors,
+                no_directors(router.unwrap_or_default()),
+            );
         }
         let Some(master) = master else {
             if !self.is_acknowledged(uid) {
                 return not(Reason::Pending, facts.programmed.message.clone());
             }
-            let message = format!("no director of VirtualRouter {} holds the addresses", router.unwrap_or_default());
+            let message = format!(
+                "no director of VirtualRouter {} holds the addresses",
+                router.unwrap_or_default()
+            );
             return not(Reason::NoMaster, message);
         };
-        let mut on_master = self
-            .standing(uid)
-            .filter(|(_, planned)| planned.spec.node_name == master && planned.spec.director.is_some());
-        match on_master.next().map(|(name, planned)| self.progress(name, planned)) {
+        let mut on_master = self.standing(uid).filter(|(_, planned)| {
+            planned.spec.node_name == master && planned.spec.director.is_some()
+        });
+        match on_master
+            .next()
+            .map(|(name, planned)| self.progress(name, planned))
+        {
             Some(Progress::Programmed) => {}
             Some(Progress::Failed(reason, why)) => return not(reason, why),
             Some(Progress::Pending(why)) => return not(Reason::Pending, why),
@@ -382,11 +523,17 @@ impl Reporter<'_> {
             return not(Reason::NoRealServers, facts.resolved.message.clone());
         }
         if facts.ready == 0 {
-            let message = format!("none of {} real servers is prepared and has a weight above 0", facts.selected);
+            let message = format!(
+                "none of {} real servers is prepared and has a weight above 0",
+                facts.selected
+            );
             return not(Reason::NoRealServers, message);
         }
         let part = if facts.ready < facts.selected {
-            Some(format!("{} of {} real servers are ready", facts.ready, facts.selected))
+            Some(format!(
+                "{} of {} real servers are ready",
+                facts.ready, facts.selected
+            ))
         } else if facts.resolved.truth != Truth::True {
             Some(facts.resolved.message.clone())
         } else if facts.programmed.truth != Truth::True {
@@ -396,59 +543,121 @@ impl Reporter<'_> {
         };
         match part {
             Some(message) => Verdict::good(ConditionType::Ready, Reason::PartiallyReady, message),
-            None => Verdict::good(ConditionType::Ready, Reason::Ready, format!("{master} balances")),
+            None => Verdict::good(
+                ConditionType::Ready,
+                Reason::Ready,
+                format!("{master} balances"),
+            ),
         }
     }
 
-    fn virtual_router(&self, name: &str, router: &Router<'_>) -> (Vec<Verdict>, VirtualRouterStatus) {
+    fn virtual_router(
+        &self,
+        name: &str,
+        router: &Router<'_>,
+    ) -> (Vec<Verdict>, VirtualRouterStatus) {
         let decisions = self.decisions;
         let mut problems = router.problems.clone();
-        problems.extend(decisions.router_problems.get(name).into_iter().flatten().cloned());
-        let mut waiting: Vec<_> =
-            problems.iter().filter(|problem| problem.condition == ConditionType::Programmed).cloned().collect();
+        problems.extend(
+            decisions
+                .router_problems
+                .get(name)
+                .into_iter()
+                .flatten()
+                .cloned(),
+        );
+        let mut waiting: Vec<_> = problems
+            .iter()
+            .filter(|problem| problem.condition == ConditionType::Programmed)
+            .cloned()
+            .collect();
         if let Some(message) = decisions.held.routers.get(name) {
-            waiting.insert(0, Verdict::bad(ConditionType::Programmed, Reason::MassRemovalHeld, message));
+            waiting.insert(
+                0,
+                Verdict::bad(ConditionType::Programmed, Reason::MassRemovalHeld, message),
+            );
         }
         let candidates = self.candidates(name, router);
         let fit = candidates
             .iter()
-            .filter(|candidate| matches!(candidate.state, CandidateState::Master | CandidateState::Backup))
+            .filter(|candidate| {
+                matches!(
+                    candidate.state,
+                    CandidateState::Master | CandidateState::Backup
+                )
+            })
             .count();
-        let accepted = summarise(ConditionType::Accepted, problems, (Reason::Accepted, "nothing stands against it"));
+        let accepted = summarise(
+            ConditionType::Accepted,
+            problems,
+            (Reason::Accepted, "nothing stands against it"),
+        );
         let programmed = self.programmed(&router.meta.uid, &waiting);
         let master = self.lease(name).and_then(|lease| {
             Some(Master {
                 node_name: lease.holder_node.clone()?,
-                since: lease.acquired.clone().unwrap_or(Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH)),
+                since: lease
+                    .acquired
+                    .clone()
+                    .unwrap_or(Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH)),
                 epoch: lease.epoch,
             })
         });
         let master_is_programmed = master.as_ref().is_some_and(|master| {
-            let mut plans = self.standing(&router.meta.uid).filter(|(_, p)| p.spec.node_name == master.node_name);
+            let mut plans = self
+                .standing(&router.meta.uid)
+                .filter(|(_, p)| p.spec.node_name == master.node_name);
             plans.any(|(name, planned)| self.progress(name, planned) == Progress::Programmed)
         });
         let ready = if router.directors.is_empty() {
-            Verdict::bad(ConditionType::Ready, Reason::NoDirectors, no_directors(name))
+            Verdict::bad(
+                ConditionType::Ready,
+                Reason::NoDirectors,
+                no_directors(name),
+            )
         } else if master.is_none() && !self.is_acknowledged(&router.meta.uid) {
-            Verdict::bad(ConditionType::Ready, Reason::Pending, programmed.message.clone())
+            Verdict::bad(
+                ConditionType::Ready,
+                Reason::Pending,
+                programmed.message.clone(),
+            )
         } else if master.is_none() {
-            Verdict::bad(ConditionType::Ready, Reason::NoMaster, "no director holds the Lease")
+            Verdict::bad(
+                ConditionType::Ready,
+                Reason::NoMaster,
+                "no director holds the Lease",
+            )
         } else if !master_is_programmed {
-            Verdict::bad(ConditionType::Ready, programmed.reason, programmed.message.clone())
-        } else if fit < candidates.len() || accepted.truth != Truth::True || programmed.truth != Truth::True {
-            let worst = [&accepted, &programmed].into_iter().find(|verdict| verdict.truth != Truth::True);
+            Verdict::bad(
+                ConditionType::Ready,
+                programmed.reason,
+                programmed.message.clone(),
+            )
+        } else if fit < candidates.len()
+            || accepted.truth != Truth::True
+            || programmed.truth != Truth::True
+        {
+            let worst = [&accepted, &programmed]
+                .into_iter()
+                .find(|verdict| verdict.truth != Truth::True);
             let message = worst.map_or_else(
                 || format!("{fit} of {} directors are ready", candidates.len()),
                 |verdict| verdict.message.clone(),
             );
             Verdict::good(ConditionType::Ready, Reason::PartiallyReady, message)
         } else {
-            Verdict::good(ConditionType::Ready, Reason::Ready, "every director is ready")
+            Verdict::good(
+                ConditionType::Ready,
+                Reason::Ready,
+                "every director is ready",
+            )
         };
         let status = VirtualRouterStatus {
             master,
             address_pools: self.pool_uses(name, router),
-            summary: VirtualRouterSummary { candidates: format!("{fit}/{}", candidates.len()) },
+            summary: VirtualRouterSummary {
+                candidates: format!("{fit}/{}", candidates.len()),
+            },
             candidates,
             ..VirtualRouterStatus::default()
         };
@@ -472,9 +681,16 @@ impl Reporter<'_> {
                         (CandidateState::Pending, Some((Reason::Pending, message)))
                     }
                     Some(Progress::Programmed) => (CandidateState::Backup, None),
-                    Some(Progress::Failed(reason, why)) => (CandidateState::Unknown, Some((reason, why))),
-                    Some(Progress::Pending(why)) => (CandidateState::Unknown, Some((Reason::Pending, why))),
-                    None => (CandidateState::Unknown, Some((Reason::Unknown, "its plan cannot be read".to_owned()))),
+                    Some(Progress::Failed(reason, why)) => {
+                        (CandidateState::Unknown, Some((reason, why)))
+                    }
+                    Some(Progress::Pending(why)) => {
+                        (CandidateState::Unknown, Some((Reason::Pending, why)))
+                    }
+                    None => (
+                        CandidateState::Unknown,
+                        Some((Reason::Unknown, "its plan cannot be read".to_owned())),
+                    ),
                 };
                 Candidate {
                     node_name: node_name.clone(),
@@ -485,17 +701,19 @@ impl Reporter<'_> {
                 }
             })
             .collect();
-        candidates.extend(router.missing_directors.iter().map(|node_name| Candidate {
-            node_name: node_name.clone(),
-            priority: router
-                .spec
-                .directors
-                .iter()
-                .find(|director| director.node_name.as_ref() == Some(node_name))
-                .map_or(0, |director| director.priority),
-            state: CandidateState::Unknown,
-            reason: Some(Reason::NodeNotFound.as_str().to_owned()),
-            message: Some("the cluster has no node of this name".to_owned()),
+        candidates.extend(router.missing_directors.iter().map(|node_name| {
+            Candidate {
+                node_name: node_name.clone(),
+                priority: router
+                    .spec
+                    .directors
+                    .iter()
+                    .find(|director| director.node_name.as_ref() == Some(node_name))
+                    .map_or(0, |director| director.priority),
+                state: CandidateState::Unknown,
+                reason: Some(Reason::NodeNotFound.as_str().to_owned()),
+                message: Some("the cluster has no node of this name".to_owned()),
+            }
         }));
         candidates.sort_by(|left, right| left.node_name.cmp(&right.node_name));
         candidates
@@ -504,10 +722,18 @@ impl Reporter<'_> {
     fn pool_uses(&self, name: &str, router: &Router<'_>) -> Vec<AddressPoolUse> {
         let mut used: BTreeMap<&str, BTreeSet<std::net::IpAddr>> = BTreeMap::new();
         for (key, tenure) in &self.decisions.tenancy.services {
-            let disposition = self.decisions.services.get(key).map(|decision| &decision.disposition);
-            if disposition.is_some_and(|d| matches!(d, Disposition::Planned(router) if router == name)) {
+            let disposition = self
+                .decisions
+                .services
+                .get(key)
+                .map(|decision| &decision.disposition);
+            if disposition
+                .is_some_and(|d| matches!(d, Disposition::Planned(router) if router == name))
+            {
                 for accepted in &tenure.addresses {
-                    used.entry(&accepted.pool_name).or_default().insert(accepted.address);
+                    used.entry(&accepted.pool_name)
+                        .or_default()
+                        .insert(accepted.address);
                 }
             }
         }
@@ -517,8 +743,14 @@ impl Reporter<'_> {
             .iter()
             .map(|pool| AddressPoolUse {
                 name: pool.name.clone(),
-                total: count(pool.ranges.iter().fold(0, |sum, range| range.count().saturating_add(sum))),
-                allocated: used.get(pool.name.as_str()).map_or(0, |used| count(used.len() as u128)),
+                total: count(
+                    pool.ranges
+                        .iter()
+                        .fold(0, |sum, range| range.count().saturating_add(sum)),
+                ),
+                allocated: used
+                    .get(pool.name.as_str())
+                    .map_or(0, |used| count(used.len() as u128)),
             })
             .collect()
     }
@@ -548,28 +780,49 @@ fn real_server(
         problems.push(undecodable(error));
     }
     uses.sort_by(|left, right| left.name.cmp(&right.name));
-    let accepted = summarise(ConditionType::Accepted, problems.clone(), (Reason::Accepted, "nothing stands against it"));
-    let resolved = summarise(ConditionType::ResolvedRefs, problems, (Reason::Resolved, "every reference was found"));
+    let accepted = summarise(
+        ConditionType::Accepted,
+        problems.clone(),
+        (Reason::Accepted, "nothing stands against it"),
+    );
+    let resolved = summarise(
+        ConditionType::ResolvedRefs,
+        problems,
+        (Reason::Resolved, "every reference was found"),
+    );
     let ready_count = uses.iter().filter(|used| used.ready).count();
     let ports = || uses.iter().flat_map(|used| &used.ports);
     let worst = if accepted.truth != Truth::True || resolved.truth != Truth::True {
         "Refused"
     } else if uses.is_empty() {
         "Unused"
-    } else if uses.iter().any(|used| used.ports.is_empty()) || ports().any(|p| p.state == RealServerState::Unknown) {
+    } else if uses.iter().any(|used| used.ports.is_empty())
+        || ports().any(|p| p.state == RealServerState::Unknown)
+    {
         "Unknown"
     } else if ports().any(|port| port.state == RealServerState::Disabled) {
         "Disabled"
     } else {
         "Up"
     };
-    let stands_against = [&accepted, &resolved].into_iter().find(|verdict| verdict.truth != Truth::True);
+    let stands_against = [&accepted, &resolved]
+        .into_iter()
+        .find(|verdict| verdict.truth != Truth::True);
     let not = |reason, message: &str| Verdict::bad(ConditionType::Ready, reason, message);
     let ready = match stands_against {
         Some(verdict) if ready_count == 0 => not(verdict.reason, &verdict.message),
-        Some(verdict) => Verdict::good(ConditionType::Ready, Reason::PartiallyReady, verdict.message.clone()),
-        None if uses.is_empty() => not(Reason::Pending, "no VirtualService of this namespace selects it"),
-        None if worst == "Disabled" && ready_count == 0 => not(Reason::Pending, "spec.weight is 0: no new connections"),
+        Some(verdict) => Verdict::good(
+            ConditionType::Ready,
+            Reason::PartiallyReady,
+            verdict.message.clone(),
+        ),
+        None if uses.is_empty() => not(
+            Reason::Pending,
+            "no VirtualService of this namespace selects it",
+        ),
+        None if worst == "Disabled" && ready_count == 0 => {
+            not(Reason::Pending, "spec.weight is 0: no new connections")
+        }
         None if ready_count == 0 => not(Reason::Pending, "no node has reported it as programmed"),
         None if ready_count < uses.len() => Verdict::good(
             ConditionType::Ready,
@@ -580,9 +833,17 @@ fn real_server(
     };
     let target = object.spec().map(|spec| match spec.target.type_ {
         TargetType::Addresses => spec.target.addresses.join(","),
-        TargetType::Node => spec.target.node.as_ref().map(|node| node.name.clone()).unwrap_or_default(),
+        TargetType::Node => spec
+            .target
+            .node
+            .as_ref()
+            .map(|node| node.name.clone())
+            .unwrap_or_default(),
     });
-    let previous = object.status.as_ref().map(|status| status.summary.target.clone());
+    let previous = object
+        .status
+        .as_ref()
+        .map(|status| status.summary.target.clone());
     let names: Vec<_> = uses.iter().map(|used| used.name.as_str()).collect();
     let summary = RealServerSummary {
         target: target.or(previous).unwrap_or_default(),

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use lvs_crds::VirtualServiceSpec;
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::real_server::{RealServerSpec, TargetType};
 use lvs_crds::value::{AddressFamily, Forwarding, ForwardingType};
 use lvs_crds::virtual_service::{Grouping, ServicePort};
-use lvs_crds::VirtualServiceSpec;
 
 use crate::address_range::parse_address;
 use crate::input::{Body, Inputs, ObjectKey, RealServerObject};
@@ -43,12 +43,23 @@ impl Target {
     /// same family, else with TUN one of the other (`ip_vs_ctl.c` permits mixed families only for
     /// tunnels).
     pub fn address_for(&self, family: AddressFamily) -> Option<IpAddr> {
-        let of = |wanted| self.addresses.iter().copied().find(|address| AddressFamily::of(address) == wanted);
+        let of = |wanted| {
+            self.addresses
+                .iter()
+                .copied()
+                .find(|address| AddressFamily::of(address) == wanted)
+        };
         let other = match family {
             AddressFamily::IPv4 => AddressFamily::IPv6,
             AddressFamily::IPv6 => AddressFamily::IPv4,
         };
-        of(family).or_else(|| if self.forwarding.type_ == ForwardingType::TUN { of(other) } else { None })
+        of(family).or_else(|| {
+            if self.forwarding.type_ == ForwardingType::TUN {
+                of(other)
+            } else {
+                None
+            }
+        })
     }
 }
 
@@ -69,7 +80,8 @@ impl Targets {
     /// Notes the targets that can serve none of the addresses.
     pub fn note_unreachable(&mut self, service: &ObjectKey, addresses: &[AcceptedAddress]) {
         for target in &self.targets {
-            let reachable = |a: &AcceptedAddress| target.address_for(AddressFamily::of(&a.address)).is_some();
+            let reachable =
+                |a: &AcceptedAddress| target.address_for(AddressFamily::of(&a.address)).is_some();
             if addresses.is_empty() || addresses.iter().any(reachable) {
                 continue;
             }
@@ -85,7 +97,8 @@ impl Targets {
             ));
         }
         self.targets.retain(|target| {
-            let reachable = |a: &AcceptedAddress| target.address_for(AddressFamily::of(&a.address)).is_some();
+            let reachable =
+                |a: &AcceptedAddress| target.address_for(AddressFamily::of(&a.address)).is_some();
             addresses.is_empty() || addresses.iter().any(reachable)
         });
     }
@@ -112,7 +125,11 @@ pub struct Context<'a> {
 /// Selects and judges. Within one port the older of two RealServers with the same target wins.
 pub fn resolve(context: &Context<'_>) -> Targets {
     let mut result = Targets::default();
-    let mut by_age: Vec<_> = context.candidates.iter().filter(|object| is_selected(context, object)).collect();
+    let mut by_age: Vec<_> = context
+        .candidates
+        .iter()
+        .filter(|object| is_selected(context, object))
+        .collect();
     by_age.sort_by_key(|object| object.meta.age());
     let mut taken: BTreeMap<(usize, IpAddr, u16), &ObjectKey> = BTreeMap::new();
     for object in by_age {
@@ -176,11 +193,16 @@ fn judge(
     };
     for address in &addresses {
         if let Some(why) = forbidden(context, address) {
-            problems.push(not_permitted(format!("spec.target: {address} {why}: aim at the host's own address")));
+            problems.push(not_permitted(format!(
+                "spec.target: {address} {why}: aim at the host's own address"
+            )));
             return None;
         }
     }
-    let forwarding = spec.forwarding.clone().unwrap_or_else(|| context.spec.forwarding.clone());
+    let forwarding = spec
+        .forwarding
+        .clone()
+        .unwrap_or_else(|| context.spec.forwarding.clone());
     let ports = ports(context, key, spec, &forwarding, problems);
     let thresholds = spec.connection_thresholds.clone().unwrap_or_default();
     let target = Target {
@@ -196,16 +218,32 @@ fn judge(
     Some(target)
 }
 
-fn host_addresses(context: &Context<'_>, spec: &RealServerSpec, problems: &mut Vec<Verdict>) -> Option<Vec<IpAddr>> {
+fn host_addresses(
+    context: &Context<'_>,
+    spec: &RealServerSpec,
+    problems: &mut Vec<Verdict>,
+) -> Option<Vec<IpAddr>> {
     let addresses = parse_all(&spec.target.addresses, "spec.target.addresses", problems)?;
     for address in &addresses {
-        let node = context.inputs.nodes.values().find(|node| node.addresses.contains(address));
+        let node = context
+            .inputs
+            .nodes
+            .values()
+            .find(|node| node.addresses.contains(address));
         let permitted = match node {
             Some(_) => context.grant.nodes,
-            None => context.grant.networks.iter().any(|network| network.contains(address)),
+            None => context
+                .grant
+                .networks
+                .iter()
+                .any(|network| network.contains(address)),
         };
         if !permitted {
-            let what = if node.is_some() { "is a cluster node" } else { "lies in no permitted network" };
+            let what = if node.is_some() {
+                "is a cluster node"
+            } else {
+                "lies in no permitted network"
+            };
             problems.push(not_permitted(format!(
                 "spec.target.addresses: {address} {what}; VirtualRouter {} must grant it to namespace {} by \
                  spec.grants[].{}",
@@ -240,11 +278,19 @@ fn node_addresses(
         ));
         return None;
     };
-    let chosen = spec.target.node.as_ref().map(|node| node.addresses.as_slice()).unwrap_or_default();
+    let chosen = spec
+        .target
+        .node
+        .as_ref()
+        .map(|node| node.addresses.as_slice())
+        .unwrap_or_default();
     if chosen.is_empty() {
         let mut addresses: Vec<IpAddr> = Vec::new();
         for address in &node.internal_addresses {
-            if !addresses.iter().any(|known| AddressFamily::of(known) == AddressFamily::of(address)) {
+            if !addresses
+                .iter()
+                .any(|known| AddressFamily::of(known) == AddressFamily::of(address))
+            {
                 addresses.push(*address);
             }
         }
@@ -262,8 +308,16 @@ fn node_addresses(
     let addresses = parse_all(chosen, "spec.target.node.addresses", problems)?;
     for address in &addresses {
         let is_permitted = node.addresses.contains(address)
-            || context.grant.networks.iter().any(|network| network.contains(address))
-                && !context.inputs.nodes.values().any(|other| other.addresses.contains(address));
+            || context
+                .grant
+                .networks
+                .iter()
+                .any(|network| network.contains(address))
+                && !context
+                    .inputs
+                    .nodes
+                    .values()
+                    .any(|other| other.addresses.contains(address));
         if !is_permitted {
             problems.push(not_permitted(format!(
                 "spec.target.node.addresses: {address} is not an address in the status of node {name}; then \
@@ -338,7 +392,12 @@ fn ports(
             );
             return BTreeMap::new();
         }
-        return service.ports.iter().enumerate().map(|(index, _)| (index, 0)).collect();
+        return service
+            .ports
+            .iter()
+            .enumerate()
+            .map(|(index, _)| (index, 0))
+            .collect();
     }
     if spec.port.is_some() && service.ports.len() > 1 {
         refuse(
@@ -353,18 +412,33 @@ fn ports(
         return BTreeMap::new();
     }
     for named in &spec.ports {
-        if !service.ports.iter().any(|port| port.name.as_ref() == Some(&named.name)) {
+        if !service
+            .ports
+            .iter()
+            .any(|port| port.name.as_ref() == Some(&named.name))
+        {
             refuse(
                 Reason::PortNotFound,
                 ConditionType::ResolvedRefs,
-                format!("spec.ports[{}]: VirtualService {} has no port of this name", named.name, context.key.name),
+                format!(
+                    "spec.ports[{}]: VirtualService {} has no port of this name",
+                    named.name, context.key.name
+                ),
             );
         }
     }
     let mut ports = BTreeMap::new();
     for (index, port) in service.ports.iter().enumerate() {
-        let named = spec.ports.iter().find(|named| port.name.as_ref() == Some(&named.name)).map(|named| named.port);
-        let asked = spec.port.or(named).or(port.real_server_port).unwrap_or(port.port);
+        let named = spec
+            .ports
+            .iter()
+            .find(|named| port.name.as_ref() == Some(&named.name))
+            .map(|named| named.port);
+        let asked = spec
+            .port
+            .or(named)
+            .or(port.real_server_port)
+            .unwrap_or(port.port);
         match fit(port, asked, forwarding) {
             Ok(()) => {
                 ports.insert(index, asked);

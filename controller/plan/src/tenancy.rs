@@ -122,6 +122,12 @@ struct Claims<'a> {
     ports: BTreeMap<IpAddr, Vec<PortClaim>>,
 }
 
+/// One that claims addresses, in the order of age.
+enum Turn<'b, 'a> {
+    Router(&'b Router<'b>),
+    Service(&'b Claimant<'a>),
+}
+
 /// Decides every claim. `frozen` are stored plans that stay as they are whatever happens: what
 /// they hold is taken first.
 pub fn decide<'a>(
@@ -130,34 +136,48 @@ pub fn decide<'a>(
     claimants: &[Claimant<'a>],
     frozen: &[&NodePlanSpec],
 ) -> Tenancy {
-    let mut claims = Claims { inputs, owners: BTreeMap::new(), ports: BTreeMap::new() };
+    let mut claims = Claims {
+        inputs,
+        owners: BTreeMap::new(),
+        ports: BTreeMap::new(),
+    };
     for plan in frozen {
         claims.take_frozen(plan);
     }
     let mut tenancy = Tenancy::default();
 
-    enum Turn<'b, 'a> {
-        Router(&'b Router<'b>),
-        Service(&'b Claimant<'a>),
-    }
-    let mut turns: Vec<_> = routers.decoded.values().map(|router| (router.meta.age(), Turn::Router(router))).collect();
-    turns.extend(claimants.iter().map(|claimant| (claimant.service.meta.age(), Turn::Service(claimant))));
-    turns.sort_by(|(left, _), (right, _)| left.cmp(right));
+    let mut turns: Vec<_> = routers
+        .decoded
+        .values()
+        .map(|router| (router.meta.age(), Turn::Router(router)))
+        .collect();
+    turns.extend(
+        claimants
+            .iter()
+            .map(|claimant| (claimant.service.meta.age(), Turn::Service(claimant))),
+    );
+    turns.sort_by_key(|(age, _)| *age);
 
     for (_, turn) in &turns {
         match turn {
             Turn::Router(router) => {
                 let refused = claims.take_additional(router);
-                tenancy.refused_additional.insert(router.meta.key.name.clone(), refused);
+                tenancy
+                    .refused_additional
+                    .insert(router.meta.key.name.clone(), refused);
             }
             Turn::Service(claimant) => {
                 let tenure = claims.take_known(claimant);
-                tenancy.services.insert(claimant.service.meta.key.clone(), tenure);
+                tenancy
+                    .services
+                    .insert(claimant.service.meta.key.clone(), tenure);
             }
         }
     }
     for (_, turn) in &turns {
-        let Turn::Service(claimant) = turn else { continue };
+        let Turn::Service(claimant) = turn else {
+            continue;
+        };
         if let Some(tenure) = tenancy.services.get_mut(&claimant.service.meta.key) {
             claims.allocate_missing(claimant, tenure);
         }
@@ -169,7 +189,13 @@ pub fn decide<'a>(
 impl Claims<'_> {
     /// What a stored plan holds, without asking.
     fn take_frozen(&mut self, plan: &NodePlanSpec) {
-        let Some(director) = plan.director.as_ref().filter(|_| plan.state != PlanState::Withdrawn) else { return };
+        let Some(director) = plan
+            .director
+            .as_ref()
+            .filter(|_| plan.state != PlanState::Withdrawn)
+        else {
+            return;
+        };
         let source = ObjectKey::new(plan.source.namespace.clone(), plan.source.name.clone());
         for planned in &director.addresses {
             let owner = match plan.source.kind {
@@ -182,14 +208,40 @@ impl Claims<'_> {
             };
             self.owners.entry(planned.address).or_insert(owner);
         }
-        let by_address = director.services.iter().filter_map(|service| service.address.as_ref()).map(|served| {
-            (served.address, served.protocol, served.port, served.end_port, false)
-        });
-        let by_mark = director.firewall_marks.iter().flat_map(|mark| &mark.matches).map(|matched| {
-            (matched.address, matched.protocol, matched.port, matched.end_port, true)
-        });
+        let by_address = director
+            .services
+            .iter()
+            .filter_map(|service| service.address.as_ref())
+            .map(|served| {
+                (
+                    served.address,
+                    served.protocol,
+                    served.port,
+                    served.end_port,
+                    false,
+                )
+            });
+        let by_mark = director
+            .firewall_marks
+            .iter()
+            .flat_map(|mark| &mark.matches)
+            .map(|matched| {
+                (
+                    matched.address,
+                    matched.protocol,
+                    matched.port,
+                    matched.end_port,
+                    true,
+                )
+            });
         for (address, protocol, port, end_port, by_mark) in by_address.chain(by_mark) {
-            let claim = PortClaim { claimant: source.clone(), protocol, port, end_port, by_mark };
+            let claim = PortClaim {
+                claimant: source.clone(),
+                protocol,
+                port,
+                end_port,
+                by_mark,
+            };
             let claims = self.ports.entry(address).or_default();
             if !claims.contains(&claim) {
                 claims.push(claim);
@@ -203,12 +255,16 @@ impl Claims<'_> {
         for planned in &router.additional_addresses {
             let field = format!("spec.additionalAddresses[{}]", planned.address);
             if let Some(why) = self.reserved(&planned.address) {
-                refused.insert(planned.address, not_permitted(&format!("{field}: {why}: use another address")));
+                refused.insert(
+                    planned.address,
+                    not_permitted(&format!("{field}: {why}: use another address")),
+                );
                 continue;
             }
             match self.owners.get(&planned.address) {
                 None => {
-                    self.owners.insert(planned.address, Owner::Router(name.clone()));
+                    self.owners
+                        .insert(planned.address, Owner::Router(name.clone()));
                 }
                 Some(Owner::Router(owner)) if owner == name => {}
                 Some(owner) => {
@@ -216,7 +272,8 @@ impl Claims<'_> {
                         Owner::Router(owner) => format!("VirtualRouter {owner}"),
                         Owner::Namespace { first, .. } => format!("VirtualService {first}"),
                     };
-                    let message = format!("{field}: {holder} is older and holds it: use another address");
+                    let message =
+                        format!("{field}: {holder} is older and holds it: use another address");
                     refused.insert(planned.address, in_use(message));
                 }
             }
@@ -227,12 +284,17 @@ impl Claims<'_> {
     /// Explicit addresses, or those that plans or status remember.
     fn take_known(&mut self, claimant: &Claimant<'_>) -> Tenure {
         let mut tenure = Tenure::default();
-        let Some(spec) = claimant.service.spec() else { return tenure };
+        let Some(spec) = claimant.service.spec() else {
+            return tenure;
+        };
         if spec.addresses.is_empty() {
             for address in remembered(claimant) {
                 // What was allocated once and is no longer permitted, or lost to an older claim,
                 // is given up silently: another one is allocated.
-                if self.pool_of(claimant, &address, spec.address_pool_name.as_deref()).is_ok() {
+                if self
+                    .pool_of(claimant, &address, spec.address_pool_name.as_deref())
+                    .is_ok()
+                {
                     let mut attempt = Tenure::default();
                     self.take(claimant, address, &mut attempt);
                     if !attempt.addresses.is_empty() {
@@ -243,7 +305,11 @@ impl Claims<'_> {
             }
             return tenure;
         }
-        let explicit: BTreeSet<_> = spec.addresses.iter().filter_map(|text| parse_address(text)).collect();
+        let explicit: BTreeSet<_> = spec
+            .addresses
+            .iter()
+            .filter_map(|text| parse_address(text))
+            .collect();
         for address in explicit {
             self.take(claimant, address, &mut tenure);
         }
@@ -260,22 +326,33 @@ impl Claims<'_> {
         };
         match self.owners.get(&address) {
             None => {}
-            Some(Owner::Namespace { namespace, router, .. }) if *namespace == key.namespace && router == router_name => {}
+            Some(Owner::Namespace {
+                namespace, router, ..
+            }) if *namespace == key.namespace && router == router_name => {}
             Some(owner) => {
                 let message = match owner {
-                    Owner::Router(name) => format!("VirtualRouter {name} holds it as additional address"),
+                    Owner::Router(name) => {
+                        format!("VirtualRouter {name} holds it as additional address")
+                    }
                     // Another tenant's names are not this tenant's business.
                     Owner::Namespace { namespace, .. } if *namespace != key.namespace => {
                         "an older VirtualService of another namespace holds it".to_owned()
                     }
                     Owner::Namespace { router, first, .. } => {
-                        format!("the older VirtualService {first} holds it through VirtualRouter {router}")
+                        format!(
+                            "the older VirtualService {first} holds it through VirtualRouter {router}"
+                        )
                     }
                 };
-                return tenure.problems.push(in_use(format!("address {address}: {message}: use another address")));
+                return tenure.problems.push(in_use(format!(
+                    "address {address}: {message}: use another address"
+                )));
             }
         }
-        let by_mark = claimant.service.spec().is_some_and(|spec| spec.grouping == Grouping::FirewallMark);
+        let by_mark = claimant
+            .service
+            .spec()
+            .is_some_and(|spec| spec.grouping == Grouping::FirewallMark);
         let held = self.ports.entry(address).or_default();
         let mut ports = BTreeSet::new();
         for (index, port) in claimant.ports.iter().enumerate() {
@@ -304,11 +381,13 @@ impl Claims<'_> {
         if ports.is_empty() {
             return;
         }
-        self.owners.entry(address).or_insert_with(|| Owner::Namespace {
-            namespace: key.namespace.clone(),
-            router: router_name.clone(),
-            first: key.clone(),
-        });
+        self.owners
+            .entry(address)
+            .or_insert_with(|| Owner::Namespace {
+                namespace: key.namespace.clone(),
+                router: router_name.clone(),
+                first: key.clone(),
+            });
         tenure.addresses.push(AcceptedAddress {
             address,
             pool_name: pool.name.clone(),
@@ -318,12 +397,21 @@ impl Claims<'_> {
     }
 
     /// The granted pool that holds the address.
-    fn pool_of<'b>(&self, claimant: &'b Claimant<'_>, address: &IpAddr, only: Option<&str>) -> Result<&'b Pool, Verdict> {
+    fn pool_of<'b>(
+        &self,
+        claimant: &'b Claimant<'_>,
+        address: &IpAddr,
+        only: Option<&str>,
+    ) -> Result<&'b Pool, Verdict> {
         if let Some(why) = self.reserved(address) {
-            return Err(not_permitted(&format!("spec.addresses: {address} {why}: use another address")));
+            return Err(not_permitted(&format!(
+                "spec.addresses: {address} {why}: use another address"
+            )));
         }
         let pools = claimant.router.granted_pools(claimant.namespace_labels);
-        let named = pools.iter().filter(|pool| only.is_none_or(|only| only == pool.name));
+        let named = pools
+            .iter()
+            .filter(|pool| only.is_none_or(|only| only == pool.name));
         named.into_iter().find(|pool| pool.contains(address)).copied().ok_or_else(|| {
             not_permitted(&format!(
                 "spec.addresses: {address} lies in no pool of VirtualRouter {} granted to namespace {}; {}",
@@ -339,27 +427,54 @@ impl Claims<'_> {
         if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
             return Some("is a loopback, unspecified or multicast address".to_owned());
         }
-        if let Some(node) = self.inputs.nodes.values().find(|node| node.addresses.contains(address)) {
+        if let Some(node) = self
+            .inputs
+            .nodes
+            .values()
+            .find(|node| node.addresses.contains(address))
+        {
             return Some(format!("is an address of node {}", node.name));
         }
         if self.inputs.api_endpoints.contains(address) {
             return Some("is an address of an API server".to_owned());
         }
-        let in_services = self.inputs.service_cidrs.iter().any(|range| range.contains(address));
+        let in_services = self
+            .inputs
+            .service_cidrs
+            .iter()
+            .any(|range| range.contains(address));
         in_services.then(|| "lies in the cluster's network of Services".to_owned())
     }
 
     /// Fresh addresses for the families that have none.
     fn allocate_missing(&mut self, claimant: &Claimant<'_>, tenure: &mut Tenure) {
-        let Some(spec) = claimant.service.spec().filter(|spec| spec.addresses.is_empty()) else { return };
+        let Some(spec) = claimant
+            .service
+            .spec()
+            .filter(|spec| spec.addresses.is_empty())
+        else {
+            return;
+        };
         for family in families(&spec.address_families) {
-            if tenure.addresses.iter().any(|accepted| AddressFamily::of(&accepted.address) == family) {
+            if tenure
+                .addresses
+                .iter()
+                .any(|accepted| AddressFamily::of(&accepted.address) == family)
+            {
                 continue;
             }
             let granted_pools = claimant.router.granted_pools(claimant.namespace_labels);
             let candidates: Vec<_> = match spec.address_pool_name.as_deref() {
-                Some(name) => granted_pools.iter().copied().filter(|pool| pool.name == name).collect(),
-                None => granted_pools.iter().copied().filter(|pool| pool.is_automatic).collect(),
+                Some(name) => granted_pools
+                    .iter()
+                    .copied()
+                    .filter(|pool| pool.name == name)
+                    .collect(),
+                None => granted_pools
+                    .iter()
+                    .copied()
+                    .filter(|pool| pool.is_automatic)
+                    .collect(),
             };
             if candidates.is_empty() {
                 let wanted = spec.address_pool_name.as_ref().map_or_else(
@@ -378,10 +493,14 @@ impl Claims<'_> {
                 ));
                 continue;
             }
-            let is_free = |address: &IpAddr| !self.owners.contains_key(address) && self.reserved(address).is_none();
+            let is_free = |address: &IpAddr| {
+                !self.owners.contains_key(address) && self.reserved(address).is_none()
+            };
             let found = candidates.iter().find_map(|pool| {
                 let ranges = pool.ranges.iter().filter(|range| range.family() == family);
-                ranges.into_iter().find_map(|range| range.first_free(is_free))
+                ranges
+                    .into_iter()
+                    .find_map(|range| range.first_free(is_free))
             });
             match found {
                 Some(address) => self.take(claimant, address, tenure),
@@ -403,20 +522,42 @@ impl Claims<'_> {
 
 /// One address per wanted family that the VirtualService had before.
 fn remembered(claimant: &Claimant<'_>) -> Vec<IpAddr> {
-    let planned = claimant.plans.iter().flat_map(|plan| plan.director.iter().flat_map(|director| &director.addresses));
+    let planned = claimant.plans.iter().flat_map(|plan| {
+        plan.director
+            .iter()
+            .flat_map(|director| &director.addresses)
+    });
     let planned: BTreeSet<_> = planned.map(|planned| planned.address).collect();
-    let status = claimant.service.status.iter().flat_map(|status| &status.addresses);
-    let reported: BTreeSet<_> = status.filter_map(|assigned| parse_address(&assigned.address)).collect();
-    let wanted = claimant.service.spec().map(|spec| families(&spec.address_families)).unwrap_or_default();
+    let status = claimant
+        .service
+        .status
+        .iter()
+        .flat_map(|status| &status.addresses);
+    let reported: BTreeSet<_> = status
+        .filter_map(|assigned| parse_address(&assigned.address))
+        .collect();
+    let wanted = claimant
+        .service
+        .spec()
+        .map(|spec| families(&spec.address_families))
+        .unwrap_or_default();
     let first = |family| {
         let of_family = |address: &&IpAddr| AddressFamily::of(address) == family;
-        planned.iter().find(of_family).or_else(|| reported.iter().find(of_family)).copied()
+        planned
+            .iter()
+            .find(of_family)
+            .or_else(|| reported.iter().find(of_family))
+            .copied()
     };
     wanted.into_iter().filter_map(first).collect()
 }
 
 fn families(wanted: &[AddressFamily]) -> BTreeSet<AddressFamily> {
-    if wanted.is_empty() { BTreeSet::from([AddressFamily::IPv4]) } else { wanted.iter().copied().collect() }
+    if wanted.is_empty() {
+        BTreeSet::from([AddressFamily::IPv4])
+    } else {
+        wanted.iter().copied().collect()
+    }
 }
 
 fn names(pools: &[&Pool]) -> String {
@@ -426,7 +567,8 @@ fn names(pools: &[&Pool]) -> String {
 
 fn granted(pools: &[&Pool]) -> String {
     if pools.is_empty() {
-        "no pool is granted to it: ask the administrator for an entry in the router's spec.grants".to_owned()
+        "no pool is granted to it: ask the administrator for an entry in the router's spec.grants"
+            .to_owned()
     } else {
         let texts: Vec<_> = pools.iter().map(|pool| pool.name.as_str()).collect();
         format!("granted are: {}", texts.join(", "))
@@ -434,7 +576,11 @@ fn granted(pools: &[&Pool]) -> String {
 }
 
 fn not_permitted(message: &str) -> Verdict {
-    Verdict::bad(ConditionType::Accepted, Reason::AddressNotPermitted, message)
+    Verdict::bad(
+        ConditionType::Accepted,
+        Reason::AddressNotPermitted,
+        message,
+    )
 }
 
 fn in_use(message: String) -> Verdict {

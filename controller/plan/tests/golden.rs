@@ -1,7 +1,16 @@
 //! Golden cases: `golden/<case>/input.yaml` gives `plan.yaml` and `report.txt`.
 //! `UPDATE_GOLDEN=1 cargo test -p lvs-plan --test golden` writes them anew; read the difference.
 
-#![allow(clippy::disallowed_methods, reason = "a test may read files and its environment")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test may read files and its environment"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that unwraps says what it expects"
+)]
 
 mod support;
 
@@ -14,7 +23,10 @@ use support::Cluster;
 #[test]
 fn every_case() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut cases: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     cases.sort();
     assert!(!cases.is_empty());
     let mut wrong = Vec::new();
@@ -22,7 +34,10 @@ fn every_case() {
         let input = std::fs::read_to_string(case.join("input.yaml")).unwrap();
         let mut cluster = Cluster::from_yaml(&input);
         let resolution = cluster.pass();
-        for (file, text) in [("plan.yaml", plans(&resolution)), ("report.txt", report(&resolution))] {
+        for (file, text) in [
+            ("plan.yaml", plans(&resolution)),
+            ("report.txt", report(&resolution)),
+        ] {
             let path = case.join(file);
             if std::env::var_os("UPDATE_GOLDEN").is_some() {
                 std::fs::write(&path, &text).unwrap();
@@ -37,14 +52,29 @@ fn every_case() {
 }
 
 fn plans(resolution: &Resolution) -> String {
-    let mut specs: Vec<_> = resolution.plans.values().map(|planned| &planned.spec).collect();
+    let mut specs: Vec<_> = resolution
+        .plans
+        .values()
+        .map(|planned| &planned.spec)
+        .collect();
     specs.sort_by(|left, right| {
         let key = |spec: &&lvs_crds::NodePlanSpec| {
-            (spec.source.kind, spec.source.namespace.clone(), spec.source.name.clone(), spec.node_name.clone())
+            (
+                spec.source.kind,
+                spec.source.namespace.clone(),
+                spec.source.name.clone(),
+                spec.node_name.clone(),
+            )
         };
-        key(right).0.cmp(&key(left).0).then(key(left).cmp(&key(right)))
+        key(right)
+            .0
+            .cmp(&key(left).0)
+            .then(key(left).cmp(&key(right)))
     });
-    let texts: Vec<String> = specs.iter().map(|spec| serde_saphyr::to_string(spec).unwrap()).collect();
+    let texts: Vec<String> = specs
+        .iter()
+        .map(|spec| serde_saphyr::to_string(spec).unwrap())
+        .collect();
     texts.join("---\n")
 }
 
@@ -55,24 +85,45 @@ fn report(resolution: &Resolution) -> String {
     }
     let report = &resolution.report;
     let routers = report.virtual_routers.iter().map(|(key, report)| {
-        let pools: Vec<_> =
-            report.status.address_pools.iter().map(|p| format!("{} {}/{}", p.name, p.allocated, p.total)).collect();
-        (format!("VirtualRouter {key}: {}", pools.join(", ")), &report.verdicts)
+        let pools: Vec<_> = report
+            .status
+            .address_pools
+            .iter()
+            .map(|p| format!("{} {}/{}", p.name, p.allocated, p.total))
+            .collect();
+        (
+            format!("VirtualRouter {key}: {}", pools.join(", ")),
+            &report.verdicts,
+        )
     });
     let services = report.virtual_services.iter().map(|(key, report)| {
         let summary = &report.status.summary;
-        let title = format!("VirtualService {key}: {} {} {}", summary.addresses, summary.ports, summary.real_servers);
+        let title = format!(
+            "VirtualService {key}: {} {} {}",
+            summary.addresses, summary.ports, summary.real_servers
+        );
         (title, &report.verdicts)
     });
     let real_servers = report.real_servers.iter().map(|(key, report)| {
         let summary = &report.status.summary;
-        (format!("RealServer {key}: {} {} {}", summary.target, summary.state, summary.used_by), &report.verdicts)
+        (
+            format!(
+                "RealServer {key}: {} {} {}",
+                summary.target, summary.state, summary.used_by
+            ),
+            &report.verdicts,
+        )
     });
     for (title, verdicts) in routers.chain(services).chain(real_servers) {
         writeln!(text, "{}", title.trim_end()).unwrap();
         for verdict in verdicts {
             let (condition, truth) = (verdict.condition.as_str(), verdict.truth.as_str());
-            writeln!(text, "  {condition}={truth} {}: {}", verdict.reason, verdict.message).unwrap();
+            writeln!(
+                text,
+                "  {condition}={truth} {}: {}",
+                verdict.reason, verdict.message
+            )
+            .unwrap();
         }
     }
     text

@@ -1,5 +1,12 @@
 //! Laws of planning, over random clusters and random histories.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that unwraps says what it expects"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -22,16 +29,45 @@ const ROUTERS: [&str; 2] = ["default", "edge"];
 /// Something that happens to a cluster.
 #[derive(Clone, Debug)]
 enum Step {
-    Service { namespace: u8, name: u8, shape: ServiceShape },
-    DeleteService { namespace: u8, name: u8 },
-    RealServer { namespace: u8, name: u8, shape: RealServerShape },
-    DeleteRealServer { namespace: u8, name: u8 },
-    Router { name: u8, shape: RouterShape },
-    DeleteRouter { name: u8 },
-    Node { name: u8, has_agent: bool },
-    RemoveNode { name: u8 },
-    Elect { router: u8, node: u8 },
-    Acknowledge { node: u8 },
+    Service {
+        namespace: u8,
+        name: u8,
+        shape: ServiceShape,
+    },
+    DeleteService {
+        namespace: u8,
+        name: u8,
+    },
+    RealServer {
+        namespace: u8,
+        name: u8,
+        shape: RealServerShape,
+    },
+    DeleteRealServer {
+        namespace: u8,
+        name: u8,
+    },
+    Router {
+        name: u8,
+        shape: RouterShape,
+    },
+    DeleteRouter {
+        name: u8,
+    },
+    Node {
+        name: u8,
+        has_agent: bool,
+    },
+    RemoveNode {
+        name: u8,
+    },
+    Elect {
+        router: u8,
+        node: u8,
+    },
+    Acknowledge {
+        node: u8,
+    },
     AcknowledgeAll,
 }
 
@@ -78,39 +114,68 @@ fn forwarding(number: u8) -> Value {
 
 /// Virtual addresses of both families, few enough to collide.
 fn virtual_address(number: u8) -> String {
-    if number.is_multiple_of(3) { format!("2001:db8::{number}") } else { format!("172.25.0.{number}") }
+    if number.is_multiple_of(3) {
+        format!("2001:db8::{number}")
+    } else {
+        format!("172.25.0.{number}")
+    }
 }
 
 impl Step {
     fn take(&self, cluster: &mut Cluster) {
         let key = |namespace: &u8, name: &u8, kind: &str| {
-            (NAMESPACES[usize::from(*namespace) % 2].to_owned(), format!("{kind}-{}", name % 4))
+            (
+                NAMESPACES[usize::from(*namespace) % 2].to_owned(),
+                format!("{kind}-{}", name % 4),
+            )
         };
         match self {
-            Self::Service { namespace, name, shape } => {
+            Self::Service {
+                namespace,
+                name,
+                shape,
+            } => {
                 let (namespace, name) = key(namespace, name, "vs");
                 cluster.apply(service(&namespace, &name, shape));
             }
             Self::DeleteService { namespace, name } => {
                 let (namespace, name) = key(namespace, name, "vs");
-                cluster.inputs.virtual_services.remove(&lvs_plan::input::ObjectKey::new(namespace, name));
+                cluster
+                    .inputs
+                    .virtual_services
+                    .remove(&lvs_plan::input::ObjectKey::new(namespace, name));
             }
-            Self::RealServer { namespace, name, shape } => {
+            Self::RealServer {
+                namespace,
+                name,
+                shape,
+            } => {
                 let (namespace, name) = key(namespace, name, "rs");
                 cluster.apply(real_server(&namespace, &name, shape));
             }
             Self::DeleteRealServer { namespace, name } => {
                 let (namespace, name) = key(namespace, name, "rs");
-                cluster.inputs.real_servers.remove(&lvs_plan::input::ObjectKey::new(namespace, name));
+                cluster
+                    .inputs
+                    .real_servers
+                    .remove(&lvs_plan::input::ObjectKey::new(namespace, name));
             }
-            Self::Router { name, shape } => cluster.apply(router(ROUTERS[usize::from(*name) % 2], shape)),
+            Self::Router { name, shape } => {
+                cluster.apply(router(ROUTERS[usize::from(*name) % 2], shape));
+            }
             Self::DeleteRouter { name } => {
-                cluster.inputs.virtual_routers.remove(ROUTERS[usize::from(*name) % 2]);
+                cluster
+                    .inputs
+                    .virtual_routers
+                    .remove(ROUTERS[usize::from(*name) % 2]);
             }
             Self::Node { name, has_agent } => cluster.apply(host(name % NODES, *has_agent)),
             Self::RemoveNode { name } => cluster.remove_node(&format!("node-{}", name % NODES)),
             Self::Elect { router, node } => {
-                cluster.elect(ROUTERS[usize::from(*router) % 2], &format!("node-{}", node % NODES));
+                cluster.elect(
+                    ROUTERS[usize::from(*router) % 2],
+                    &format!("node-{}", node % NODES),
+                );
             }
             Self::Acknowledge { node } => cluster.acknowledge(&format!("node-{}", node % NODES)),
             Self::AcknowledgeAll => cluster.acknowledge_all(),
@@ -139,7 +204,7 @@ fn service(namespace: &str, name: &str, shape: &ServiceShape) -> Value {
         "addressFamilies": families,
         "ports": ports,
         "forwarding": forwarding(shape.forwarding),
-        "realServerSelector": if shape.selects % 3 == 0 { json!({}) } else { json!({"matchLabels": {"app": format!("a{}", shape.selects % 2)}}) },
+        "realServerSelector": if shape.selects.is_multiple_of(3) { json!({}) } else { json!({"matchLabels": {"app": format!("a{}", shape.selects % 2)}}) },
     });
     if let Some(router) = shape.router {
         spec["virtualRouterName"] = json!(ROUTERS[usize::from(router) % 2]);
@@ -147,7 +212,8 @@ fn service(namespace: &str, name: &str, shape: &ServiceShape) -> Value {
     if shape.is_marked {
         spec["grouping"] = json!("FirewallMark");
         if let Some(mark) = shape.mark {
-            spec["firewallMark"] = json!({"marking": "External", "value": 0x2000 + u32::from(mark % 3)});
+            spec["firewallMark"] =
+                json!({"marking": "External", "value": 0x2000 + u32::from(mark % 3)});
         }
     }
     json!({"kind": "VirtualService", "metadata": {"namespace": namespace, "name": name}, "spec": spec})
@@ -180,8 +246,11 @@ fn router(name: &str, shape: &RouterShape) -> Value {
         .iter()
         .map(|(node, priority)| json!({"nodeName": format!("node-{}", node % NODES), "priority": 1 + priority % 200}))
         .collect();
-    let additional: Vec<Value> =
-        shape.additional.iter().map(|n| json!({"address": virtual_address(n % 12)})).collect();
+    let additional: Vec<Value> = shape
+        .additional
+        .iter()
+        .map(|n| json!({"address": virtual_address(n % 12)}))
+        .collect();
     let namespaces = match shape.granted % 3 {
         0 => json!({"from": "All"}),
         1 => json!({"from": "Selector", "selector": {}}),
@@ -197,12 +266,16 @@ fn router(name: &str, shape: &RouterShape) -> Value {
     if let Some(timeout) = shape.timeout {
         spec["timeouts"] = json!({"tcpSeconds": 100 + u32::from(timeout % 2)});
     }
-    let annotations = json!({"lvs.dev/is-default-router": if shape.is_default { "true" } else { "false" }});
+    let annotations =
+        json!({"lvs.dev/is-default-router": if shape.is_default { "true" } else { "false" }});
     json!({"kind": "VirtualRouter", "metadata": {"name": name, "annotations": annotations}, "spec": spec})
 }
 
 fn host(number: u8, has_agent: bool) -> Value {
-    let mut host = node(&format!("node-{number}"), &format!("192.168.50.{}", 10 + number));
+    let mut host = node(
+        &format!("node-{number}"),
+        &format!("192.168.50.{}", 10 + number),
+    );
     if !has_agent {
         host["metadata"]["labels"] = json!({"agent": "none"});
     }
@@ -220,31 +293,44 @@ fn service_shape() -> impl Strategy<Value = ServiceShape> {
         any::<u8>(),
         any::<u8>(),
     )
-        .prop_map(|(router, addresses, families, ports, is_marked, mark, forwarding, selects)| ServiceShape {
-            router,
-            addresses,
-            families,
-            ports,
-            is_marked,
-            mark,
-            forwarding,
-            selects,
-        })
+        .prop_map(
+            |(router, addresses, families, ports, is_marked, mark, forwarding, selects)| {
+                ServiceShape {
+                    router,
+                    addresses,
+                    families,
+                    ports,
+                    is_marked,
+                    mark,
+                    forwarding,
+                    selects,
+                }
+            },
+        )
 }
 
 fn real_server_shape() -> impl Strategy<Value = RealServerShape> {
     let optional = || proptest::option::weighted(0.2, any::<u8>());
-    (any::<u8>(), any::<bool>(), any::<bool>(), any::<u8>(), optional(), optional(), any::<u8>()).prop_map(
-        |(target, is_node, has_ipv6, weight, port, forwarding, label)| RealServerShape {
-            target,
-            is_node,
-            has_ipv6,
-            weight,
-            port,
-            forwarding,
-            label,
-        },
+    (
+        any::<u8>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<u8>(),
+        optional(),
+        optional(),
+        any::<u8>(),
     )
+        .prop_map(
+            |(target, is_node, has_ipv6, weight, port, forwarding, label)| RealServerShape {
+                target,
+                is_node,
+                has_ipv6,
+                weight,
+                port,
+                forwarding,
+                label,
+            },
+        )
 }
 
 fn router_shape() -> impl Strategy<Value = RouterShape> {
@@ -255,13 +341,15 @@ fn router_shape() -> impl Strategy<Value = RouterShape> {
         proptest::bool::weighted(0.7),
         proptest::option::of(any::<u8>()),
     )
-        .prop_map(|(directors, additional, granted, is_default, timeout)| RouterShape {
-            directors,
-            additional,
-            granted,
-            is_default,
-            timeout,
-        })
+        .prop_map(
+            |(directors, additional, granted, is_default, timeout)| RouterShape {
+                directors,
+                additional,
+                granted,
+                is_default,
+                timeout,
+            },
+        )
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -295,7 +383,11 @@ impl History {
         for number in 0..NODES {
             cluster.apply(host(number, true));
         }
-        let shape = RouterShape { is_default: true, granted: 0, ..self.router.clone() };
+        let shape = RouterShape {
+            is_default: true,
+            granted: 0,
+            ..self.router.clone()
+        };
         cluster.apply(router("default", &shape));
         for step in &self.steps {
             step.take(&mut cluster);
@@ -320,8 +412,14 @@ fn substance(spec: &NodePlanSpec) -> NodePlanSpec {
 /// Whether a mass removal waits: then what goes on depends on how large the set is by now.
 fn is_held(cluster: &Cluster) -> bool {
     let report = resolve(&cluster.inputs).report;
-    let routers = report.virtual_routers.values().flat_map(|report| &report.verdicts);
-    let services = report.virtual_services.values().flat_map(|report| &report.verdicts);
+    let routers = report
+        .virtual_routers
+        .values()
+        .flat_map(|report| &report.verdicts);
+    let services = report
+        .virtual_services
+        .values()
+        .flat_map(|report| &report.verdicts);
     let mut verdicts = routers.chain(services);
     let named_router_is_gone = !resolve(&cluster.inputs).held_plans.is_empty();
     named_router_is_gone || verdicts.any(|verdict| verdict.reason == Reason::MassRemovalHeld)

@@ -1,5 +1,12 @@
 //! One test per rule across objects and per reason that only several objects together can give.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that unwraps says what it expects"
+)]
+
 mod support;
 
 use std::sync::Arc;
@@ -26,7 +33,10 @@ fn cluster() -> Cluster {
 }
 
 fn router(name: &str, directors: &[&str]) -> Value {
-    let directors: Vec<Value> = directors.iter().map(|name| json!({"nodeName": name})).collect();
+    let directors: Vec<Value> = directors
+        .iter()
+        .map(|name| json!({"nodeName": name}))
+        .collect();
     json!({"kind": "VirtualRouter",
            "metadata": {"name": name, "annotations": {"lvs.dev/is-default-router": if name == "default" { "true" } else { "false" }}},
            "spec": {"directors": directors,
@@ -61,19 +71,32 @@ fn merge(into: &mut Value, more: Value) {
 }
 
 fn find(verdicts: &[Verdict], condition: ConditionType) -> Verdict {
-    verdicts.iter().find(|verdict| verdict.condition == condition).unwrap().clone()
+    verdicts
+        .iter()
+        .find(|verdict| verdict.condition == condition)
+        .unwrap()
+        .clone()
 }
 
 fn of_service(resolution: &Resolution, name: &str, condition: ConditionType) -> Verdict {
-    find(&resolution.report.virtual_services[&ObjectKey::new("default", name)].verdicts, condition)
+    find(
+        &resolution.report.virtual_services[&ObjectKey::new("default", name)].verdicts,
+        condition,
+    )
 }
 
 fn of_real_server(resolution: &Resolution, name: &str, condition: ConditionType) -> Verdict {
-    find(&resolution.report.real_servers[&ObjectKey::new("default", name)].verdicts, condition)
+    find(
+        &resolution.report.real_servers[&ObjectKey::new("default", name)].verdicts,
+        condition,
+    )
 }
 
 fn of_router(resolution: &Resolution, name: &str, condition: ConditionType) -> Verdict {
-    find(&resolution.report.virtual_routers[&ObjectKey::new("", name)].verdicts, condition)
+    find(
+        &resolution.report.virtual_routers[&ObjectKey::new("", name)].verdicts,
+        condition,
+    )
 }
 
 fn candidacy(cluster: &Cluster, node: &str) -> Candidacy {
@@ -82,9 +105,18 @@ fn candidacy(cluster: &Cluster, node: &str) -> Candidacy {
 }
 
 fn expect_bad(verdict: &Verdict, reason: Reason, words: &[&str]) {
-    assert_eq!((verdict.truth, verdict.reason), (Truth::False, reason), "{}", verdict.message);
+    assert_eq!(
+        (verdict.truth, verdict.reason),
+        (Truth::False, reason),
+        "{}",
+        verdict.message
+    );
     for word in words {
-        assert!(verdict.message.contains(word), "{word:?} is not in {:?}", verdict.message);
+        assert!(
+            verdict.message.contains(word),
+            "{word:?} is not in {:?}",
+            verdict.message
+        );
     }
 }
 
@@ -95,7 +127,11 @@ fn no_default_router() {
     cluster.apply(router("edge", &["a"]));
     cluster.apply(service("web", json!({})));
     let verdict = of_service(&cluster.pass(), "web", ConditionType::Accepted);
-    expect_bad(&verdict, Reason::NoDefaultRouter, &["spec.virtualRouterName", "edge"]);
+    expect_bad(
+        &verdict,
+        Reason::NoDefaultRouter,
+        &["spec.virtualRouterName", "edge"],
+    );
 }
 
 #[test]
@@ -107,22 +143,37 @@ fn the_older_default_router_wins_and_a_new_default_moves_nobody() {
     second["metadata"]["annotations"]["lvs.dev/is-default-router"] = json!("true");
     cluster.apply(second);
     let resolution = cluster.settle();
-    expect_bad(&of_router(&resolution, "second", ConditionType::Accepted), Reason::DuplicateDefaultRouter, &["default"]);
+    expect_bad(
+        &of_router(&resolution, "second", ConditionType::Accepted),
+        Reason::DuplicateDefaultRouter,
+        &["default"],
+    );
     let first = cluster.inputs.virtual_routers.get_mut("default").unwrap();
     Arc::make_mut(first).meta.annotations.clear();
     cluster.settle();
-    assert_eq!(cluster.plan("a", "web").unwrap().virtual_router_name, "default");
+    assert_eq!(
+        cluster.plan("a", "web").unwrap().virtual_router_name,
+        "default"
+    );
 }
 
 #[test]
 fn the_older_virtual_service_keeps_the_port_and_the_younger_its_other_ports() {
     let mut cluster = cluster();
     cluster.apply(service("old", json!({})));
-    let ports = json!({"ports": [{"name": "a", "port": 70, "endPort": 90}, {"name": "b", "port": 443}]});
+    let ports =
+        json!({"ports": [{"name": "a", "port": 70, "endPort": 90}, {"name": "b", "port": 443}]});
     cluster.apply(service("new", ports));
     let resolution = cluster.pass();
-    assert_eq!(of_service(&resolution, "old", ConditionType::Accepted).truth, Truth::True);
-    expect_bad(&of_service(&resolution, "new", ConditionType::Accepted), Reason::AddressInUse, &["70-90/TCP", "old"]);
+    assert_eq!(
+        of_service(&resolution, "old", ConditionType::Accepted).truth,
+        Truth::True
+    );
+    expect_bad(
+        &of_service(&resolution, "new", ConditionType::Accepted),
+        Reason::AddressInUse,
+        &["70-90/TCP", "old"],
+    );
     let services = cluster.plan("a", "new").unwrap().director.unwrap().services;
     assert_eq!(services.len(), 1);
     assert_eq!(services[0].address.as_ref().unwrap().port, 443);
@@ -132,13 +183,23 @@ fn the_older_virtual_service_keeps_the_port_and_the_younger_its_other_ports() {
 fn an_all_ports_service_and_a_single_port_share_an_address() {
     let mut cluster = cluster();
     cluster.apply(service("old", json!({})));
-    cluster.apply(service("all", json!({"ports": [{"port": 0}], "persistence": {}})));
+    cluster.apply(service(
+        "all",
+        json!({"ports": [{"port": 0}], "persistence": {}}),
+    ));
     let resolution = cluster.pass();
-    assert_eq!(of_service(&resolution, "all", ConditionType::Accepted).truth, Truth::True);
+    assert_eq!(
+        of_service(&resolution, "all", ConditionType::Accepted).truth,
+        Truth::True
+    );
     // A mark is looked at before ports: marked, it would take the other's packets.
     let marked = json!({"ports": [{"port": 0}], "persistence": {}, "grouping": "FirewallMark"});
     cluster.apply(service("all", marked));
-    expect_bad(&of_service(&cluster.pass(), "all", ConditionType::Accepted), Reason::AddressInUse, &["old"]);
+    expect_bad(
+        &of_service(&cluster.pass(), "all", ConditionType::Accepted),
+        Reason::AddressInUse,
+        &["old"],
+    );
 }
 
 #[test]
@@ -154,19 +215,53 @@ fn firewall_mark_in_use_exhausted_and_out_of_range() {
     };
     cluster.apply(service("first", marked(Value::Null, "172.25.0.1")));
     cluster.apply(service("none-left", marked(Value::Null, "172.25.0.2")));
-    cluster.apply(service("outside", marked(json!({"value": 7}), "172.25.0.3")));
-    cluster.apply(service("external", marked(json!({"marking": "External", "value": 7}), "172.25.0.4")));
-    cluster.apply(service("same", marked(json!({"marking": "External", "value": 7}), "172.25.0.5")));
+    cluster.apply(service(
+        "outside",
+        marked(json!({"value": 7}), "172.25.0.3"),
+    ));
+    cluster.apply(service(
+        "external",
+        marked(json!({"marking": "External", "value": 7}), "172.25.0.4"),
+    ));
+    cluster.apply(service(
+        "same",
+        marked(json!({"marking": "External", "value": 7}), "172.25.0.5"),
+    ));
     let resolution = cluster.pass();
     let report = &resolution.report.virtual_services;
-    assert_eq!(report[&ObjectKey::new("default", "first")].status.firewall_mark, Some(0x2000));
+    assert_eq!(
+        report[&ObjectKey::new("default", "first")]
+            .status
+            .firewall_mark,
+        Some(0x2000)
+    );
     let accepted = |name| of_service(&resolution, name, ConditionType::Accepted);
-    expect_bad(&accepted("none-left"), Reason::FirewallMarkExhausted, &["0x2000"]);
+    expect_bad(
+        &accepted("none-left"),
+        Reason::FirewallMarkExhausted,
+        &["0x2000"],
+    );
     expect_bad(&accepted("outside"), Reason::Invalid, &["0x7", "External"]);
     assert_eq!(accepted("external").truth, Truth::True);
-    expect_bad(&accepted("same"), Reason::FirewallMarkInUse, &["external", "0x7"]);
-    assert!(cluster.plan("a", "external").unwrap().director.unwrap().firewall_marks.is_empty());
-    assert_eq!(cluster.plan("a", "same"), None, "without a mark there is no service");
+    expect_bad(
+        &accepted("same"),
+        Reason::FirewallMarkInUse,
+        &["external", "0x7"],
+    );
+    assert!(
+        cluster
+            .plan("a", "external")
+            .unwrap()
+            .director
+            .unwrap()
+            .firewall_marks
+            .is_empty()
+    );
+    assert_eq!(
+        cluster.plan("a", "same"),
+        None,
+        "without a mark there is no service"
+    );
 }
 
 #[test]
@@ -175,8 +270,16 @@ fn node_not_found() {
     cluster.apply(service("web", json!({})));
     cluster.apply(on_node("gone", "nowhere", json!({})));
     let resolution = cluster.pass();
-    expect_bad(&of_real_server(&resolution, "gone", ConditionType::ResolvedRefs), Reason::NodeNotFound, &["nowhere"]);
-    expect_bad(&of_service(&resolution, "web", ConditionType::ResolvedRefs), Reason::NodeNotFound, &["gone"]);
+    expect_bad(
+        &of_real_server(&resolution, "gone", ConditionType::ResolvedRefs),
+        Reason::NodeNotFound,
+        &["nowhere"],
+    );
+    expect_bad(
+        &of_service(&resolution, "web", ConditionType::ResolvedRefs),
+        Reason::NodeNotFound,
+        &["gone"],
+    );
 }
 
 #[test]
@@ -185,18 +288,43 @@ fn ports_of_a_real_server_must_fit() {
     let two = json!({"ports": [{"name": "http", "port": 80}, {"name": "https", "port": 443}], "forwarding": {"type": "NAT"}});
     cluster.apply(service("web", two));
     cluster.apply(at("one-port", "10.0.0.1", json!({"port": 8080})));
-    cluster.apply(at("unknown", "10.0.0.2", json!({"ports": [{"name": "ftp", "port": 21}]})));
-    cluster.apply(at("direct", "10.0.0.3", json!({"forwarding": {"type": "DR"}, "ports": [{"name": "http", "port": 8080}]})));
-    cluster.apply(at("fits", "10.0.0.4", json!({"ports": [{"name": "http", "port": 8080}]})));
+    cluster.apply(at(
+        "unknown",
+        "10.0.0.2",
+        json!({"ports": [{"name": "ftp", "port": 21}]}),
+    ));
+    cluster.apply(at(
+        "direct",
+        "10.0.0.3",
+        json!({"forwarding": {"type": "DR"}, "ports": [{"name": "http", "port": 8080}]}),
+    ));
+    cluster.apply(at(
+        "fits",
+        "10.0.0.4",
+        json!({"ports": [{"name": "http", "port": 8080}]}),
+    ));
     let resolution = cluster.pass();
     let accepted = |name| of_real_server(&resolution, name, ConditionType::Accepted);
-    expect_bad(&accepted("one-port"), Reason::PortNotPermitted, &["2 ports", "spec.ports"]);
-    expect_bad(&accepted("direct"), Reason::PortNotPermitted, &["8080", "NAT"]);
+    expect_bad(
+        &accepted("one-port"),
+        Reason::PortNotPermitted,
+        &["2 ports", "spec.ports"],
+    );
+    expect_bad(
+        &accepted("direct"),
+        Reason::PortNotPermitted,
+        &["8080", "NAT"],
+    );
     let resolved = of_real_server(&resolution, "unknown", ConditionType::ResolvedRefs);
     expect_bad(&resolved, Reason::PortNotFound, &["ftp", "web"]);
     let services = cluster.plan("a", "web").unwrap().director.unwrap().services;
     let ports_of = |name: &str| -> Vec<u16> {
-        services.iter().flat_map(|s| &s.real_servers).filter(|d| d.name == name).map(|d| d.port).collect()
+        services
+            .iter()
+            .flat_map(|s| &s.real_servers)
+            .filter(|d| d.name == name)
+            .map(|d| d.port)
+            .collect()
     };
     assert_eq!(ports_of("fits"), [8080, 443]);
     assert_eq!(ports_of("direct"), [443], "the other port is served");
@@ -210,14 +338,29 @@ fn a_return_path_needs_a_gateway() {
     cluster.apply(on_node("c", "c", json!({})));
     let resolution = cluster.pass();
     let verdict = of_service(&resolution, "web", ConditionType::ResolvedRefs);
-    expect_bad(&verdict, Reason::ReturnPathUnresolved, &["192.168.50.13", "spec.additionalAddresses"]);
+    expect_bad(
+        &verdict,
+        Reason::ReturnPathUnresolved,
+        &["192.168.50.13", "spec.additionalAddresses"],
+    );
     let mut with_gateway = router("default", &["a", "b"]);
     with_gateway["spec"]["additionalAddresses"] = json!([{"address": "192.168.50.250"}]);
     cluster.apply(with_gateway);
     let resolution = cluster.pass();
-    assert_eq!(of_service(&resolution, "web", ConditionType::ResolvedRefs).truth, Truth::True);
-    let paths = cluster.plan("c", "web").unwrap().real_server.unwrap().return_paths;
-    assert_eq!(paths[0].gateways, ["192.168.50.250".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(
+        of_service(&resolution, "web", ConditionType::ResolvedRefs).truth,
+        Truth::True
+    );
+    let paths = cluster
+        .plan("c", "web")
+        .unwrap()
+        .real_server
+        .unwrap()
+        .return_paths;
+    assert_eq!(
+        paths[0].gateways,
+        ["192.168.50.250".parse::<std::net::IpAddr>().unwrap()]
+    );
 }
 
 #[test]
@@ -232,10 +375,19 @@ fn node_setting_conflict_names_the_field_and_the_router() {
     cluster.apply(with("edge", &["b", "c"], 200));
     let resolution = cluster.pass();
     let verdict = of_router(&resolution, "edge", ConditionType::Accepted);
-    expect_bad(&verdict, Reason::NodeSettingConflict, &["spec.timeouts", "node b", "default"]);
+    expect_bad(
+        &verdict,
+        Reason::NodeSettingConflict,
+        &["spec.timeouts", "node b", "default"],
+    );
     let timeouts = |node: &str| {
         let plan = cluster.plan(node, "edge").unwrap();
-        plan.director.unwrap().leadership.unwrap().timeouts.map(|timeouts| timeouts.tcp_seconds)
+        plan.director
+            .unwrap()
+            .leadership
+            .unwrap()
+            .timeouts
+            .map(|timeouts| timeouts.tcp_seconds)
     };
     assert_eq!((timeouts("b"), timeouts("c")), (None, Some(200)));
 }
@@ -246,21 +398,39 @@ fn the_exclude_label_counts_only_without_directors_and_while_another_node_lacks_
     cluster.apply(router("default", &[]));
     let labelled = |name: &str, address: &str| {
         let mut node = node(name, address);
-        node["metadata"]["labels"] = json!({"node.kubernetes.io/exclude-from-external-load-balancers": ""});
+        node["metadata"]["labels"] =
+            json!({"node.kubernetes.io/exclude-from-external-load-balancers": ""});
         node
     };
     cluster.apply(labelled("a", "192.168.50.11"));
     let resolution = cluster.pass();
-    assert_eq!(resolution.leases["lvs-router-default"].directors, ["b", "c", "d"]);
-    for (name, address) in [("b", "192.168.50.12"), ("c", "192.168.50.13"), ("d", "192.168.50.14")] {
+    assert_eq!(
+        resolution.leases["lvs-router-default"].directors,
+        ["b", "c", "d"]
+    );
+    for (name, address) in [
+        ("b", "192.168.50.12"),
+        ("c", "192.168.50.13"),
+        ("d", "192.168.50.14"),
+    ] {
         cluster.apply(labelled(name, address));
     }
     assert!(cluster.plan("a", "default").is_none());
     cluster.pass();
-    assert!(cluster.plan("a", "default").is_some(), "all are labelled: all direct");
+    assert!(
+        cluster.plan("a", "default").is_some(),
+        "all are labelled: all direct"
+    );
     cluster.apply(router("default", &["a"]));
     let resolution = cluster.pass();
-    assert_eq!(resolution.plans.values().filter(|planned| planned.spec.state == PlanState::Active).count(), 1);
+    assert_eq!(
+        resolution
+            .plans
+            .values()
+            .filter(|planned| planned.spec.state == PlanState::Active)
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -271,10 +441,24 @@ fn the_first_matching_entry_gives_the_priority() {
                                           {"nodeName": "zz"}]);
     cluster.apply(changed);
     let resolution = cluster.pass();
-    let priority = |node: &str| cluster.plan(node, "default").unwrap().director.unwrap().leadership.unwrap().priority;
+    let priority = |node: &str| {
+        cluster
+            .plan(node, "default")
+            .unwrap()
+            .director
+            .unwrap()
+            .leadership
+            .unwrap()
+            .priority
+    };
     assert_eq!((priority("a"), priority("b")), (50, 200));
-    let candidates = &resolution.report.virtual_routers[&ObjectKey::new("", "default")].status.candidates;
-    let missing = candidates.iter().find(|candidate| candidate.node_name == "zz").unwrap();
+    let candidates = &resolution.report.virtual_routers[&ObjectKey::new("", "default")]
+        .status
+        .candidates;
+    let missing = candidates
+        .iter()
+        .find(|candidate| candidate.node_name == "zz")
+        .unwrap();
     assert_eq!(missing.reason.as_deref(), Some("NodeNotFound"));
 }
 
@@ -282,7 +466,10 @@ fn the_first_matching_entry_gives_the_priority() {
 fn a_new_director_waits_until_every_older_one_has_acknowledged_it() {
     let mut cluster = cluster();
     cluster.pass();
-    assert_eq!((candidacy(&cluster, "a"), candidacy(&cluster, "b")), (Candidacy::Permitted, Candidacy::Permitted));
+    assert_eq!(
+        (candidacy(&cluster, "a"), candidacy(&cluster, "b")),
+        (Candidacy::Permitted, Candidacy::Permitted)
+    );
     cluster.acknowledge_all();
     cluster.apply(router("default", &["a", "b", "c"]));
     let resolution = cluster.pass();
@@ -292,7 +479,11 @@ fn a_new_director_waits_until_every_older_one_has_acknowledged_it() {
     cluster.acknowledge("a");
     cluster.acknowledge("c");
     cluster.pass();
-    assert_eq!(candidacy(&cluster, "c"), Candidacy::Pending, "b has not answered");
+    assert_eq!(
+        candidacy(&cluster, "c"),
+        Candidacy::Pending,
+        "b has not answered"
+    );
     cluster.acknowledge("b");
     cluster.pass();
     assert_eq!(candidacy(&cluster, "c"), Candidacy::Permitted);
@@ -320,14 +511,23 @@ fn a_deselected_holder_leaves_until_another_has_the_lease() {
     cluster.elect("default", "a");
     cluster.apply(router("default", &["b"]));
     cluster.settle();
-    assert_eq!(cluster.plan("a", "default").unwrap().state, PlanState::Leaving);
+    assert_eq!(
+        cluster.plan("a", "default").unwrap().state,
+        PlanState::Leaving
+    );
     let web = cluster.plan("a", "web").unwrap();
     assert_eq!(web.state, PlanState::Leaving);
     assert!(web.director.is_some(), "it goes on serving");
     cluster.elect("default", "b");
     cluster.pass();
-    assert_eq!(cluster.plan("a", "default").unwrap().state, PlanState::Withdrawn);
-    assert_eq!(cluster.plan("a", "web").unwrap().state, PlanState::Withdrawn);
+    assert_eq!(
+        cluster.plan("a", "default").unwrap().state,
+        PlanState::Withdrawn
+    );
+    assert_eq!(
+        cluster.plan("a", "web").unwrap().state,
+        PlanState::Withdrawn
+    );
     let resolution = cluster.settle();
     assert!(cluster.plan("a", "default").is_none() && cluster.plan("a", "web").is_none());
     assert_eq!(resolution.leases["lvs-router-default"].directors, ["b"]);
@@ -347,7 +547,15 @@ fn an_address_moves_only_after_every_director_has_released_it() {
     cluster.settle();
     cluster.apply(router("default", &["a", "b"]));
     cluster.apply(with_gateway("edge", &["c"]));
-    let addresses = |cluster: &Cluster| cluster.plan("c", "edge").unwrap().director.unwrap().addresses.len();
+    let addresses = |cluster: &Cluster| {
+        cluster
+            .plan("c", "edge")
+            .unwrap()
+            .director
+            .unwrap()
+            .addresses
+            .len()
+    };
     let resolution = cluster.pass();
     let verdict = of_router(&resolution, "edge", ConditionType::Programmed);
     expect_bad(&verdict, Reason::Pending, &["192.168.60.1", "default"]);
@@ -368,7 +576,10 @@ fn a_virtual_service_changes_routers_only_through_withdrawal() {
     cluster.apply(service("web", json!({"virtualRouterName": "edge"})));
     cluster.pass();
     let plan = cluster.plan("a", "web").unwrap();
-    assert_eq!((plan.state, plan.virtual_router_name.as_str()), (PlanState::Withdrawn, "default"));
+    assert_eq!(
+        (plan.state, plan.virtual_router_name.as_str()),
+        (PlanState::Withdrawn, "default")
+    );
     assert!(cluster.plan("c", "web").is_none());
     cluster.acknowledge("a");
     cluster.pass();
@@ -376,7 +587,10 @@ fn a_virtual_service_changes_routers_only_through_withdrawal() {
     cluster.settle();
     for node in ["a", "c"] {
         let plan = cluster.plan(node, "web").unwrap();
-        assert_eq!((plan.state, plan.virtual_router_name.as_str()), (PlanState::Active, "edge"));
+        assert_eq!(
+            (plan.state, plan.virtual_router_name.as_str()),
+            (PlanState::Active, "edge")
+        );
     }
     assert!(cluster.plan("b", "web").is_none());
 }
@@ -388,10 +602,17 @@ fn teardown_is_a_state() {
     cluster.settle();
     cluster.inputs.virtual_services.clear();
     cluster.pass();
-    assert_eq!(cluster.plan("a", "web").unwrap().state, PlanState::Withdrawn);
+    assert_eq!(
+        cluster.plan("a", "web").unwrap().state,
+        PlanState::Withdrawn
+    );
     cluster.acknowledge("b");
     cluster.pass();
-    assert_eq!(cluster.plan("a", "web").unwrap().state, PlanState::Withdrawn, "a has not answered");
+    assert_eq!(
+        cluster.plan("a", "web").unwrap().state,
+        PlanState::Withdrawn,
+        "a has not answered"
+    );
     assert!(cluster.plan("b", "web").is_none());
     cluster.acknowledge("a");
     cluster.pass();
@@ -420,7 +641,10 @@ fn a_plan_of_the_uninstaller_is_taken_up_again() {
         }
     }
     cluster.pass();
-    assert_eq!(cluster.plan("a", "default").unwrap().state, PlanState::Active);
+    assert_eq!(
+        cluster.plan("a", "default").unwrap().state,
+        PlanState::Active
+    );
     assert_eq!(candidacy(&cluster, "a"), Candidacy::Permitted);
 }
 
@@ -428,22 +652,48 @@ fn a_plan_of_the_uninstaller_is_taken_up_again() {
 fn a_mass_removal_is_held_until_confirmed() {
     let mut cluster = cluster();
     for number in 0..10 {
-        cluster.apply(service(&format!("web-{number}"), json!({"ports": [{"port": 80 + number}]})));
+        cluster.apply(service(
+            &format!("web-{number}"),
+            json!({"ports": [{"port": 80 + number}]}),
+        ));
     }
     cluster.settle();
-    cluster.inputs.virtual_services.retain(|key, _| key.name > "web-5".to_owned());
+    cluster
+        .inputs
+        .virtual_services
+        .retain(|key, _| key.name.as_str() > "web-5");
     let resolution = cluster.pass();
     let verdict = of_router(&resolution, "default", ConditionType::Programmed);
-    expect_bad(&verdict, Reason::MassRemovalHeld, &["6 of 10 VirtualServices", "kubectl annotate namespace lvs-system"]);
+    expect_bad(
+        &verdict,
+        Reason::MassRemovalHeld,
+        &[
+            "6 of 10 VirtualServices",
+            "kubectl annotate namespace lvs-system",
+        ],
+    );
     assert_eq!(cluster.plan("a", "web-0").unwrap().state, PlanState::Active);
 
     cluster.apply(service("web-9", json!({"ports": [{"port": 8080}]})));
     cluster.pass();
-    let changed = cluster.plan("a", "web-9").unwrap().director.unwrap().services;
-    assert_eq!(changed[0].address.as_ref().unwrap().port, 8080, "the others go on");
+    let changed = cluster
+        .plan("a", "web-9")
+        .unwrap()
+        .director
+        .unwrap()
+        .services;
+    assert_eq!(
+        changed[0].address.as_ref().unwrap().port,
+        8080,
+        "the others go on"
+    );
     cluster.apply(service("thief", json!({"ports": [{"port": 80}]})));
     let resolution = cluster.pass();
-    expect_bad(&of_service(&resolution, "thief", ConditionType::Accepted), Reason::AddressInUse, &["web-0"]);
+    expect_bad(
+        &of_service(&resolution, "thief", ConditionType::Accepted),
+        Reason::AddressInUse,
+        &["web-0"],
+    );
 
     let token = verdict.message.rsplit('=').next().unwrap().to_owned();
     cluster.inputs.confirmed_removals.insert(token);
@@ -455,14 +705,24 @@ fn a_mass_removal_is_held_until_confirmed() {
 #[test]
 fn losing_most_real_servers_is_held() {
     let mut cluster = cluster();
-    cluster.apply(service("web", json!({"realServerSelector": {"matchLabels": {"app": "web"}}})));
+    cluster.apply(service(
+        "web",
+        json!({"realServerSelector": {"matchLabels": {"app": "web"}}}),
+    ));
     for number in 0..8 {
-        let mut real_server = at(&format!("rs-{number}"), &format!("10.0.0.{}", number + 1), json!({}));
+        let mut real_server = at(
+            &format!("rs-{number}"),
+            &format!("10.0.0.{}", number + 1),
+            json!({}),
+        );
         real_server["metadata"]["labels"] = json!({"app": "web"});
         cluster.apply(real_server);
     }
     cluster.settle();
-    cluster.apply(service("web", json!({"realServerSelector": {"matchLabels": {"app": "wbe"}}})));
+    cluster.apply(service(
+        "web",
+        json!({"realServerSelector": {"matchLabels": {"app": "wbe"}}}),
+    ));
     let resolution = cluster.pass();
     let verdict = of_service(&resolution, "web", ConditionType::Accepted);
     expect_bad(&verdict, Reason::MassRemovalHeld, &["8 of 8 real servers"]);
@@ -474,7 +734,10 @@ fn losing_most_real_servers_is_held() {
 fn deleting_a_few_services_is_not_held() {
     let mut cluster = cluster();
     for number in 0..3 {
-        cluster.apply(service(&format!("web-{number}"), json!({"ports": [{"port": 80 + number}]})));
+        cluster.apply(service(
+            &format!("web-{number}"),
+            json!({"ports": [{"port": 80 + number}]}),
+        ));
     }
     for name in ["c", "d"] {
         cluster.apply(on_node(name, name, json!({})));
@@ -494,15 +757,35 @@ fn a_failing_agent_is_named_and_the_others_go_on() {
     cluster.settle();
     cluster.elect("default", "a");
     let ready = of_service(&cluster.pass(), "web", ConditionType::Ready);
-    assert_eq!((ready.truth, ready.reason), (Truth::True, Reason::PartiallyReady));
+    assert_eq!(
+        (ready.truth, ready.reason),
+        (Truth::True, Reason::PartiallyReady)
+    );
     cluster.fail("b", "web", "KernelModuleMissing");
     let resolution = cluster.pass();
     let programmed = of_service(&resolution, "web", ConditionType::Programmed);
-    expect_bad(&programmed, Reason::KernelModuleMissing, &["node b", "it says why"]);
-    assert_eq!(of_service(&resolution, "web", ConditionType::Ready).truth, Truth::True, "the master is well");
+    expect_bad(
+        &programmed,
+        Reason::KernelModuleMissing,
+        &["node b", "it says why"],
+    );
+    assert_eq!(
+        of_service(&resolution, "web", ConditionType::Ready).truth,
+        Truth::True,
+        "the master is well"
+    );
     let real_servers = &resolution.report.real_servers;
-    let state = |name: &str| real_servers[&ObjectKey::new("default", name)].status.virtual_services[0].ports[0].state;
-    assert_eq!((state("c"), state("d")), (RealServerState::Up, RealServerState::Disabled));
+    let state = |name: &str| {
+        real_servers[&ObjectKey::new("default", name)]
+            .status
+            .virtual_services[0]
+            .ports[0]
+            .state
+    };
+    assert_eq!(
+        (state("c"), state("d")),
+        (RealServerState::Up, RealServerState::Disabled)
+    );
     cluster.fail("c", "web", "SysctlReadOnly");
     cluster.fail("a", "web", "IPv6Unavailable");
     let ready = of_service(&cluster.pass(), "web", ConditionType::Ready);
@@ -515,12 +798,20 @@ fn an_undecodable_virtual_service_freezes_and_says_so() {
     cluster.apply(service("web", json!({})));
     cluster.settle();
     let object = cluster.inputs.virtual_services.values_mut().next().unwrap();
-    Arc::make_mut(object).body = Body::Undecodable("spec.scheduler.name: unknown variant `quantum`".to_owned());
+    Arc::make_mut(object).body =
+        Body::Undecodable("spec.scheduler.name: unknown variant `quantum`".to_owned());
     let resolution = resolve(&cluster.inputs);
-    expect_bad(&of_service(&resolution, "web", ConditionType::Accepted), Reason::Undecodable, &["quantum"]);
+    expect_bad(
+        &of_service(&resolution, "web", ConditionType::Accepted),
+        Reason::Undecodable,
+        &["quantum"],
+    );
     assert!(resolution.plans.values().all(|planned| !planned.is_changed));
     let status = &resolution.report.virtual_services[&ObjectKey::new("default", "web")].status;
-    assert_eq!(status.summary.addresses, "172.25.0.100", "what was known stays shown");
+    assert_eq!(
+        status.summary.addresses, "172.25.0.100",
+        "what was known stays shown"
+    );
 }
 
 #[test]
@@ -531,7 +822,11 @@ fn a_node_that_registers_again_keeps_its_plan() {
     again["metadata"]["uid"] = json!("registered-again");
     cluster.apply(again);
     let resolution = resolve(&cluster.inputs);
-    let (_, planned) = resolution.plans.iter().find(|(_, planned)| planned.spec.node_name == "a").unwrap();
+    let (_, planned) = resolution
+        .plans
+        .iter()
+        .find(|(_, planned)| planned.spec.node_name == "a")
+        .unwrap();
     assert!(planned.is_changed && planned.base.is_some());
     assert_eq!(planned.owner_uid, "registered-again");
 }
@@ -541,7 +836,8 @@ fn a_node_target_may_name_only_addresses_of_that_node_or_of_a_granted_network() 
     let mut cluster = cluster();
     cluster.apply(service("web", json!({})));
     let aim = |name: &str, address: &str| {
-        let target = json!({"target": {"type": "Node", "node": {"name": "c", "addresses": [address]}}});
+        let target =
+            json!({"target": {"type": "Node", "node": {"name": "c", "addresses": [address]}}});
         on_node(name, "c", target)
     };
     cluster.apply(aim("own", "192.168.50.13"));
@@ -550,9 +846,20 @@ fn a_node_target_may_name_only_addresses_of_that_node_or_of_a_granted_network() 
     cluster.apply(aim("other-node", "192.168.50.14"));
     let resolution = cluster.pass();
     let accepted = |name| of_real_server(&resolution, name, ConditionType::Accepted);
-    assert_eq!((accepted("own").truth, accepted("granted").truth), (Truth::True, Truth::True));
-    expect_bad(&accepted("foreign"), Reason::TargetNotPermitted, &["198.51.100.1", "node c"]);
-    expect_bad(&accepted("other-node"), Reason::TargetNotPermitted, &["192.168.50.14"]);
+    assert_eq!(
+        (accepted("own").truth, accepted("granted").truth),
+        (Truth::True, Truth::True)
+    );
+    expect_bad(
+        &accepted("foreign"),
+        Reason::TargetNotPermitted,
+        &["198.51.100.1", "node c"],
+    );
+    expect_bad(
+        &accepted("other-node"),
+        Reason::TargetNotPermitted,
+        &["192.168.50.14"],
+    );
 }
 
 #[test]
@@ -564,5 +871,8 @@ fn a_namespace_that_was_not_seen_yet_freezes() {
     let resolution = resolve(&cluster.inputs);
     assert!(resolution.plans.values().all(|planned| !planned.is_changed));
     let verdict = of_service(&resolution, "web", ConditionType::Accepted);
-    assert_eq!((verdict.truth, verdict.reason), (Truth::Unknown, Reason::Pending));
+    assert_eq!(
+        (verdict.truth, verdict.reason),
+        (Truth::Unknown, Reason::Pending)
+    );
 }

@@ -29,8 +29,12 @@ impl Cluster {
     /// unless labelled `agent: none`.
     pub fn from_yaml(text: &str) -> Self {
         let mut cluster = Self::default();
-        for document in text.split("\n---\n").filter(|document| !document.trim().is_empty()) {
-            let object: Value = serde_saphyr::from_str(document).unwrap_or_else(|e| panic!("{e}\n{document}"));
+        for document in text
+            .split("\n---\n")
+            .filter(|document| !document.trim().is_empty())
+        {
+            let object: Value =
+                serde_saphyr::from_str(document).unwrap_or_else(|e| panic!("{e}\n{document}"));
             cluster.apply(object);
         }
         cluster
@@ -41,14 +45,25 @@ impl Cluster {
         self.clock += 1;
         let kind = object["kind"].as_str().unwrap().to_owned();
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        if object["metadata"]["namespace"].is_null() && ["VirtualService", "RealServer"].contains(&kind.as_str()) {
+        if object["metadata"]["namespace"].is_null()
+            && ["VirtualService", "RealServer"].contains(&kind.as_str())
+        {
             object["metadata"]["namespace"] = json!("default");
         }
-        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+        let namespace = object["metadata"]["namespace"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let metadata = object["metadata"].as_object_mut().unwrap();
-        metadata.entry("uid").or_insert_with(|| json!(format!("{kind}-{namespace}-{name}")));
-        metadata.entry("generation").or_insert_with(|| json!(self.clock));
-        metadata.entry("creationTimestamp").or_insert_with(|| json!(timestamp(self.clock)));
+        metadata
+            .entry("uid")
+            .or_insert_with(|| json!(format!("{kind}-{namespace}-{name}")));
+        metadata
+            .entry("generation")
+            .or_insert_with(|| json!(self.clock));
+        metadata
+            .entry("creationTimestamp")
+            .or_insert_with(|| json!(timestamp(self.clock)));
         let key = ObjectKey::new(namespace, name.clone());
         match kind.as_str() {
             "VirtualService" => {
@@ -75,23 +90,40 @@ impl Cluster {
                 self.inputs.virtual_routers.insert(name, Arc::new(object));
             }
             "Node" => {
-                let node: k8s_openapi::api::core::v1::Node = serde_json::from_value(object).unwrap();
-                let has_agent = node.metadata.labels.iter().flatten().all(|(key, _)| key != "agent");
-                self.inputs.nodes.insert(name, Node::from_api(&node, has_agent));
+                let node: k8s_openapi::api::core::v1::Node =
+                    serde_json::from_value(object).unwrap();
+                let has_agent = node
+                    .metadata
+                    .labels
+                    .iter()
+                    .flatten()
+                    .all(|(key, _)| key != "agent");
+                self.inputs
+                    .nodes
+                    .insert(name, Node::from_api(&node, has_agent));
             }
             "Namespace" => {
-                let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
-                let labels = labels.map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned()));
+                let labels = object["metadata"]["labels"]
+                    .as_object()
+                    .into_iter()
+                    .flatten();
+                let labels =
+                    labels.map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned()));
                 self.inputs.namespaces.insert(name, labels.collect());
             }
             "Lease" => {
-                let lease: k8s_openapi::api::coordination::v1::Lease = serde_json::from_value(object).unwrap();
-                self.inputs.leases.insert(name, Lease::from_api(&lease, true));
+                let lease: k8s_openapi::api::coordination::v1::Lease =
+                    serde_json::from_value(object).unwrap();
+                self.inputs
+                    .leases
+                    .insert(name, Lease::from_api(&lease, true));
             }
             "NodePlan" => self.store(&name, object),
             "ServiceCIDR" => {
                 for text in object["spec"]["cidrs"].as_array().unwrap() {
-                    self.inputs.service_cidrs.push(AddressRange::parse(text.as_str().unwrap()).unwrap());
+                    self.inputs
+                        .service_cidrs
+                        .push(AddressRange::parse(text.as_str().unwrap()).unwrap());
                 }
             }
             "ApiServer" => {
@@ -107,7 +139,9 @@ impl Cluster {
     }
 
     fn store(&mut self, name: &str, object: Value) {
-        self.inputs.node_plans.insert(name.to_owned(), Arc::new(decode_plan(&object).unwrap()));
+        self.inputs
+            .node_plans
+            .insert(name.to_owned(), Arc::new(decode_plan(&object).unwrap()));
         self.plans.insert(name.to_owned(), object);
     }
 
@@ -134,13 +168,21 @@ impl Cluster {
 
     /// Stores what a resolution says.
     pub fn write(&mut self, resolution: &Resolution) {
-        for (name, planned) in resolution.plans.iter().filter(|(_, planned)| planned.is_changed) {
+        for (name, planned) in resolution
+            .plans
+            .iter()
+            .filter(|(_, planned)| planned.is_changed)
+        {
             self.clock += 1;
             let stored = self.plans.get(name);
             let spec = serde_json::to_value(&planned.spec).unwrap();
             let generation = stored.map_or(1, |stored| {
                 let generation = stored["metadata"]["generation"].as_i64().unwrap();
-                if stored["spec"] == spec { generation } else { generation + 1 }
+                if stored["spec"] == spec {
+                    generation
+                } else {
+                    generation + 1
+                }
             });
             let status = stored.map_or(Value::Null, |stored| stored["status"].clone());
             let object = json!({
@@ -192,9 +234,17 @@ impl Cluster {
         for (name, mut object) in self.plans.clone() {
             if object["spec"]["nodeName"] == json!(node) {
                 let is_withdrawn = object["spec"]["state"] == json!("Withdrawn");
-                let (status, reason) = if is_withdrawn { ("False", "Withdrawn") } else { ("True", "Programmed") };
-                let planned = object["spec"]["director"]["addresses"].as_array().cloned().unwrap_or_default();
-                let held = !is_withdrawn && self.is_holder(node, object["spec"]["virtualRouterName"].as_str().unwrap());
+                let (status, reason) = if is_withdrawn {
+                    ("False", "Withdrawn")
+                } else {
+                    ("True", "Programmed")
+                };
+                let planned = object["spec"]["director"]["addresses"]
+                    .as_array()
+                    .cloned()
+                    .unwrap_or_default();
+                let held = !is_withdrawn
+                    && self.is_holder(node, object["spec"]["virtualRouterName"].as_str().unwrap());
                 let addresses: Vec<Value> = planned
                     .iter()
                     .filter(|_| !is_withdrawn)
@@ -214,7 +264,9 @@ impl Cluster {
     /// The agent of a node reports a failure of a plan of this source.
     pub fn fail(&mut self, node: &str, source: &str, reason: &str) {
         for (name, mut object) in self.plans.clone() {
-            if object["spec"]["nodeName"] == json!(node) && object["spec"]["source"]["name"] == json!(source) {
+            if object["spec"]["nodeName"] == json!(node)
+                && object["spec"]["source"]["name"] == json!(source)
+            {
                 object["status"] = json!({
                     "observedGeneration": object["metadata"]["generation"],
                     "conditions": [{"type": "Programmed", "status": "False", "reason": reason, "message": "it says why",
@@ -253,12 +305,16 @@ impl Cluster {
     /// Specs of stored plans by name.
     pub fn stored(&self) -> BTreeMap<String, NodePlanSpec> {
         let plans = self.inputs.node_plans.iter();
-        plans.map(|(name, plan)| (name.clone(), plan.object.spec().unwrap().clone())).collect()
+        plans
+            .map(|(name, plan)| (name.clone(), plan.object.spec().unwrap().clone()))
+            .collect()
     }
 
     /// The stored plan of a source on a node.
     pub fn plan(&self, node: &str, source: &str) -> Option<NodePlanSpec> {
-        self.stored().into_values().find(|spec| spec.node_name == node && spec.source.name == source)
+        self.stored()
+            .into_values()
+            .find(|spec| spec.node_name == node && spec.source.name == source)
     }
 }
 
@@ -272,11 +328,16 @@ pub fn is_quiet(resolution: &Resolution) -> bool {
 
 /// Plans that are not withdrawn.
 pub fn standing(specs: &BTreeMap<String, NodePlanSpec>) -> BTreeMap<&String, &NodePlanSpec> {
-    specs.iter().filter(|(_, spec)| spec.state != PlanState::Withdrawn).collect()
+    specs
+        .iter()
+        .filter(|(_, spec)| spec.state != PlanState::Withdrawn)
+        .collect()
 }
 
 fn timestamp(seconds: i64) -> String {
-    k8s_openapi::jiff::Timestamp::from_second(seconds).unwrap().to_string()
+    k8s_openapi::jiff::Timestamp::from_second(seconds)
+        .unwrap()
+        .to_string()
 }
 
 /// A node.
