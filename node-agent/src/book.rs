@@ -87,7 +87,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub enum CacheChange {
     /// Keep this.
-    Write(String, CachedPlan),
+    Write(String, Box<CachedPlan>),
     /// Forget this.
     Remove(String),
 }
@@ -218,11 +218,11 @@ impl PlanBook {
                 match (good, self.spec(&name)) {
                     (Some((uid, generation)), Some(spec)) => CacheChange::Write(
                         name.clone(),
-                        CachedPlan {
+                        Box::new(CachedPlan {
                             uid,
                             generation,
                             spec: spec.clone(),
-                        },
+                        }),
                     ),
                     _ => CacheChange::Remove(name),
                 }

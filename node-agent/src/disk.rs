@@ -101,6 +101,9 @@ struct ReadPlan {
     spec: NodePlanSpec,
 }
 
+/// A cached plan by name, or why it cannot be read.
+pub type LoadedPlan = (String, Result<CachedPlan, String>);
+
 /// Plans last understood, one file each, so that a change writes what has changed.
 #[derive(Debug)]
 pub struct PlanCache {
@@ -117,7 +120,7 @@ impl PlanCache {
 
     /// Every cached plan by name; an unreadable one with the reason. An error of the directory itself is one of the
     /// whole: what was in it is not known.
-    pub fn load(&self) -> Result<Vec<(String, Result<CachedPlan, String>)>, DiskError> {
+    pub fn load(&self) -> Result<Vec<LoadedPlan>, DiskError> {
         let reading = || failed("reading", &self.directory);
         let mut plans = Vec::new();
         for file in fs::read_dir(&self.directory).map_err(reading())? {
@@ -257,7 +260,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let cache = PlanCache::open(directory.path()).unwrap();
         cache
-            .store(&CacheChange::Write("vr-1".into(), plan()))
+            .store(&CacheChange::Write("vr-1".into(), Box::new(plan())))
             .unwrap();
         assert_eq!(cache.load().unwrap(), [("vr-1".to_owned(), Ok(plan()))]);
         for _ in 0..2 {
@@ -271,7 +274,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let cache = PlanCache::open(directory.path()).unwrap();
         cache
-            .store(&CacheChange::Write("vr-1".into(), plan()))
+            .store(&CacheChange::Write("vr-1".into(), Box::new(plan())))
             .unwrap();
         let path = directory.path().join("plans/vr-1.json");
         let text = fs::read_to_string(&path).unwrap();

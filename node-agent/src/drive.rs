@@ -17,7 +17,7 @@ use crate::sync::Syncer;
 
 /// Why the loop woke up.
 enum Wake {
-    Plan(PlanEvent),
+    Plan(Box<PlanEvent>),
     Leadership,
     Due,
     Stop,
@@ -44,7 +44,7 @@ impl Wiring {
         tokio::select! {
             biased;
             () = stopped(&mut self.stop) => Wake::Stop,
-            event = self.events.recv() => event.map_or(Wake::Stop, Wake::Plan),
+            event = self.events.recv() => event.map_or(Wake::Stop, |event| Wake::Plan(Box::new(event))),
             changed = self.leadership.changed() => match changed {
                 Ok(()) => Wake::Leadership,
                 Err(_) => Wake::Stop,
@@ -74,7 +74,7 @@ pub fn drive<I: IpvsKernel, H: HostKernel, L: LeadershipPort>(
         let wake = block(runtime, wiring.next(due));
         let mut is_due = match wake {
             Wake::Stop => return syncer.leadership,
-            Wake::Plan(event) => syncer.take(event),
+            Wake::Plan(event) => syncer.take(*event),
             Wake::Leadership => {
                 let view = syncer.leadership.view();
                 seen.as_ref().is_none_or(|seen| view.differs(seen))

@@ -14,7 +14,6 @@ pub fn without_removals(ops: Vec<Op>, desired: &DesiredState, observed: &Observe
 
 fn keep(op: Op, desired: &DesiredState, observed: &ObservedHost) -> Option<Op> {
     let stays = match &op {
-        Op::Ipvs(IpvsOp::DeleteService(_)) => false,
         // Within a service that a known plan owns, its destinations are known too.
         Op::Ipvs(IpvsOp::DeleteDestination(service, _)) => desired.services.contains_key(service),
         Op::Ipvs(IpvsOp::SetTimeouts(_)) => desired.timeouts.is_some(),
@@ -34,7 +33,8 @@ fn keep(op: Op, desired: &DesiredState, observed: &ObservedHost) -> Option<Op> {
         // One that is there would have to go first.
         Op::Host(HostOp::AddLink { name, .. }) => !observed.links.contains_key(name),
         Op::Host(HostOp::SetSysctl { key, .. }) => desired.host.sysctls.contains_key(key),
-        Op::Host(
+        Op::Ipvs(IpvsOp::DeleteService(_))
+        | Op::Host(
             HostOp::DeleteLink { .. }
             | HostOp::DeleteAddress(_)
             | HostOp::DeleteFouPort(_)

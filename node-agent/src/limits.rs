@@ -25,8 +25,8 @@ pub const STATUS_RETRY: (Duration, Duration) =
 pub const STATUS_WRITE: Duration = Duration::from_secs(10);
 /// Status writes under way at once.
 pub const STATUS_WRITES: usize = 4;
-/// Problems of one plan spelled out in its condition; the rest is counted.
-pub const PROBLEMS_IN_MESSAGE: usize = 3;
+/// Operations of one pass that get a line each at the usual log level.
+pub const OPERATIONS_LOGGED: usize = 20;
 /// Longest message of a condition, in bytes.
 pub const MESSAGE_BYTES: usize = 1024;
 /// A pass older than this many resync intervals makes the agent unready.

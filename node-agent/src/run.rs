@@ -133,9 +133,9 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     };
     // The pass at hand is finished, so that no service is left half-written.
     stop.send_replace(true);
-    let leadership = match tokio::task::spawn_blocking(move || thread.join()).await {
-        Ok(Ok(leadership)) => leadership,
-        _ => anyhow::bail!("the sync thread panicked"),
+    let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
+    let Ok(leadership) = joined else {
+        anyhow::bail!("the sync thread panicked");
     };
     let cause = outcome?;
     tracing::info!("stopping on {cause}; the kernel is left as it is");

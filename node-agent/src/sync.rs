@@ -33,7 +33,7 @@ use crate::disk::{DiskError, JournalFile, PlanCache};
 use crate::execute::{Execution, execute};
 use crate::hold::without_removals;
 use crate::kernel::HostKernel;
-use crate::limits::IMMEDIATE_PASSES;
+use crate::limits::{IMMEDIATE_PASSES, OPERATIONS_LOGGED};
 use crate::metrics::{Metrics, PassLabels};
 use crate::port::{DirectedRouter, LeadershipPort, LeadershipRole, LeadershipView};
 use crate::report::{Judgement, PlanReport, reports};
@@ -309,7 +309,6 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             );
         }
         // A few are worth a line each at the usual level; ten thousand are not, nor what failed just so before.
-        const SPELLED_OUT: usize = 20;
         let (again, new): (Vec<&Op>, Vec<&Op>) = plan
             .ops
             .iter()
@@ -317,7 +316,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         if !new.is_empty() {
             tracing::info!(operations = new.len(), "applying");
         }
-        let (few, many) = new.split_at(new.len().min(SPELLED_OUT));
+        let (few, many) = new.split_at(new.len().min(OPERATIONS_LOGGED));
         for op in few {
             tracing::info!("{op}");
         }
