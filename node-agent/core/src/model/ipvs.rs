@@ -225,7 +225,7 @@ fn position(state: &ServiceState, key: DestinationKey) -> Result<usize, usize> {
 const fn is_unicast(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
-            !(address.octets()[0] == 0 || address.is_broadcast() || address.is_multicast())
+            !(address.is_unspecified() || address.is_broadcast() || address.is_multicast())
         }
         IpAddr::V6(address) => {
             !(address.is_unspecified()

@@ -9,9 +9,27 @@ use lvs_crds::value::{AddressFamily, Protocol};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// One sequence.
+/// One sequence. It begins with the two services that most operations meet on.
 pub fn sequence() -> impl Strategy<Value = Vec<IpvsOp>> {
-    prop::collection::vec(operation(), 1..60)
+    let first =
+        (service(AddressFamily::IPv4), service(AddressFamily::IPv6)).prop_map(|(ipv4, ipv6)| {
+            vec![
+                IpvsOp::AddService(meeting_point("192.0.2.1"), ipv4),
+                IpvsOp::AddService(meeting_point("2001:db8::1"), ipv6),
+            ]
+        });
+    (first, prop::collection::vec(operation(), 1..60)).prop_map(|(mut first, rest)| {
+        first.extend(rest);
+        first
+    })
+}
+
+fn meeting_point(address: &str) -> ServiceKey {
+    ServiceKey::Address {
+        address: parsed(address),
+        protocol: Protocol::TCP,
+        port: 80,
+    }
 }
 
 fn operation() -> impl Strategy<Value = IpvsOp> {
@@ -38,9 +56,8 @@ fn service_key() -> impl Strategy<Value = ServiceKey> {
     let port = select(vec![0_u16, 21, 80]);
     let family = select(vec![AddressFamily::IPv4, AddressFamily::IPv6]);
     prop_oneof![
-        // One service that many operations meet on.
-        2 => Just(ServiceKey::Address { address: parsed("192.0.2.1"), protocol: Protocol::TCP, port: 80 }),
-        2 => Just(ServiceKey::Address { address: parsed("2001:db8::1"), protocol: Protocol::TCP, port: 80 }),
+        4 => Just(meeting_point("192.0.2.1")),
+        4 => Just(meeting_point("2001:db8::1")),
         1 => (address, protocol, port).prop_map(|(address, protocol, port)| {
             ServiceKey::Address { address: parsed(address), protocol, port }
         }),
@@ -57,8 +74,8 @@ fn parsed(text: &str) -> std::net::IpAddr {
 fn service(family: AddressFamily) -> impl Strategy<Value = Service> {
     let schedulers = vec![
         "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
-        "absent",
     ];
+    let scheduler = prop_oneof![30 => select(schedulers), 1 => Just("absent")];
     let flags = select(vec![
         0,
         ServiceFlags::PERSISTENT,
@@ -71,10 +88,10 @@ fn service(family: AddressFamily) -> impl Strategy<Value = Service> {
     ]);
     let prefix_length = match family {
         AddressFamily::IPv4 => select(vec![0, 8, 24, 31, 32]),
-        AddressFamily::IPv6 => select(vec![0, 1, 64, 127, 128]),
+        AddressFamily::IPv6 => select(vec![64, 1, 64, 127, 128, 64, 128, 128, 0]),
     };
-    let engine = prop_oneof![6 => Just(None), 1 => Just(Some("sip")), 1 => Just(Some("absent"))];
-    (select(schedulers), flags, timeout(), prefix_length, engine).prop_map(
+    let engine = prop_oneof![30 => Just(None), 4 => Just(Some("sip")), 1 => Just(Some("absent"))];
+    (scheduler, flags, timeout(), prefix_length, engine).prop_map(
         |(scheduler, flags, timeout_seconds, prefix_length, engine)| Service {
             scheduler: scheduler.to_owned(),
             flags: ServiceFlags(flags),
@@ -126,8 +143,8 @@ fn destination_key(family: AddressFamily) -> impl Strategy<Value = DestinationKe
         AddressFamily::IPv6 => (ipv6, ipv4),
     };
     let usual: Vec<&str> = same.iter().take(3).copied().collect();
-    let address = prop_oneof![6 => select(usual), 2 => select(same), 1 => select(other)];
-    (address, select(vec![0_u16, 80, 8080])).prop_map(|(address, port)| DestinationKey {
+    let address = prop_oneof![12 => select(usual), 2 => select(same), 1 => select(other)];
+    (address, select(vec![80_u16, 80, 0])).prop_map(|(address, port)| DestinationKey {
         address: parsed(address),
         port,
     })
@@ -138,15 +155,15 @@ fn destination() -> impl Strategy<Value = Destination> {
         Just(DestinationForwarding::Masquerade),
         Just(DestinationForwarding::DirectRoute),
         Just(DestinationForwarding::Tunnel(DestinationTunnel::IpIp)),
-        (select(vec![0_u16, 6080, 65_535]), 0_u16..3).prop_map(|(port, flags)| {
+        (select(vec![6080, 6081, 65_535, 0_u16]), 0_u16..3).prop_map(|(port, flags)| {
             DestinationForwarding::Tunnel(DestinationTunnel::Gue { port, flags })
         }),
         (0_u16..2)
             .prop_map(|flags| DestinationForwarding::Tunnel(DestinationTunnel::Gre { flags })),
     ];
-    let weight = prop_oneof![9 => select(vec![0, 1, 100, 65_535, 2_147_483_647]), 1 => Just(2_147_483_648_u32)];
-    let upper = select(vec![0, 10, 1000, u32::MAX]);
-    let lower = prop_oneof![5 => Just(0), 1 => select(vec![10, 1000, u32::MAX])];
+    let weight = prop_oneof![30 => select(vec![0, 1, 100, 65_535, 2_147_483_647]), 1 => Just(2_147_483_648_u32)];
+    let upper = prop_oneof![20 => select(vec![0, 10, 1000, 2_147_483_647]), 1 => Just(u32::MAX)];
+    let lower = prop_oneof![9 => Just(0), 1 => select(vec![10, 1000, u32::MAX])];
     (forwarding, weight, upper, lower).prop_map(
         |(forwarding, weight, upper_threshold, lower_threshold)| Destination {
             forwarding,
