@@ -37,27 +37,26 @@ refused_with() {
 
 # With the token that an agent's pod has on node-1, as its kubelet wrote it.
 story_stolen_token() {
-    local token uid own other
+    local token uid own other plans
     uid="$(agent_on node-1 uid)"
     token="$(lab run node-1 "cat /var/lib/kubelet/pods/$uid/volumes/kubernetes.io~projected/api-token/token")"
+    # shellcheck source=/dev/null
+    . "$state/control-plane.env"
     as_agent() {
-        (
-            # shellcheck source=/dev/null
-            . "$state/control-plane.env"
-            KUBECONFIG=/dev/null kubectl --server "$API_URL" --certificate-authority "$state/pki/ca.crt" \
-                --token "$token" --namespace "$namespace" "$@"
-        )
+        curl --silent --show-error --fail-with-body --max-time 30 --cacert "$state/pki/ca.crt" \
+            --header "Authorization: Bearer $token" --header 'Content-Type: application/merge-patch+json' "${@:2}" "$API_URL$1"
     }
+    plans="/apis/lvs.dev/v1alpha1/namespaces/$namespace/nodeplans"
     own="$(kubectl get nodeplans.lvs.dev --namespace "$namespace" --field-selector spec.nodeName=node-1 -o jsonpath='{.items[0].metadata.name}')"
     other="$(kubectl get nodeplans.lvs.dev --namespace "$namespace" --field-selector spec.nodeName=node-2 -o jsonpath='{.items[0].metadata.name}')"
     [ -n "$own" ] && [ -n "$other" ] || return 1
-    as_agent get nodeplans.lvs.dev "$own" >/dev/null
-    as_agent patch nodeplans.lvs.dev "$own" --subresource=status --type=merge --dry-run=server -p '{"status": {"agentVersion": "story"}}' >/dev/null
-    refused_with "the agent of node node-1 may not write the status of NodePlan $other" \
-        as_agent patch nodeplans.lvs.dev "$other" --subresource=status --type=merge -p '{"status": {"agentVersion": "story"}}'
-    refused_with "an agent writes nothing of a NodePlan but its status" \
-        as_agent patch nodeplans.lvs.dev "$own" --type=merge -p '{"metadata": {"labels": {"story": "x"}}}'
-    refused_with "cannot list resource \"secrets\"" as_agent get secrets
+    as_agent "$plans/$own" >/dev/null
+    as_agent "$plans/$own/status?dryRun=All" --request PATCH --data '{"status": {"agentVersion": "story"}}' >/dev/null
+    refused_with "the agent of node node-1 may not write the status of NodePlan $other, which is node node-2's" \
+        as_agent "$plans/$other/status" --request PATCH --data '{"status": {"agentVersion": "story"}}'
+    refused_with "nodeplans.lvs.dev \\\"$own\\\" is forbidden" \
+        as_agent "$plans/$own" --request PATCH --data '{"metadata": {"labels": {"story": "x"}}}'
+    refused_with "cannot list resource \\\"secrets\\\"" as_agent "/api/v1/namespaces/$namespace/secrets"
 }
 
 # Another product's definition of the same kind and plural.
