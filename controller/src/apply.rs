@@ -169,9 +169,15 @@ impl Writer {
                 (write, outcome)
             })
             .buffer_unordered(CONCURRENT_WRITES);
+        let mut failures = 0;
         while let Some((write, outcome)) = outcomes.next().await {
             self.metrics.wrote(write.kind(), outcome);
             backoff.note(write.name(), outcome, Instant::now());
+            failures += usize::from(outcome == Outcome::Failed);
+            if failures >= CONCURRENT_WRITES {
+                // The API server is not well: the rest is planned again, and the loop goes on turning.
+                break;
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+use lvs_crds::VIRTUAL_ROUTER_LABEL;
 use lvs_crds::node_plan::{PlanState, SourceKind};
 use lvs_plan::Inputs;
 use lvs_plan::input::{CONFIRM_REMOVAL_ANNOTATION, Lease, Node, ObjectKey};
@@ -85,7 +86,12 @@ pub fn take(world: &mut World, settings: &Settings, now: Instant) -> Option<Snap
         .objects()
         .map(|(k, o)| (k.name.clone(), o.object.labels.clone()))
         .collect();
-    for (name, observed) in &world.observed_leases {
+    let of_router = |lease: &k8s_openapi::api::coordination::v1::Lease| {
+        let labels = lease.metadata.labels.as_ref();
+        labels.is_some_and(|labels| labels.contains_key(VIRTUAL_ROUTER_LABEL))
+    };
+    let observed_leases = world.observed_leases.iter();
+    for (name, observed) in observed_leases.filter(|(_, observed)| of_router(&observed.lease)) {
         let is_alive = observed.expires_at().is_some_and(&mut until);
         inputs
             .leases

@@ -16,11 +16,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::client::Body;
 use lvs_controller::apply::{Backoff, Writer};
+use lvs_controller::leadership::Candidate;
 use lvs_controller::metrics::{Metrics, Outcome as WriteOutcome};
 use lvs_controller::reconcile::{Outcome, Pulse, Reconciler};
 use lvs_controller::snapshot::Settings;
 use lvs_controller::status::StatusWriter;
 use lvs_controller::world::{Change, Labelled, SharedWorld, Store, Versioned};
+use lvs_core::election::Identity;
 use lvs_plan::input::{Node, ObjectKey, decode, decode_plan};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -54,16 +56,38 @@ impl Stage {
     }
 
     async fn serve(&self, request: Request<Body>) -> Response<Body> {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        if request.method() == Method::GET {
+            if query.contains("watch=true") {
+                return std::future::pending().await;
+            }
+            let list = json!({"kind": "LeaseList", "apiVersion": "coordination.k8s.io/v1",
+                              "metadata": {"resourceVersion": "1"}, "items": []});
+            return Response::new(Body::from(list.to_string().into_bytes()));
+        }
         let (parts, body) = request.into_parts();
         let bytes = body.collect_bytes().await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        let sent = Sent { method: parts.method, path: parts.uri.path().to_owned(), body };
+        let sent = Sent {
+            method: parts.method,
+            path: parts.uri.path().to_owned(),
+            body,
+        };
         let mut all = self.sent.lock().unwrap();
         all.push(sent.clone());
-        let refusal = self.answer.lock().unwrap().as_mut().and_then(|answer| answer(&sent));
+        let refusal = self
+            .answer
+            .lock()
+            .unwrap()
+            .as_mut()
+            .and_then(|answer| answer(&sent));
         let (status, answer) = match refusal {
             Some(code) => {
-                let reason = if code == StatusCode::CONFLICT { "Conflict" } else { "InternalError" };
+                let reason = if code == StatusCode::CONFLICT {
+                    "Conflict"
+                } else {
+                    "InternalError"
+                };
                 let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
                                     "message": "as the scene wants", "reason": reason, "code": code.as_u16()});
                 (code, status)
@@ -78,7 +102,10 @@ impl Stage {
                 (StatusCode::OK, stored)
             }
         };
-        Response::builder().status(status).body(Body::from(answer.to_string().into_bytes())).unwrap()
+        Response::builder()
+            .status(status)
+            .body(Body::from(answer.to_string().into_bytes()))
+            .unwrap()
     }
 
     fn refuse(&self, answer: impl FnMut(&Sent) -> Option<StatusCode> + Send + 'static) {
@@ -99,7 +126,10 @@ impl Stage {
 }
 
 fn put<T: PartialEq>(store: &mut Store<T>, namespace: &str, name: &str, version: &str, object: T) {
-    let versioned = Versioned { resource_version: version.to_owned(), object: Arc::new(object) };
+    let versioned = Versioned {
+        resource_version: version.to_owned(),
+        object: Arc::new(object),
+    };
     store.take(Change::Applied(ObjectKey::new(namespace, name), versioned));
 }
 
@@ -144,15 +174,33 @@ impl Scene {
                     ..Node::default()
                 };
                 put(&mut world.nodes, "", name, "1", node);
-                put(&mut world.agent_pods, "lvs-system", &format!("agent-{name}"), "1", name.to_owned());
+                put(
+                    &mut world.agent_pods,
+                    "lvs-system",
+                    &format!("agent-{name}"),
+                    "1",
+                    name.to_owned(),
+                );
             }
             put(&mut world.namespaces, "", "shop", "1", Labelled::default());
             let router = json!({"metadata": {"name": "default", "uid": "vr", "generation": 1,
                                              "annotations": {"lvs.dev/is-default-router": "true"}},
                                 "spec": {"addressPools": [{"name": "public", "addresses": ["172.25.0.0/24"]}],
                                          "grants": [{"namespaces": {"from": "All"}, "addressPoolNames": ["public"]}]}});
-            put(&mut world.virtual_routers, "", "default", "1", decode(&router).unwrap());
-            put(&mut world.virtual_services, "shop", "web", "1", decode(&virtual_service("wrr")).unwrap());
+            put(
+                &mut world.virtual_routers,
+                "",
+                "default",
+                "1",
+                decode(&router).unwrap(),
+            );
+            put(
+                &mut world.virtual_services,
+                "shop",
+                "web",
+                "1",
+                decode(&virtual_service("wrr")).unwrap(),
+            );
         }
         scene
     }
@@ -164,10 +212,18 @@ impl Scene {
         let (outcomes, receiver) = watch::channel(None);
         let (_, is_leader) = watch::channel(true);
         let client = stage.client();
-        let writer = Writer::new(client.clone(), "lvs-system".to_owned(), world.clone(), metrics.clone());
+        let writer = Writer::new(
+            client.clone(),
+            "lvs-system".to_owned(),
+            world.clone(),
+            metrics.clone(),
+        );
         let reconciler = Reconciler {
             world: world.clone(),
-            settings: Settings { namespace: "lvs-system".to_owned(), firewall_mark_range: 0x2000..=0x20ff },
+            settings: Settings {
+                namespace: "lvs-system".to_owned(),
+                firewall_mark_range: 0x2000..=0x20ff,
+            },
             writer,
             metrics: metrics.clone(),
             pulse: Pulse::default(),
@@ -175,7 +231,15 @@ impl Scene {
             is_leader,
         };
         let status = StatusWriter::new(client, world.clone(), metrics.clone(), "pod".to_owned());
-        Self { stage, world, metrics, reconciler, status, outcomes: receiver, backoff: Backoff::default() }
+        Self {
+            stage,
+            world,
+            metrics,
+            reconciler,
+            status,
+            outcomes: receiver,
+            backoff: Backoff::default(),
+        }
     }
 
     async fn pass(&mut self) {
@@ -184,14 +248,22 @@ impl Scene {
 
     /// Writes the statuses of the newest pass.
     async fn report(&self) -> bool {
-        let Some(Outcome::Resolved(resolution)) = self.outcomes.borrow().clone() else { panic!("no resolution") };
-        self.status.write(&resolution.report, &Time(Timestamp::from_second(1_800_000_000).unwrap())).await
+        let Some(Outcome::Resolved(resolution)) = self.outcomes.borrow().clone() else {
+            panic!("no resolution")
+        };
+        self.status
+            .write(
+                &resolution.report,
+                &Time(Timestamp::from_second(1_800_000_000).unwrap()),
+            )
+            .await
     }
 
     /// The watch brings the Leases that were written.
     fn watch_leases(&self) {
         for sent in self.stage.take("/leases/") {
-            let lease: k8s_openapi::api::coordination::v1::Lease = serde_json::from_value(sent.body).unwrap();
+            let lease: k8s_openapi::api::coordination::v1::Lease =
+                serde_json::from_value(sent.body).unwrap();
             let name = lease.metadata.name.clone().unwrap();
             let mut world = self.world.lock();
             world.observe_lease(&lease, tokio::time::Instant::now());
@@ -213,18 +285,36 @@ async fn leases_come_before_plans_and_what_is_unchanged_is_never_written_again()
     let mut scene = Scene::new();
     scene.pass().await;
     let all = scene.stage.sent.lock().unwrap().clone();
-    let plans: Vec<_> = all.iter().filter(|sent| sent.path.contains("/nodeplans/")).collect();
-    assert_eq!(plans.len(), 4, "two directors, a router and a VirtualService");
-    assert!(all[0].path.ends_with("/leases/lvs-router-default"), "{}", all[0].path);
+    let plans: Vec<_> = all
+        .iter()
+        .filter(|sent| sent.path.contains("/nodeplans/"))
+        .collect();
+    assert_eq!(
+        plans.len(),
+        4,
+        "two directors, a router and a VirtualService"
+    );
+    assert!(
+        all[0].path.ends_with("/leases/lvs-router-default"),
+        "{}",
+        all[0].path
+    );
     for plan in plans {
         assert_eq!(plan.method, Method::PATCH);
-        assert_eq!(plan.body["metadata"]["resourceVersion"], Value::Null, "it is created");
+        assert_eq!(
+            plan.body["metadata"]["resourceVersion"],
+            Value::Null,
+            "it is created"
+        );
         assert_eq!(plan.body["metadata"]["ownerReferences"][0]["kind"], "Node");
     }
     scene.watch_leases();
     scene.stage.take("");
     scene.pass().await;
-    assert!(scene.stage.take("").is_empty(), "the second pass finds nothing to do");
+    assert!(
+        scene.stage.take("").is_empty(),
+        "the second pass finds nothing to do"
+    );
 }
 
 #[tokio::test]
@@ -235,20 +325,37 @@ async fn a_conflict_is_planned_again_from_the_new_version() {
     scene.stage.take("");
 
     // The VirtualService changes; an agent's status has moved the version of every plan.
-    put(&mut scene.world.lock().virtual_services, "shop", "web", "2", decode(&virtual_service("mh")).unwrap());
-    scene.stage.refuse(|sent| sent.path.contains("/nodeplans/").then_some(StatusCode::CONFLICT));
+    put(
+        &mut scene.world.lock().virtual_services,
+        "shop",
+        "web",
+        "2",
+        decode(&virtual_service("mh")).unwrap(),
+    );
+    scene.stage.refuse(|sent| {
+        sent.path
+            .contains("/nodeplans/")
+            .then_some(StatusCode::CONFLICT)
+    });
     scene.pass().await;
     let refused = scene.stage.take("/nodeplans/");
     assert_eq!(refused.len(), 2);
     assert_eq!(scene.metrics.writes("NodePlan", WriteOutcome::Conflict), 2);
 
     scene.pass().await;
-    assert!(scene.stage.take("/nodeplans/").is_empty(), "not before its delay has passed");
+    assert!(
+        scene.stage.take("/nodeplans/").is_empty(),
+        "not before its delay has passed"
+    );
 
     for sent in &refused {
         let name = sent.body["metadata"]["name"].as_str().unwrap();
         let mut world = scene.world.lock();
-        let known = world.node_plans.get(&ObjectKey::new("lvs-system", name)).unwrap().clone();
+        let known = world
+            .node_plans
+            .get(&ObjectKey::new("lvs-system", name))
+            .unwrap()
+            .clone();
         let mut moved = known.object.as_ref().clone();
         moved.resource_version = "5000".to_owned();
         put(&mut world.node_plans, "lvs-system", name, "5000", moved);
@@ -260,7 +367,10 @@ async fn a_conflict_is_planned_again_from_the_new_version() {
     assert_eq!(written.len(), 2);
     for sent in written {
         assert_eq!(sent.body["metadata"]["resourceVersion"], "5000");
-        assert_eq!(sent.body["spec"]["director"]["services"][0]["scheduler"]["name"], "mh");
+        assert_eq!(
+            sent.body["spec"]["director"]["services"][0]["scheduler"]["name"],
+            "mh"
+        );
     }
 }
 
@@ -290,16 +400,30 @@ async fn an_undecodable_virtual_service_freezes_its_plans_and_says_so() {
     scene.report().await;
     scene.watch_leases();
     scene.stage.take("");
-    put(&mut scene.world.lock().virtual_services, "shop", "web", "9", decode(&virtual_service("quantum")).unwrap());
+    put(
+        &mut scene.world.lock().virtual_services,
+        "shop",
+        "web",
+        "9",
+        decode(&virtual_service("quantum")).unwrap(),
+    );
     scene.pass().await;
     assert!(scene.stage.take("/nodeplans/").is_empty());
     scene.report().await;
     let written = scene.stage.take("/virtualservices/web/status");
     assert_eq!(written.len(), 1);
     let accepted = &written[0].body["status"]["conditions"][0];
-    assert_eq!((&accepted["reason"], &accepted["status"]), (&json!("Undecodable"), &json!("False")));
+    assert_eq!(
+        (&accepted["reason"], &accepted["status"]),
+        (&json!("Undecodable"), &json!("False"))
+    );
     assert!(accepted["message"].as_str().unwrap().contains("quantum"));
-    assert!(scene.metrics.text().contains("undecodable_objects{kind=\"VirtualService\"} 1"));
+    assert!(
+        scene
+            .metrics
+            .text()
+            .contains("undecodable_objects{kind=\"VirtualService\"} 1")
+    );
 }
 
 #[tokio::test]
@@ -318,16 +442,30 @@ async fn status_and_events_only_on_change() {
     );
     scene.pass().await;
     assert!(scene.report().await);
-    let paths: Vec<String> = scene.stage.take("/status").into_iter().map(|sent| sent.path).collect();
+    let paths: Vec<String> = scene
+        .stage
+        .take("/status")
+        .into_iter()
+        .map(|sent| sent.path)
+        .collect();
     assert_eq!(paths.len(), 3, "{paths:?}");
-    assert!(paths[0].contains("/virtualrouters/"), "routers first: {paths:?}");
+    assert!(
+        paths[0].contains("/virtualrouters/"),
+        "routers first: {paths:?}"
+    );
     let events = scene.stage.take("/events");
-    let reasons: Vec<_> = events.iter().map(|sent| sent.body["reason"].as_str().unwrap_or_default()).collect();
+    let reasons: Vec<_> = events
+        .iter()
+        .map(|sent| sent.body["reason"].as_str().unwrap_or_default())
+        .collect();
     assert!(reasons.contains(&"AddressInUse"), "{reasons:?}");
     assert!(!reasons.contains(&"Pending"), "{reasons:?}");
 
     assert!(scene.report().await);
-    assert!(scene.stage.take("/status").is_empty(), "the same report again is not written");
+    assert!(
+        scene.stage.take("/status").is_empty(),
+        "the same report again is not written"
+    );
     assert!(scene.stage.take("/events").is_empty());
 }
 
@@ -335,9 +473,16 @@ async fn status_and_events_only_on_change() {
 async fn a_status_that_could_not_be_written_is_written_later() {
     let mut scene = Scene::new();
     scene.pass().await;
-    scene.stage.refuse(|sent| sent.path.contains("/status").then_some(StatusCode::INTERNAL_SERVER_ERROR));
+    scene.stage.refuse(|sent| {
+        sent.path
+            .contains("/status")
+            .then_some(StatusCode::INTERNAL_SERVER_ERROR)
+    });
     assert!(!scene.report().await);
-    assert!(scene.stage.take("/events").is_empty(), "what is not stored is not told");
+    assert!(
+        scene.stage.take("/events").is_empty(),
+        "what is not stored is not told"
+    );
     scene.stage.accept();
     assert!(scene.report().await);
     assert!(scene.stage.take("/status").len() >= 2);
@@ -357,10 +502,55 @@ async fn a_withdrawn_plan_is_deleted_only_as_the_version_that_was_answered() {
         "status": {"observedGeneration": 2, "conditions": [
             {"type": "Programmed", "status": "False", "reason": "Withdrawn", "message": "",
              "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
-    put(&mut scene.world.lock().node_plans, "lvs-system", "vs-gone", "77", decode_plan(&answered).unwrap());
+    put(
+        &mut scene.world.lock().node_plans,
+        "lvs-system",
+        "vs-gone",
+        "77",
+        decode_plan(&answered).unwrap(),
+    );
     scene.pass().await;
     let sent = scene.stage.take("/nodeplans/");
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].method, Method::DELETE);
-    assert_eq!(sent[0].body["preconditions"], json!({"resourceVersion": "77", "uid": "plan"}));
+    assert_eq!(
+        sent[0].body["preconditions"],
+        json!({"resourceVersion": "77", "uid": "plan"})
+    );
+}
+
+#[tokio::test]
+async fn a_replica_creates_the_lease_plans_while_it_holds_it_and_releases_it_at_the_end() {
+    let stage = Stage::default();
+    let (is_leader, mut leads) = watch::channel(false);
+    let (shutdown, shutdown_receiver) = watch::channel(false);
+    let candidate = Candidate::new(
+        stage.client(),
+        "lvs-system",
+        "lvs-controller".to_owned(),
+        Identity {
+            node: "pod-1".to_owned(),
+            incarnation: "x".to_owned(),
+        },
+        is_leader,
+        shutdown_receiver,
+    )
+    .unwrap();
+    let task = tokio::spawn(candidate.run());
+    leads.wait_for(|leads| *leads).await.unwrap();
+    let sent = stage.take("/leases");
+    assert_eq!(sent[0].method, Method::POST);
+    assert_eq!(sent[1].method, Method::PUT);
+    assert_eq!(sent[1].body["spec"]["holderIdentity"], "pod-1/x");
+    assert_eq!(sent[1].body["spec"]["leaseTransitions"], 1);
+
+    shutdown.send_replace(true);
+    task.await.unwrap().unwrap();
+    assert!(!*leads.borrow());
+    let released = stage.take("/leases").pop().unwrap();
+    assert!(
+        released.body["spec"]["holderIdentity"].is_null(),
+        "{}",
+        released.body
+    );
 }
