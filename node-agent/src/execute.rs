@@ -1,7 +1,8 @@
 //! Carrying out operations: in order, collecting failures, skipping what depends on a failed one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use lvs_core::object::{Object, blocked_by};
 use lvs_core::op::{IpvsOp, Op};
 use lvs_core::verdict::{Failure, blocked};
 use lvs_crds::condition::Reason;
@@ -29,6 +30,7 @@ pub fn execute(ops: Vec<Op>, ipvs: &mut dyn IpvsKernel, host: &mut dyn HostKerne
         host,
         execution: Execution::default(),
         batch: Batch::default(),
+        failed_additions: BTreeMap::new(),
     };
     for op in ops {
         match op {
@@ -85,21 +87,40 @@ struct Run<'a> {
     host: &'a mut dyn HostKernel,
     execution: Execution,
     batch: Batch,
+    /// Failed additions of services: positions in `execution.failures`.
+    failed_additions: BTreeMap<Object, usize>,
 }
 
 impl Run<'_> {
     /// Passes an operation on unless an earlier failure forbids it.
     fn unblocked(&mut self, op: Op) -> Option<Op> {
-        let Some(cause) = blocked(&op, &self.execution.failures) else {
-            return Some(op);
+        let cause = match &op {
+            // Ten thousand destinations may follow a hundred refused services: only the failures of the same service
+            // can forbid an operation on it.
+            Op::Ipvs(ipvs_op) => {
+                let same = self.failed_additions.get(&ipvs_op.object()).copied();
+                same.and_then(|index| self.execution.failures.get(index))
+                    .filter(|failure| blocked_by(&op, &failure.op))
+            }
+            Op::Host(_) => blocked(&op, &self.execution.failures),
         };
-        let failure = Failure {
-            reason: cause.reason,
-            message: format!("not tried after \"{}\" failed", cause.op),
+        let Some(cause) = cause else { return Some(op) };
+        let message = format!("not tried after \"{}\" failed", cause.op);
+        let reason = cause.reason;
+        self.fail(Failure {
             op,
-        };
-        self.execution.failures.push(failure);
+            reason,
+            message,
+        });
         None
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        if let Op::Ipvs(op @ IpvsOp::AddService(..)) = &failure.op {
+            self.failed_additions
+                .insert(op.object(), self.execution.failures.len());
+        }
+        self.execution.failures.push(failure);
     }
 
     fn host_op(&mut self, op: Op) {
@@ -111,7 +132,7 @@ impl Run<'_> {
                     self.execution.refused.push(op.clone());
                 }
                 let (reason, message) = (error.reason(), error.to_string());
-                self.execution.failures.push(Failure {
+                self.fail(Failure {
                     op,
                     reason,
                     message,
@@ -142,7 +163,7 @@ impl Run<'_> {
                     let message = text
                         .strip_prefix(&format!("{op}: "))
                         .map_or_else(|| text.clone(), str::to_owned);
-                    self.execution.failures.push(Failure {
+                    self.fail(Failure {
                         op,
                         reason,
                         message,

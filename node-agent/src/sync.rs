@@ -96,8 +96,8 @@ pub struct Syncer<I, H, L> {
     /// Director addresses handed over so far.
     handed: BTreeMap<String, BTreeSet<AddressKey>>,
     reports: BTreeMap<String, PlanReport>,
-    /// Operations that failed in the last writing pass, with their messages.
-    failing: Vec<(Op, String)>,
+    /// Operations that failed in the last writing pass, and why.
+    failing: BTreeMap<String, String>,
 }
 
 /// Where the loop keeps what survives a restart.
@@ -147,7 +147,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             verified: None,
             handed: BTreeMap::new(),
             reports: BTreeMap::new(),
-            failing: Vec::new(),
+            failing: BTreeMap::new(),
         })
     }
 
@@ -312,7 +312,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         let (again, new): (Vec<&Op>, Vec<&Op>) = plan
             .ops
             .iter()
-            .partition(|op| self.failing.iter().any(|(failed, _)| failed == *op));
+            .partition(|op| !self.failing.is_empty() && self.failing.contains_key(&op.to_string()));
         if !new.is_empty() {
             tracing::info!(operations = new.len(), "applying");
         }
@@ -327,18 +327,23 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
 
     /// A failure is told when it is new; the plan's condition and a metric keep telling of it.
     fn tell_failures(&mut self, failures: &[Failure]) {
-        let mut failing = Vec::with_capacity(failures.len());
+        let mut failing = BTreeMap::new();
+        let mut silent = 0;
         for failure in failures {
             self.metrics.operation(&failure.op, "failed");
-            let known = (failure.op.clone(), failure.message.clone());
-            if !self.failing.contains(&known) {
-                tracing::warn!(
-                    op = %failure.op,
-                    reason = failure.reason.as_str(),
-                    "not applied: {}", failure.message
-                );
+            let op = failure.op.to_string();
+            if self.failing.get(&op) != Some(&failure.message) {
+                if failing.len() < OPERATIONS_LOGGED {
+                    let reason = failure.reason.as_str();
+                    tracing::warn!(op, reason, "not applied: {}", failure.message);
+                } else {
+                    silent += 1;
+                }
             }
-            failing.push(known);
+            failing.insert(op, failure.message.clone());
+        }
+        if silent > 0 {
+            tracing::warn!("and {silent} more operations were not applied");
         }
         self.failing = failing;
     }
