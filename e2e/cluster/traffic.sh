@@ -21,7 +21,7 @@ spec:
     command: [/bin/sh, -c]
     args: ["mkdir -p /www && echo \$NODE_NAME >/www/index.html && exec httpd -f -p 80 -h /www"]
     env: [{name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}]
-    readinessProbe: {httpGet: {path: /, port: 80}, periodSeconds: 2}
+    readinessProbe: {httpGet: {path: /, port: 80}, periodSeconds: 2, timeoutSeconds: 5}
 Y
     kubectl wait --for=condition=Ready --timeout=120s pod/web >/dev/null
 }
