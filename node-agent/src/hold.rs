@@ -67,3 +67,82 @@ fn keep(op: Op, desired: &DesiredState, observed: &ObservedHost) -> Option<Op> {
     };
     stays.then_some(op)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use lvs_core::host::{LinkKind, MarkRule, ObservedMarkRules, SysctlKey};
+    use lvs_core::ipvs::{DestinationKey, ServiceKey};
+    use lvs_crds::node_plan::MarkMatch;
+    use lvs_crds::value::Protocol;
+
+    use super::*;
+
+    fn mark(port: u16) -> MarkRule {
+        MarkRule {
+            packets: MarkMatch {
+                address: "192.0.2.1".parse().unwrap(),
+                protocol: Protocol::TCP,
+                port,
+                end_port: port,
+            },
+            mark: 1,
+        }
+    }
+
+    fn left(op: Op, observed: &ObservedHost) -> Vec<Op> {
+        without_removals(vec![op], &DesiredState::default(), observed)
+    }
+
+    #[test]
+    fn removals_wait_and_additions_go_on() {
+        let host = ObservedHost::default();
+        let service = ServiceKey::FirewallMark {
+            mark: 1,
+            family: lvs_crds::value::AddressFamily::IPv4,
+        };
+        let destination = DestinationKey {
+            address: "192.0.2.9".parse().unwrap(),
+            port: 0,
+        };
+        let name = "lvs-dr".to_owned();
+        for op in [
+            Op::Ipvs(IpvsOp::DeleteService(service)),
+            Op::Ipvs(IpvsOp::DeleteDestination(service, destination)),
+            Op::Host(HostOp::DeleteLink { name: name.clone() }),
+            Op::Host(HostOp::DeleteMarkRules),
+            // Puts an original back: nobody known demands it any more, somebody unknown may.
+            Op::Host(HostOp::SetSysctl {
+                key: SysctlKey("net/ipv4/ip_forward".into()),
+                value: "0".into(),
+            }),
+        ] {
+            assert_eq!(left(op.clone(), &host), [], "{op}");
+        }
+        let add = Op::Host(HostOp::AddLink {
+            name,
+            kind: LinkKind::Dummy,
+        });
+        assert_eq!(left(add.clone(), &host), [add]);
+    }
+
+    #[test]
+    fn marks_that_nobody_known_wants_stay_in_the_table() {
+        let mut host = ObservedHost::default();
+        host.mark_rules = Some(ObservedMarkRules {
+            rules: vec![mark(80)],
+            damaged: false,
+        });
+        let replace = |rules| Op::Host(HostOp::ReplaceMarkRules(rules));
+        assert_eq!(
+            left(replace(vec![mark(443)]), &host),
+            [replace(vec![mark(80), mark(443)])]
+        );
+        // Writing what is there already is no repair.
+        host.mark_rules = Some(ObservedMarkRules {
+            rules: vec![mark(80), mark(443)],
+            damaged: false,
+        });
+        assert_eq!(left(replace(vec![mark(443)]), &host), []);
+    }
+}

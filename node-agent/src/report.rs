@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use lvs_core::host::AddressKey;
 use lvs_core::verdict::Verdict;
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{
@@ -62,11 +63,12 @@ pub enum Judgement<'a> {
     Blind(&'a Blindness),
 }
 
-/// Reports of every plan.
+/// Reports of every plan. `permanent` are the addresses of the node that no lifetime ends.
 pub fn reports(
     book: &PlanBook,
     judgement: &Judgement<'_>,
     view: &LeadershipView,
+    permanent: &BTreeSet<AddressKey>,
     previous: &BTreeMap<String, PlanReport>,
 ) -> BTreeMap<String, PlanReport> {
     book.entries()
@@ -78,6 +80,7 @@ pub fn reports(
                 entry,
                 judgement,
                 view,
+                permanent,
                 previous: previous.get(name),
             };
             (name.clone(), context.report())
@@ -91,6 +94,7 @@ struct Context<'a> {
     entry: &'a Entry,
     judgement: &'a Judgement<'a>,
     view: &'a LeadershipView,
+    permanent: &'a BTreeSet<AddressKey>,
     previous: Option<&'a PlanReport>,
 }
 
@@ -104,13 +108,11 @@ impl Context<'_> {
             }),
             Presence::Cached | Presence::Orphaned => None,
         };
-        let pending = spec
-            .map(|spec| self.pending_withdrawal(spec))
-            .unwrap_or_default();
+        let pending = spec.map(|spec| self.pending(spec)).unwrap_or_default();
         let mut programmed = self.programmed(spec, pending.as_deref());
         shorten(&mut programmed.message);
         PlanReport {
-            observed_generation: self.observed_generation(live.as_ref()),
+            observed_generation: self.observed_generation(live.as_ref(), spec, pending.is_some()),
             role: spec.map(|spec| self.role(spec)),
             addresses: spec
                 .map(|spec| self.addresses(spec, live.as_ref()))
@@ -122,11 +124,20 @@ impl Context<'_> {
     }
 
     /// Generation whose content was dealt with: not yet the newest while the kernel cannot be read.
-    fn observed_generation(&self, live: Option<&LivePlan>) -> Option<i64> {
+    fn observed_generation(
+        &self,
+        live: Option<&LivePlan>,
+        spec: Option<&NodePlanSpec>,
+        is_pending: bool,
+    ) -> Option<i64> {
         let reported = || match self.previous {
             Some(previous) => previous.observed_generation,
             None => live.and_then(|live| live.status.observed_generation),
         };
+        // Retention is acknowledged by the generation alone: the uninstaller goes on as soon as it is reported.
+        if is_pending && spec.is_some_and(|spec| spec.state == PlanState::Retained) {
+            return reported();
+        }
         match (self.judgement, &self.entry.good, live) {
             (Judgement::Blind(_), _, _) => reported(),
             (Judgement::Verdicts(_), Some((uid, generation)), Some(live)) if *uid == live.uid => {
@@ -181,6 +192,9 @@ impl Context<'_> {
                 condition("False", *reason, message.clone())
             }
             (Some(Verdict::Withdrawn), Some(pending)) => {
+                condition("False", Reason::Pending, pending.to_owned())
+            }
+            (Some(Verdict::Programmed), Some(pending)) => {
                 condition("False", Reason::Pending, pending.to_owned())
             }
             (Some(Verdict::Withdrawn), None) => condition(
@@ -253,11 +267,28 @@ impl Context<'_> {
             .collect()
     }
 
-    /// What the acknowledgement of a withdrawal still waits for.
-    fn pending_withdrawal(&self, spec: &NodePlanSpec) -> Option<String> {
-        if spec.state != PlanState::Withdrawn {
-            return None;
+    /// What the acknowledgement of the plan's state still waits for.
+    fn pending(&self, spec: &NodePlanSpec) -> Option<String> {
+        match spec.state {
+            PlanState::Active | PlanState::Leaving => None,
+            PlanState::Withdrawn => self.pending_withdrawal(spec),
+            PlanState::Retained => self.pending_retention(spec),
         }
+    }
+
+    /// Without an agent nobody refreshes a lifetime: what is held must have none.
+    fn pending_retention(&self, spec: &NodePlanSpec) -> Option<String> {
+        let held = self.view.held.get(&spec.virtual_router_name)?;
+        let planned: BTreeSet<IpAddr> = planned(spec).collect();
+        let passing: Vec<String> = held
+            .iter()
+            .filter(|key| planned.contains(&key.address) && !self.permanent.contains(key))
+            .map(|key| key.address.to_string())
+            .collect();
+        (!passing.is_empty()).then(|| format!("{} would still expire", passing.join(", ")))
+    }
+
+    fn pending_withdrawal(&self, spec: &NodePlanSpec) -> Option<String> {
         if !self.book.is_complete() {
             return Some(
                 "nothing is removed from this node until every plan of it is known".to_owned(),

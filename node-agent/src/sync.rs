@@ -96,6 +96,8 @@ pub struct Syncer<I, H, L> {
     /// Director addresses handed over so far.
     handed: BTreeMap<String, BTreeSet<AddressKey>>,
     reports: BTreeMap<String, PlanReport>,
+    /// Addresses that no lifetime ends, as last read.
+    permanent: BTreeSet<AddressKey>,
     /// Operations that failed in the last writing pass, and why.
     failing: BTreeMap<String, String>,
 }
@@ -147,6 +149,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             verified: None,
             handed: BTreeMap::new(),
             reports: BTreeMap::new(),
+            permanent: BTreeSet::new(),
             failing: BTreeMap::new(),
         })
     }
@@ -228,6 +231,11 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             self.journal_file.write(&trimmed)?;
             next = trimmed;
         }
+        let addresses = observed.host.addresses.iter();
+        self.permanent = addresses
+            .filter(|(_, attributes)| attributes.valid_seconds.is_none())
+            .map(|(key, _)| key.clone())
+            .collect();
         let stale = execution.stale;
         let failures = execution.failures;
         let verdicts = verdicts(self.book.inputs(), &desired, &next, &failures, &remaining);
@@ -461,7 +469,13 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                 blindness.message
             );
         }
-        let plans = reports(&self.book, &judgement, &view, &self.reports);
+        let plans = reports(
+            &self.book,
+            &judgement,
+            &view,
+            &self.permanent,
+            &self.reports,
+        );
         for (name, report) in &plans {
             let before = self
                 .reports

@@ -917,6 +917,36 @@ fn a_withdrawn_router_is_acknowledged_only_when_released() {
 }
 
 #[test]
+fn retention_is_acknowledged_only_when_the_addresses_no_longer_expire() {
+    let node = Node::new();
+    let mut agent = serving(&node);
+    agent.host.model.add_director_address(key("eth0", VIP, 32));
+    let lifetime = |agent: &mut Loop, valid_seconds| {
+        let addresses = &mut agent.host.model.state_mut().addresses;
+        for (_, attributes) in addresses
+            .iter_mut()
+            .filter(|(found, _)| *found == key("eth0", VIP, 32))
+        {
+            attributes.valid_seconds = valid_seconds;
+        }
+    };
+    lifetime(&mut agent, Some(2));
+    agent.take(PlanEvent::Applied(received(
+        "vs-1",
+        2,
+        Ok(director(VIP, &[2, 1], PlanState::Retained)),
+    )));
+    let report = pass(&mut agent);
+    assert_eq!(reason(&report, "vs-1"), Reason::Pending);
+    assert_eq!(report.plans["vs-1"].observed_generation, Some(1));
+    assert!(report.retry);
+    lifetime(&mut agent, None);
+    let report = pass(&mut agent);
+    assert_eq!(reason(&report, "vs-1"), Reason::Programmed);
+    assert_eq!(report.plans["vs-1"].observed_generation, Some(2));
+}
+
+#[test]
 fn what_cannot_be_removed_is_not_acknowledged() {
     let node = Node::new();
     let mut agent = node.fresh();
