@@ -246,7 +246,7 @@ fn a_dump_reads_as_ipvsadm_prints_it() {
                     .find(|key| {
                         question
                             == ours(|buffer, envelope| {
-                                encode::service_only(buffer, envelope, command::GET_DEST, key)
+                                encode::service_only(buffer, envelope, command::GET_DEST, key);
                             })
                     })
                     .expect("a question of ours is ipvsadm's");

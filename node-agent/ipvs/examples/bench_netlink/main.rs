@@ -1,6 +1,6 @@
 //! How long it takes to program IPVS: this crate against `ipvsadm` and keepalived, on one machine in one run.
 //!
-//! `bench_netlink ROUNDS` needs root and a kernel with IPVS, and works in network namespaces of its own. Started by
+//! `bench_netlink ROUNDS [ACCELERATOR [KERNEL]]` (the last two only to be repeated in the result) needs root and a kernel with IPVS, and works in network namespaces of its own. Started by
 //! `e2e/bench/netlink.sh` in a guest. Each round loads the same 100 services with 100 real servers each:
 //!
 //! - *add all*: into an empty namespace, a fresh one for every tool and round, as the kernel is much slower
@@ -28,15 +28,16 @@ use nix::sched::{CloneFlags, unshare};
 use report::{Figure, Report};
 
 fn main() -> Result<()> {
-    let rounds: usize = std::env::args()
-        .nth(1)
-        .context("usage: bench_netlink ROUNDS")?
-        .parse()?;
+    let mut arguments = std::env::args().skip(1);
+    let usage = "usage: bench_netlink ROUNDS [ACCELERATOR [KERNEL]]";
+    let rounds: usize = arguments.next().context(usage)?.parse()?;
     let directory = std::env::temp_dir().join(format!("bench_netlink.{}", std::process::id()));
     std::fs::create_dir(&directory)?;
     let result = tools::Files::write(&directory).and_then(|files| run(rounds, &files));
     std::fs::remove_dir_all(&directory)?;
-    let report = result?;
+    let mut report = result?;
+    report.accelerator = arguments.next();
+    report.kernel = arguments.next();
     report.print();
     let missed = report.missed();
     if !missed.is_empty() {
@@ -89,38 +90,44 @@ fn in_fresh_namespace<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Resul
 fn ours(report: &mut Report, files: &tools::Files) -> Result<()> {
     let mut client = Client::new(ClientOptions::default());
     let desired = rules::services(rules::WEIGHT);
+    let wanted = rules::Wanted::new(&desired);
 
     // Add all. The dump before opens the socket, as in an agent that has run before.
-    let operations = rules::difference(&client.dump()?.services, &desired);
+    let operations = wanted.operations(client.dump()?);
     ensure!(
         operations.len() == rules::RULES,
         "{} operations to add all",
         operations.len()
     );
+    let before = tools::own_time()?;
     report.record(Figure::Add, apply(&mut client, &operations)?);
+    report.record(Figure::AddUser, tools::own_time()?.saturating_sub(before));
     ensure!(client.dump()?.services == desired, "not what was added");
 
     // No change.
+    let before = tools::own_time()?;
     let started = Instant::now();
     let dump = client.dump()?;
     report.record(Figure::Dump, started.elapsed());
-    let operations = rules::difference(&dump.services, &desired);
+    let operations = wanted.operations(dump);
     report.record(Figure::NoChange, started.elapsed());
+    report.record(
+        Figure::NoChangeUser,
+        tools::own_time()?.saturating_sub(before),
+    );
     ensure!(
         operations.is_empty(),
         "{} writes without a change",
         operations.len()
     );
+    report.no_change_writes = operations.len();
     report.record(Figure::NoChangeIpvsadm, tools::ipvsadm_save_time()?);
 
-    // Edit all weights there and back.
+    // Edit all weights, and back by ipvsadm.
     let edited = rules::services(rules::WEIGHT + 1);
-    let operations = rules::difference(&client.dump()?.services, &edited);
-    ensure!(
-        operations.len() == rules::SERVICES * rules::DESTINATIONS,
-        "{} edits",
-        operations.len()
-    );
+    let operations = rules::Wanted::new(&edited).operations(client.dump()?);
+    let edits = rules::SERVICES * rules::DESTINATIONS;
+    ensure!(operations.len() == edits, "{} edits", operations.len());
     report.record(Figure::Edit, apply(&mut client, &operations)?);
     ensure!(client.dump()?.services == edited, "not what was edited");
     report.record(Figure::EditIpvsadm, tools::ipvsadm_restore(&files.edit)?);
@@ -131,9 +138,9 @@ fn ours(report: &mut Report, files: &tools::Files) -> Result<()> {
 
     // One weight.
     let before = tools::ipvsadm_save()?;
-    let one = rules::one_weight_changed(&desired);
+    let wanted = rules::Wanted::new(&rules::one_weight_changed(&desired));
     let started = Instant::now();
-    let operations = rules::difference(&client.dump()?.services, &one);
+    let operations = wanted.operations(client.dump()?);
     ensure!(
         matches!(operations.as_slice(), [IpvsOp::EditDestination(..)]),
         "one changed weight is {operations:?}"

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 pub enum Figure {
     /// Ours: add all.
     Add,
+    /// Of which in user space.
+    AddUser,
     /// `ipvsadm -R`.
     AddIpvsadm,
     /// keepalived.
@@ -18,6 +20,8 @@ pub enum Figure {
     Dump,
     /// Ours: dump and difference.
     NoChange,
+    /// Of which in user space.
+    NoChangeUser,
     /// `ipvsadm -Sn`.
     NoChangeIpvsadm,
     /// Ours: 10,000 weights.
@@ -29,8 +33,9 @@ pub enum Figure {
 }
 
 impl Figure {
-    const ALL: [(Self, &'static str, &'static str); 9] = [
+    const ALL: [(Self, &'static str, &'static str); 11] = [
         (Self::Add, "add_all", "add 10,100 rules"),
+        (Self::AddUser, "add_all_user", "of which in user space"),
         (
             Self::AddIpvsadm,
             "add_all_ipvsadm",
@@ -46,6 +51,11 @@ impl Figure {
             Self::NoChange,
             "no_change",
             "dump and difference, nothing to do",
+        ),
+        (
+            Self::NoChangeUser,
+            "no_change_user",
+            "of which in user space",
         ),
         (Self::NoChangeIpvsadm, "no_change_ipvsadm", "ipvsadm -Sn"),
         (Self::Edit, "edit_weights", "edit 10,000 weights"),
@@ -90,8 +100,14 @@ const RATIOS: [(&str, Figure, Figure, Option<f64>); 4] = [
 #[derive(Default)]
 pub struct Report {
     milliseconds: BTreeMap<Figure, Vec<f64>>,
+    /// Writes when nothing had changed.
+    pub no_change_writes: usize,
     /// Writes that one changed weight took.
     pub one_weight_writes: usize,
+    /// How the machine is emulated, as told.
+    pub accelerator: Option<String>,
+    /// Its kernel, as told.
+    pub kernel: Option<String>,
 }
 
 impl Report {
@@ -103,18 +119,15 @@ impl Report {
             .push(duration.as_secs_f64() * 1e3);
     }
 
-    /// Median, least, most.
-    fn spread(&self, figure: Figure) -> (f64, f64, f64) {
-        let mut values = self.milliseconds.get(&figure).cloned().unwrap_or_default();
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-        let middle = f64::midpoint(at(values.len().saturating_sub(1) / 2), at(values.len() / 2));
-        (middle, at(0), at(values.len().saturating_sub(1)))
-    }
-
-    /// Ratio of medians.
-    fn ratio(&self, slow: Figure, fast: Figure) -> f64 {
-        self.spread(slow).0 / self.spread(fast).0
+    /// Median, least, most of the ratios within each round: what else the machine does changes from round to round.
+    fn ratio(&self, slow: Figure, fast: Figure) -> (f64, f64, f64) {
+        let of = |figure| self.milliseconds.get(&figure).into_iter().flatten();
+        spread(
+            of(slow)
+                .zip(of(fast))
+                .map(|(slow, fast)| slow / fast)
+                .collect(),
+        )
     }
 
     /// Ratios below their aim.
@@ -122,7 +135,7 @@ impl Report {
         RATIOS
             .iter()
             .filter_map(|(name, slow, fast, aim)| {
-                let (ratio, aim) = (self.ratio(*slow, *fast), (*aim)?);
+                let (ratio, aim) = (self.ratio(*slow, *fast).0, (*aim)?);
                 // Not a number is a miss too.
                 (ratio.is_nan() || ratio < aim).then(|| format!("{name} is {ratio:.1}, aim {aim}"))
             })
@@ -133,28 +146,42 @@ impl Report {
     pub fn print(&self) {
         let round = |value: f64| (value * 10.0).round() / 10.0;
         let mut object = serde_json::Map::new();
+        object.insert("bench".to_owned(), json!("netlink"));
+        object.insert("accelerator".to_owned(), json!(self.accelerator));
+        object.insert("kernel".to_owned(), json!(self.kernel));
+        let rounds = self.milliseconds.get(&Figure::Add).map_or(0, Vec::len);
+        object.insert("rounds".to_owned(), json!(rounds));
         for (figure, name, text) in Figure::ALL {
-            let (median, least, most) = self.spread(figure);
+            let (median, least, most) =
+                spread(self.milliseconds.get(&figure).cloned().unwrap_or_default());
             println!("{text:<36} {median:>9.1} ms  ({least:.1} to {most:.1})");
             let value = json!({ "median_ms": round(median), "min_ms": round(least), "max_ms": round(most) });
             object.insert(name.to_owned(), value);
         }
         for (name, slow, fast, aim) in RATIOS {
-            let ratio = self.ratio(slow, fast);
-            let goal = aim.map(|aim| format!(" (aim {aim})")).unwrap_or_default();
-            println!("{name:<36} {ratio:>9.1} times{goal}");
-            object.insert(
-                name.to_owned(),
-                json!({ "ratio": round(ratio), "aim": aim }),
-            );
+            let (median, least, most) = self.ratio(slow, fast);
+            let goal = aim.map(|aim| format!("; aim {aim}")).unwrap_or_default();
+            println!("{name:<36} {median:>9.1} x   ({least:.1} to {most:.1}{goal})");
+            let value = json!({ "median": round(median), "min": round(least), "max": round(most), "aim": aim });
+            object.insert(name.to_owned(), value);
         }
-        let rounds = self.milliseconds.get(&Figure::Add).map_or(0, Vec::len);
-        object.insert("rounds".to_owned(), json!(rounds));
+        object.insert("no_change_writes".to_owned(), json!(self.no_change_writes));
         object.insert(
             "one_weight_writes".to_owned(),
             json!(self.one_weight_writes),
         );
-        object.insert("bench".to_owned(), json!("netlink"));
         println!("{}", Value::Object(object));
     }
+}
+
+/// Median, least, most.
+fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+    let last = values.len().saturating_sub(1);
+    (
+        f64::midpoint(at(last / 2), at(values.len() / 2)),
+        at(0),
+        at(last),
+    )
 }

@@ -2,12 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use lvs_core::desired::DesiredState;
+use lvs_core::diff::diff;
+use lvs_core::host::ObservedHost;
 use lvs_core::ipvs::{
     Destination, DestinationForwarding, DestinationKey, Service, ServiceFlags, ServiceKey,
     ServiceState, Services,
 };
-use lvs_core::op::IpvsOp;
+use lvs_core::journal::Journal;
+use lvs_core::observed::Observed;
+use lvs_core::op::{IpvsOp, Op};
 use lvs_crds::value::Protocol;
+use lvs_ipvs::Dump;
 
 /// Services.
 pub const SERVICES: usize = 100;
@@ -87,26 +93,43 @@ pub fn one_weight_changed(services: &Services) -> Services {
     changed
 }
 
-/// What turns `observed` into `desired`; nothing is deleted here.
-pub fn difference(observed: &Services, desired: &Services) -> Vec<IpvsOp> {
-    let mut operations = Vec::new();
-    for (key, state) in desired {
-        let Some(old) = observed.get(key) else {
-            operations.push(IpvsOp::AddService(*key, state.service.clone()));
-            for (target, destination) in &state.destinations {
-                operations.push(IpvsOp::AddDestination(*key, *target, *destination));
-            }
-            continue;
+/// What the agent's core would do about `observed`, were these services all that is wanted and all ours.
+pub struct Wanted {
+    state: DesiredState,
+    journal: Journal,
+}
+
+impl Wanted {
+    /// Of these services.
+    pub fn new(services: &Services) -> Self {
+        let journal = Journal {
+            services: services
+                .keys()
+                .map(|key| (*key, "vs-bench".to_owned()))
+                .collect(),
+            ..Journal::default()
         };
-        if old.destinations != state.destinations {
-            for ((target, destination), (_, old)) in
-                state.destinations.iter().zip(&old.destinations)
-            {
-                if destination != old {
-                    operations.push(IpvsOp::EditDestination(*key, *target, *destination));
-                }
-            }
-        }
+        let state = DesiredState {
+            services: services.clone(),
+            ..DesiredState::default()
+        };
+        Self { state, journal }
     }
-    operations
+
+    /// The operations on IPVS; there are no others.
+    pub fn operations(&self, dump: Dump) -> Vec<IpvsOp> {
+        let observed = Observed {
+            services: dump.services,
+            timeouts: dump.timeouts,
+            host: ObservedHost::default(),
+        };
+        diff(&self.state, &observed, &self.journal)
+            .ops
+            .into_iter()
+            .filter_map(|op| match op {
+                Op::Ipvs(op) => Some(op),
+                Op::Host(_) => None,
+            })
+            .collect()
+    }
 }

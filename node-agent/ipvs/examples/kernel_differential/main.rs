@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use lvs_core::model::IpvsModel;
+use lvs_core::model::{Errno, IpvsModel};
 use lvs_core::op::IpvsOp;
 use lvs_ipvs::{Client, IpvsKernel, OpFailure};
 use nix::sched::{CloneFlags, unshare};
@@ -37,9 +37,9 @@ fn main() -> Result<()> {
     TestRunner::new_with_rng(config, random)
         .run(&operations::sequence(), |operations| {
             let counts = in_fresh_namespace(|| compare(&operations));
-            let (tries, refusals) =
+            let (operations, refusals) =
                 counts.map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
-            tried.set(tried.get() + tries);
+            tried.set(tried.get() + operations);
             refused.set(refused.get() + refusals);
             Ok(())
         })
@@ -76,7 +76,7 @@ fn compare(operations: &[IpvsOp]) -> Result<(usize, usize)> {
     let mut model = IpvsModel::default();
     let mut refusals = 0;
     for (operation, result) in operations.iter().zip(client.apply(operations)) {
-        let expected = model.apply(operation).map_err(|errno| errno.code());
+        let expected = model.apply(operation).map_err(Errno::code);
         let mut said = String::new();
         let found = match result {
             Ok(()) => Ok(()),
