@@ -17,9 +17,9 @@ up)
     state="$(cd "$state" && pwd)"
     # Two processors: the client must not starve the directors.
     boot_guest "$state" machine "$here/machine-init.sh" "${MACHINE_MEMORY_MIB:-3072}" "${MACHINE_CPUS:-2}"
-    await_guest "$state" machine 120
+    await_guest "$state" machine 300
     hosts_ready() { grep -q ' ready$' "$state/guests/machine/share/marks"; }
-    wait_until 120 "the hosts of the machine (marks: $state/guests/machine/share/marks)" hosts_ready
+    wait_until 300 "the hosts of the machine (marks: $state/guests/machine/share/marks)" hosts_ready
     ;;
 down) finish_all "$state" ;;
 *)

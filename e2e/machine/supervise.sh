@@ -12,9 +12,12 @@ while [ ! -e "$work/stop" ]; do
     # Own session: a signal to the container reaches nothing else. The whole
     # way down is exec, so the pid is the container's.
     setsid bash "$work/start.sh" >>"$work/log" 2>&1 &
-    echo $! >"$work/pid"
-    wait $!
+    container=$!
+    echo "$container" >"$work/pid"
+    wait "$container"
     echo $? >>"$work/exits"
+    # As a runtime does: what the container's session left ends with it.
+    pkill -KILL -s "$container" || true
     [ -e "$work/stop" ] || [ -e "$work/hold" ] || sleep "$(cat "$work/delay" 2>/dev/null || echo 1)"
 done
 rm -f "$work/pid"

@@ -75,7 +75,6 @@ impl Images {
 pub struct Kubelet {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    state: PathBuf,
 }
 
 struct Shell {
@@ -153,26 +152,14 @@ impl Kubelet {
         Ok(Self {
             stop,
             thread: Some(thread),
-            state: state.to_owned(),
         })
     }
 
-    /// Ends the kubelet and the pods on this machine; pods in the guest end with it.
+    /// Ends the kubelet; pods go on until `e2e/machine/down.sh`.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
-        }
-        for entry in std::fs::read_dir(self.state.join("pods"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let work = entry.path();
-            let _ = std::fs::write(work.join("stop"), "");
-            if let Ok(pid) = std::fs::read_to_string(work.join("pid")) {
-                let _ = Command::new("kill").arg("-KILL").arg(pid.trim()).status();
-            }
         }
     }
 }
@@ -340,7 +327,7 @@ impl Shell {
                 node_disk: self.state.join("disks").join(node),
                 api: ("127.0.0.1".into(), POD_NETWORK_API_PORT),
                 prelude: format!(
-                    "ip link set lo up\nsetpriv --pdeathsig KILL socat TCP-LISTEN:{POD_NETWORK_API_PORT},bind=127.0.0.1,fork,reuseaddr \
+                    "ip link set lo up\nsocat TCP-LISTEN:{POD_NETWORK_API_PORT},bind=127.0.0.1,fork,reuseaddr \
                      UNIX-CONNECT:{} >/dev/null 2>&1 &",
                     quote(&socket.display().to_string())
                 ),
@@ -349,7 +336,7 @@ impl Shell {
             std::fs::write(
                 work.join("start.sh"),
                 format!(
-                    "rm -f {socket}\nsetpriv --pdeathsig KILL socat UNIX-LISTEN:{socket},fork,mode=666 TCP:127.0.0.1:{} >/dev/null 2>&1 &\n\
+                    "rm -f {socket}\nsocat UNIX-LISTEN:{socket},fork,mode=666 TCP:127.0.0.1:{} >/dev/null 2>&1 &\n\
                      until [ -S {socket} ]; do sleep 0.02; done\nexec unshare --net --mount bash {}/run.sh",
                     self.api_port,
                     work.display(),

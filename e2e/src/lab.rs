@@ -76,6 +76,40 @@ fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
+/// Ends everything that a lab started in `state`.
+fn end(state: &Path) -> Result<()> {
+    let status = Command::new(repository()?.join("e2e/machine/down.sh")).arg(state).status()?;
+    if !status.success() {
+        bail!("e2e/machine/down.sh {}: {status}", state.display());
+    }
+    Ok(())
+}
+
+/// From now on an interrupt ends the lab in `state` before it ends this process.
+fn end_on_signal(state: PathBuf) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = (
+                signal(SignalKind::interrupt()),
+                signal(SignalKind::terminate()),
+                signal(SignalKind::hangup()),
+            ) else {
+                return;
+            };
+            tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} _ = hangup.recv() => {} }
+        });
+        eprintln!("interrupted; ending the lab in {}", state.display());
+        if let Err(error) = end(&state) {
+            eprintln!("{error:#}");
+        }
+        #[expect(clippy::exit, reason = "the main thread may be anywhere in a story")]
+        std::process::exit(130);
+    })?;
+    Ok(())
+}
+
 impl Lab {
     /// Images: `target/images`, or the folder in `LVS_IMAGES`. Boots the machine, starts the control plane, installs the chart and waits until every agent is ready.
     pub fn up(state: &Path) -> Result<Self> {
@@ -87,6 +121,10 @@ impl Lab {
         let repository = repository()?;
         std::fs::create_dir_all(state)?;
         let state = state.canonicalize()?;
+        end_on_signal(state.clone())?;
+        // What a run that was killed may have left.
+        end(&state)?;
+        let _ = std::fs::remove_dir_all(state.join("pods"));
         let mut boot = Command::new(repository.join("e2e/machine/boot.sh"))
             .arg("up")
             .arg(&state)
@@ -203,15 +241,7 @@ impl Lab {
     /// Ends everything that [`Lab::up`] started.
     pub fn down(mut self) -> Result<()> {
         self.kubelet.stop();
-        self.cluster.down()?;
-        let status = Command::new(self.repository.join("e2e/machine/boot.sh"))
-            .arg("down")
-            .arg(&self.state)
-            .status()?;
-        if !status.success() {
-            bail!("the machine did not end");
-        }
-        Ok(())
+        end(&self.state)
     }
 
     /// Waits until a condition of an object is `True`; the error tells reason and message.
