@@ -33,7 +33,7 @@ step() {
     last_step="$*"
     printf '[%4d s] %s\n' "$SECONDS" "$*"
 }
-shown() { sed 's/^/         | /'; }
+shown() { sed --unbuffered 's/^/         | /'; }
 
 finished=""
 at_exit() {
@@ -124,6 +124,9 @@ up() {
     "$helm" install lvs-operator "$root/charts/lvs-operator" --namespace "$namespace" --create-namespace \
         --values "$root/examples/values.yaml" --wait --timeout 5m >"$state/logs/helm.log" 2>&1 ||
         { cat "$state/logs/helm.log" && false; }
+    # helm --wait is content with one pod missing.
+    kubectl rollout status --namespace "$namespace" --timeout=180s daemonset/lvs-operator-agent | shown
+    kubectl rollout status --namespace "$namespace" --timeout=180s deployment/lvs-operator-controller | shown
     kubectl get pods --namespace "$namespace" -o wide | shown
 
     phase traffic

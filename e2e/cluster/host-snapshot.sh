@@ -8,8 +8,8 @@ export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C
 without_pods() { grep -v 'veth' || true; }
 
 echo "# links"
-ip -details -oneline link show | without_pods |
-    sed -E 's/ state [A-Z]+ / /; s/ qdisc [a-z_]+//; s/,?(UP|LOWER_UP|NO-CARRIER)\b//g; s/(hello_timer|tcn_timer|topology_change_timer|gc_timer) +[0-9.]+//g' | sort
+ip -details -json link show | jq -r '.[] | [.ifname, .linkinfo.info_kind, .address, .mtu, .master, .qdisc] | map(. // "-" | tostring) | join(" ")' |
+    without_pods | sort
 echo "# addresses"
 ip -oneline address show | without_pods | sed -E 's/^[0-9]+: //; s/(valid_lft|preferred_lft) [0-9]+sec/\1 some/g' | sort
 echo "# routes"

@@ -94,8 +94,9 @@ prepare_node() {
     cp "$@" "$share/images/"
 }
 
+# Ready for Kubernetes, and with what kube-proxy does to a host done.
 nodes_ready() {
-    [ "$(kubectl get nodes -o jsonpath='{range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' | grep -c True)" -eq 3 ]
+    [ "$(grep -ls ' ready$' "$1"/guests/node-*/share/marks | wc -l)" -eq 3 ] && [ "$(kubectl get nodes -o jsonpath='{range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' | grep -c True)" -eq 3 ]
 }
 
 up() {
@@ -120,7 +121,7 @@ up() {
     await_guest "$state" segment 120
     for index in $NODE_INDEXES; do await_guest "$state" "node-$index" 180; done
     say "guests up after $SECONDS s; waiting for the nodes to be Ready"
-    wait_until 400 "nodes Ready (logs: $state/guests/node-*/share/*.log)" nodes_ready
+    wait_until 400 "nodes Ready (logs: $state/guests/node-*/share/*.log)" nodes_ready "$state"
     say "nodes Ready after $SECONDS s"
 }
 

@@ -23,17 +23,21 @@ mkdir -p /etc/cni/net.d
 
 # What a node of any Kubernetes installation has; nothing that the product
 # should be able to load by itself.
-for module in overlay bridge veth nf_conntrack nf_tables; do modprobe "$module" || mark "modprobe $module failed"; done
+for module in overlay bridge dummy veth nf_conntrack nf_tables; do modprobe "$module" || mark "modprobe $module failed"; done
 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 
 ip link set eth1 up
 ip address add "$SEGMENT_IPV4.$NODE_OCTET/24" dev eth1
 ip address add "$SEGMENT_IPV6::$NODE_OCTET/64" dev eth1 nodad
 # The pod network: one subnet per node, the bridge made here once so that the
-# first pod changes nothing, and plain routes to the other nodes' subnets.
+# first pod changes nothing (not even its link-local address, which comes with
+# the first port), and plain routes to the other nodes' subnets.
 ip link add cni0 address "52:54:00:00:03:0$NODE_INDEX" type bridge
 ip address add "$POD_NETWORK.$NODE_INDEX.1/24" dev cni0
+ip link add cni0-carrier type dummy
+ip link set cni0-carrier master cni0 up
 ip link set cni0 up
+sysctl -qw net.ipv6.conf.cni0.accept_ra=0
 for index in $NODE_INDEXES; do
     [ "$index" = "$NODE_INDEX" ] || ip route add "$POD_NETWORK.$index.0/24" via "$SEGMENT_IPV4.$((NODE_OCTET - NODE_INDEX + index))"
 done
@@ -111,5 +115,6 @@ mark images
 until { : </dev/tcp/127.0.0.1/10248; } 2>/dev/null; do sleep 0.2; done
 mark kubelet
 "$KUBE_PROXY" --config=/etc/kube-proxy.yaml >/share/kube-proxy.log 2>&1 &
+until nft list table ip kube-proxy >/dev/null 2>&1; do sleep 1; done
 mark ready
 serve

@@ -89,7 +89,7 @@ compare_snapshots() {
             printf '%s: links, addresses, routes, rules, nftables, IPVS and %s sysctls as before\n' "$node" "$(grep -c ' = ' "$file")"
         else
             printf '%s: DIFFERS from before:\n' "$node"
-            grep '^[-+]' "$1/snapshots/$node.diff"
+            grep '^[-+]' "$1/snapshots/$node.diff" | grep -vE '^(---|\+\+\+) /'
             status=1
         fi
     done
