@@ -636,7 +636,7 @@ fn weather_storms(seeds: std::ops::Range<u64>) {
         let acquisitions = world.store.history.len();
         world.measure_from = world.now;
         world.longest_gap = Duration::ZERO;
-        world.run_until(seconds(200));
+        world.run_until(seconds(150));
         assert_eq!(world.carriers(), holder, "flapping: {}", story(&world));
         assert_eq!(
             world.store.history.len(),

@@ -199,6 +199,9 @@ impl Machine {
             self.release_tried = true;
             self.acquire_not_before = now + self.config.timing.retry_interval();
             self.send(WritePurpose::Release, epoch, now, effects);
+            if self.shutdown.is_none() {
+                self.read_if_due(now, effects);
+            }
             return;
         }
         if self.shutdown.is_some() {

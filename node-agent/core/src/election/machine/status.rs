@@ -93,7 +93,14 @@ impl Machine {
                 "the Lease is released".to_owned(),
             );
         }
-        let (reason, message) = if self.absent {
+        let (reason, message) = if this_node && self.config.intent == Intent::Withdraw {
+            (
+                Reason::Withdrawn,
+                "the addresses are given up; the Lease is not released yet".to_owned(),
+            )
+        } else if this_node && self.config.intent == Intent::Leave {
+            (Reason::Leaving, "the Lease is being released".to_owned())
+        } else if self.absent {
             (Reason::LeaseNotFound, "the Lease does not exist".to_owned())
         } else if self.refused && (holder.is_none() || this_node) {
             (
