@@ -4,23 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::lease_name;
-use lvs_crds::node_plan::{
-    DirectorPlan, LeadershipPlan, NodePlanSpec, PlanSource, PlanState, PlannedAddress, SourceKind,
-};
+use lvs_crds::node_plan::{NodePlanSpec, PlanState, SourceKind};
 
 use crate::hold::{self, Held};
-use crate::input::{Body, ExistingPlan, Inputs, ObjectKey, RealServerObject, VirtualServiceObject};
+use crate::input::{Body, ExistingPlan, Inputs, ObjectKey, VirtualServiceObject};
 use crate::lifecycle::{self, Holdings, Membership};
-use crate::mark::{self, Marks};
-use crate::name::plan_name;
-use crate::node::{self, DirectorSide};
+use crate::mark;
 use crate::report::Verdict;
-use crate::router::{self, Choice, Router, Routers};
+use crate::router::{self, Choice, Routers};
+use crate::router_plan;
 use crate::service;
+use crate::service_plan;
 use crate::settings;
 use crate::status::{self, Report};
-use crate::target::{self, Targets};
-use crate::tenancy::{self, AcceptedAddress, Claimant, Tenancy};
+use crate::target::Targets;
+use crate::tenancy::{self, Claimant, Tenancy};
 
 /// What shall be.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,8 +153,8 @@ fn decide(inputs: &Inputs, held: Held) -> Decisions<'_> {
         routers,
     };
     let mut wanted: BTreeMap<String, NodePlanSpec> = BTreeMap::new();
-    router_plans(&mut decisions, &settings, &holdings, &mut wanted);
-    service_plans(
+    router_plan::add(&mut decisions, &settings, &holdings, &mut wanted);
+    service_plan::add(
         &mut decisions,
         &dispositions,
         &stored,
@@ -169,7 +167,7 @@ fn decide(inputs: &Inputs, held: Held) -> Decisions<'_> {
 }
 
 /// Stored plans by where they come from.
-struct Stored<'a> {
+pub(crate) struct Stored<'a> {
     by_uid: BTreeMap<&'a str, Vec<&'a NodePlanSpec>>,
     by_key: BTreeMap<ObjectKey, Vec<&'a NodePlanSpec>>,
 }
@@ -195,7 +193,7 @@ impl<'a> Stored<'a> {
     }
 
     /// Plans of exactly this object.
-    fn of(&self, service: &VirtualServiceObject) -> &[&'a NodePlanSpec] {
+    pub(crate) fn of(&self, service: &VirtualServiceObject) -> &[&'a NodePlanSpec] {
         self.by_uid
             .get(service.meta.uid.as_str())
             .map(Vec::as_slice)
@@ -356,299 +354,6 @@ fn frozen_uids<'a>(
     services
         .chain(frozen.map(|(_, object)| object.meta.uid.as_str()))
         .collect()
-}
-
-fn router_plans(
-    decisions: &mut Decisions<'_>,
-    settings: &settings::Settings,
-    holdings: &Holdings,
-    wanted: &mut BTreeMap<String, NodePlanSpec>,
-) {
-    for (name, router) in &decisions.routers.decoded {
-        let Some(membership) = decisions.memberships.get(name) else {
-            continue;
-        };
-        let problems = decisions.router_problems.entry(name.clone()).or_default();
-        let addresses = additional_addresses(router, &decisions.tenancy, holdings, problems);
-        let set: Vec<String> = membership.directors.keys().cloned().collect();
-        for node_name in membership.nodes() {
-            let is_leaving = membership.leaving.contains(node_name);
-            let (priority, candidacy) = membership
-                .directors
-                .get(node_name)
-                .copied()
-                .unwrap_or((1, lvs_crds::node_plan::Candidacy::Pending));
-            let mut directors = set.clone();
-            if is_leaving {
-                directors.push(node_name.clone());
-                directors.sort();
-            }
-            let leadership = LeadershipPlan {
-                lease_name: lease_name(name),
-                priority,
-                candidacy,
-                directors,
-                lease_duration_seconds: router.spec.detection.lease_duration_seconds,
-                announcement: router.spec.announcement.clone(),
-                timeouts: settings
-                    .timeouts
-                    .get(&(name.clone(), node_name.clone()))
-                    .cloned(),
-            };
-            let spec = NodePlanSpec {
-                node_name: node_name.clone(),
-                state: if is_leaving {
-                    PlanState::Leaving
-                } else {
-                    PlanState::Active
-                },
-                source: PlanSource {
-                    kind: SourceKind::VirtualRouter,
-                    namespace: String::new(),
-                    name: name.clone(),
-                    uid: router.meta.uid.clone(),
-                    generation: router.meta.generation,
-                },
-                virtual_router_name: name.clone(),
-                director: Some(DirectorPlan {
-                    leadership: Some(leadership),
-                    addresses: addresses.clone(),
-                    ..DirectorPlan::default()
-                }),
-                real_server: None,
-            };
-            wanted.insert(
-                plan_name(SourceKind::VirtualRouter, node_name, &router.meta.uid),
-                spec,
-            );
-        }
-    }
-}
-
-fn additional_addresses(
-    router: &Router<'_>,
-    tenancy: &Tenancy,
-    holdings: &Holdings,
-    problems: &mut Vec<Verdict>,
-) -> Vec<PlannedAddress> {
-    let name = &router.meta.key.name;
-    let refused = tenancy.refused_additional.get(name);
-    let mut addresses = Vec::new();
-    for planned in &router.additional_addresses {
-        if let Some(verdict) = refused.and_then(|refused| refused.get(&planned.address)) {
-            problems.push(verdict.clone());
-        } else if let Some((other, nodes)) = holdings.blocked_by(name, planned.address) {
-            problems.push(waits_for_release(
-                &planned.address.to_string(),
-                other,
-                &nodes,
-            ));
-        } else {
-            addresses.push(planned.clone());
-        }
-    }
-    addresses
-}
-
-fn waits_for_release(address: &str, other: &str, nodes: &[&str]) -> Verdict {
-    Verdict::bad(
-        ConditionType::Programmed,
-        Reason::Pending,
-        format!(
-            "address {address} waits until VirtualRouter {other} has released it on {}",
-            nodes.join(", ")
-        ),
-    )
-}
-
-fn service_plans(
-    decisions: &mut Decisions<'_>,
-    dispositions: &BTreeMap<ObjectKey, Disposition>,
-    stored: &Stored<'_>,
-    marks: &Marks,
-    holdings: &Holdings,
-    wanted: &mut BTreeMap<String, NodePlanSpec>,
-) {
-    let inputs = decisions.inputs;
-    let mut by_namespace: BTreeMap<&str, Vec<&RealServerObject>> = BTreeMap::new();
-    for (key, object) in &inputs.real_servers {
-        by_namespace.entry(&key.namespace).or_default().push(object);
-    }
-    for (key, disposition) in dispositions {
-        let Some(object) = inputs.virtual_services.get(key) else {
-            continue;
-        };
-        let mut decision = ServiceDecision {
-            disposition: disposition.clone(),
-            problems: Vec::new(),
-            waiting: Vec::new(),
-            targets: Targets::default(),
-            mark: None,
-        };
-        if let (Disposition::Planned(router_name), Some(spec)) = (disposition, object.spec()) {
-            let candidates = by_namespace
-                .get(key.namespace.as_str())
-                .map(Vec::as_slice)
-                .unwrap_or_default();
-            plan_service(
-                decisions,
-                &Service {
-                    object,
-                    spec,
-                    router_name,
-                    candidates,
-                    stored: stored.of(object),
-                },
-                marks,
-                holdings,
-                &mut decision,
-                wanted,
-            );
-        }
-        decisions.services.insert(key.clone(), decision);
-    }
-}
-
-/// One VirtualService to plan.
-struct Service<'a> {
-    object: &'a VirtualServiceObject,
-    spec: &'a lvs_crds::VirtualServiceSpec,
-    router_name: &'a str,
-    candidates: &'a [&'a RealServerObject],
-    stored: &'a [&'a NodePlanSpec],
-}
-
-fn plan_service(
-    decisions: &Decisions<'_>,
-    service: &Service<'_>,
-    marks: &Marks,
-    holdings: &Holdings,
-    decision: &mut ServiceDecision,
-    wanted: &mut BTreeMap<String, NodePlanSpec>,
-) {
-    let (inputs, key) = (decisions.inputs, &service.object.meta.key);
-    let Some(router) = decisions.routers.decoded.get(service.router_name) else {
-        return;
-    };
-    let Some(membership) = decisions.memberships.get(service.router_name) else {
-        return;
-    };
-    let tenure = decisions
-        .tenancy
-        .services
-        .get(key)
-        .cloned()
-        .unwrap_or_default();
-    decision.problems.extend(tenure.problems);
-    match marks.get(key) {
-        Some(Ok(mark)) => decision.mark = Some(*mark),
-        Some(Err(verdict)) => decision.problems.push(verdict.clone()),
-        None => {}
-    }
-    let namespace_labels = inputs.namespaces.get(&key.namespace);
-    decision.targets = target::resolve(&target::Context {
-        inputs,
-        key,
-        spec: service.spec,
-        grant: namespace_labels
-            .map(|labels| router.granted_targets(labels))
-            .unwrap_or_default(),
-        router_name: service.router_name,
-        virtual_addresses: &decisions.tenancy.virtual_addresses,
-        candidates: service.candidates,
-    });
-    decision.targets.note_unreachable(key, &tenure.addresses);
-
-    let released: Vec<AcceptedAddress> = tenure
-        .addresses
-        .into_iter()
-        .filter(
-            |accepted| match holdings.blocked_by(service.router_name, accepted.address) {
-                None => true,
-                Some((other, nodes)) => {
-                    decision.waiting.push(waits_for_release(
-                        &accepted.address.to_string(),
-                        other,
-                        &nodes,
-                    ));
-                    false
-                }
-            },
-        )
-        .collect();
-    let director = service::build(
-        service.spec,
-        &released,
-        decision.mark,
-        &decision.targets,
-        service.stored,
-    );
-    let side = DirectorSide {
-        additional_addresses: additional_addresses(
-            router,
-            &decisions.tenancy,
-            holdings,
-            &mut Vec::new(),
-        )
-        .iter()
-        .map(|planned| planned.address)
-        .collect(),
-        directors: membership.directors.keys().cloned().collect(),
-    };
-    let mut real_servers = BTreeMap::new();
-    if director.is_some() {
-        real_servers = node::real_servers(
-            &node::Work {
-                inputs,
-                spec: service.spec,
-                addresses: &released,
-                targets: &decision.targets,
-                side: &side,
-                stored: service.stored,
-            },
-            &mut decision.problems,
-        );
-    }
-    let director_nodes: BTreeSet<&String> =
-        director.iter().flat_map(|_| membership.nodes()).collect();
-    let nodes: BTreeSet<&String> = director_nodes
-        .iter()
-        .copied()
-        .chain(real_servers.keys())
-        .collect();
-    for node_name in nodes
-        .into_iter()
-        .filter(|name| inputs.nodes.contains_key(*name))
-    {
-        let is_director = director_nodes.contains(node_name);
-        let is_leaving = is_director && membership.leaving.contains(node_name);
-        let spec = NodePlanSpec {
-            node_name: node_name.clone(),
-            state: if is_leaving {
-                PlanState::Leaving
-            } else {
-                PlanState::Active
-            },
-            source: PlanSource {
-                kind: SourceKind::VirtualService,
-                namespace: key.namespace.clone(),
-                name: key.name.clone(),
-                uid: service.object.meta.uid.clone(),
-                generation: service.object.meta.generation,
-            },
-            virtual_router_name: service.router_name.to_owned(),
-            director: director.clone().filter(|_| is_director),
-            real_server: real_servers.get(node_name).cloned(),
-        };
-        wanted.insert(
-            plan_name(
-                SourceKind::VirtualService,
-                node_name,
-                &service.object.meta.uid,
-            ),
-            spec,
-        );
-    }
 }
 
 /// Puts what is wanted and what is stored together.

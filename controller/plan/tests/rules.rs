@@ -876,3 +876,34 @@ fn a_namespace_that_was_not_seen_yet_freezes() {
         (Truth::Unknown, Reason::Pending)
     );
 }
+
+#[test]
+fn a_change_writes_only_the_plans_of_the_nodes_concerned() {
+    let mut cluster = cluster();
+    for number in 0..100 {
+        let label = json!({"ports": [{"port": 1000 + number}], "realServerSelector": {"matchLabels": {"app": format!("a{number}")}}});
+        cluster.apply(service(&format!("web-{number}"), label));
+        for host in 0..100 {
+            let mut real_server = at(
+                &format!("rs-{number}-{host}"),
+                &format!("10.{number}.0.{host}"),
+                json!({}),
+            );
+            real_server["metadata"]["labels"] = json!({"app": format!("a{number}")});
+            cluster.apply(real_server);
+        }
+    }
+    cluster.settle();
+    let mut changed = at("rs-7-7", "10.7.0.7", json!({"weight": 5}));
+    changed["metadata"]["labels"] = json!({"app": "a7"});
+    cluster.apply(changed);
+    let resolution = resolve(&cluster.inputs);
+    let written = resolution
+        .plans
+        .values()
+        .filter(|planned| planned.is_changed);
+    let written: Vec<_> = written
+        .map(|p| (p.spec.node_name.as_str(), p.spec.source.name.as_str()))
+        .collect();
+    assert_eq!(written, [("a", "web-7"), ("b", "web-7")]);
+}

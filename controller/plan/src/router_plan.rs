@@ -1,0 +1,123 @@
+//! Plans of routers: leadership and the addresses that move with it.
+
+use std::collections::BTreeMap;
+
+use lvs_crds::condition::{ConditionType, Reason};
+use lvs_crds::lease_name;
+use lvs_crds::node_plan::{
+    DirectorPlan, LeadershipPlan, NodePlanSpec, PlanSource, PlanState, PlannedAddress, SourceKind,
+};
+
+use crate::lifecycle::Holdings;
+use crate::name::plan_name;
+use crate::report::Verdict;
+use crate::resolution::Decisions;
+use crate::router::Router;
+use crate::settings;
+use crate::tenancy::Tenancy;
+
+/// Adds a plan for every director of every router.
+pub(crate) fn add(
+    decisions: &mut Decisions<'_>,
+    settings: &settings::Settings,
+    holdings: &Holdings,
+    wanted: &mut BTreeMap<String, NodePlanSpec>,
+) {
+    for (name, router) in &decisions.routers.decoded {
+        let Some(membership) = decisions.memberships.get(name) else {
+            continue;
+        };
+        let problems = decisions.router_problems.entry(name.clone()).or_default();
+        let addresses = additional_addresses(router, &decisions.tenancy, holdings, problems);
+        let set: Vec<String> = membership.directors.keys().cloned().collect();
+        for node_name in membership.nodes() {
+            let is_leaving = membership.leaving.contains(node_name);
+            let (priority, candidacy) = membership
+                .directors
+                .get(node_name)
+                .copied()
+                .unwrap_or((1, lvs_crds::node_plan::Candidacy::Pending));
+            let mut directors = set.clone();
+            if is_leaving {
+                directors.push(node_name.clone());
+                directors.sort();
+            }
+            let leadership = LeadershipPlan {
+                lease_name: lease_name(name),
+                priority,
+                candidacy,
+                directors,
+                lease_duration_seconds: router.spec.detection.lease_duration_seconds,
+                announcement: router.spec.announcement.clone(),
+                timeouts: settings
+                    .timeouts
+                    .get(&(name.clone(), node_name.clone()))
+                    .cloned(),
+            };
+            let spec = NodePlanSpec {
+                node_name: node_name.clone(),
+                state: if is_leaving {
+                    PlanState::Leaving
+                } else {
+                    PlanState::Active
+                },
+                source: PlanSource {
+                    kind: SourceKind::VirtualRouter,
+                    namespace: String::new(),
+                    name: name.clone(),
+                    uid: router.meta.uid.clone(),
+                    generation: router.meta.generation,
+                },
+                virtual_router_name: name.clone(),
+                director: Some(DirectorPlan {
+                    leadership: Some(leadership),
+                    addresses: addresses.clone(),
+                    ..DirectorPlan::default()
+                }),
+                real_server: None,
+            };
+            wanted.insert(
+                plan_name(SourceKind::VirtualRouter, node_name, &router.meta.uid),
+                spec,
+            );
+        }
+    }
+}
+
+/// The router's own addresses, without those that it may not have or not yet.
+pub(crate) fn additional_addresses(
+    router: &Router<'_>,
+    tenancy: &Tenancy,
+    holdings: &Holdings,
+    problems: &mut Vec<Verdict>,
+) -> Vec<PlannedAddress> {
+    let name = &router.meta.key.name;
+    let refused = tenancy.refused_additional.get(name);
+    let mut addresses = Vec::new();
+    for planned in &router.additional_addresses {
+        if let Some(verdict) = refused.and_then(|refused| refused.get(&planned.address)) {
+            problems.push(verdict.clone());
+        } else if let Some((other, nodes)) = holdings.blocked_by(name, planned.address) {
+            problems.push(waits_for_release(
+                &planned.address.to_string(),
+                other,
+                &nodes,
+            ));
+        } else {
+            addresses.push(planned.clone());
+        }
+    }
+    addresses
+}
+
+/// An address that another router has not released yet.
+pub(crate) fn waits_for_release(address: &str, other: &str, nodes: &[&str]) -> Verdict {
+    Verdict::bad(
+        ConditionType::Programmed,
+        Reason::Pending,
+        format!(
+            "address {address} waits until VirtualRouter {other} has released it on {}",
+            nodes.join(", ")
+        ),
+    )
+}

@@ -1,0 +1,207 @@
+//! Plans of VirtualServices, for directors and for real servers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lvs_crds::node_plan::{NodePlanSpec, PlanSource, PlanState, SourceKind};
+
+use crate::input::{ObjectKey, RealServerObject, VirtualServiceObject};
+use crate::lifecycle::Holdings;
+use crate::mark::Marks;
+use crate::name::plan_name;
+use crate::node::{self, DirectorSide};
+use crate::resolution::{Decisions, Disposition, ServiceDecision, Stored};
+use crate::router_plan::{additional_addresses, waits_for_release};
+use crate::service;
+use crate::target::{self, Targets};
+use crate::tenancy::AcceptedAddress;
+
+/// Adds a plan for every node concerned with every VirtualService, and notes what was decided.
+pub(crate) fn add(
+    decisions: &mut Decisions<'_>,
+    dispositions: &BTreeMap<ObjectKey, Disposition>,
+    stored: &Stored<'_>,
+    marks: &Marks,
+    holdings: &Holdings,
+    wanted: &mut BTreeMap<String, NodePlanSpec>,
+) {
+    let inputs = decisions.inputs;
+    let mut by_namespace: BTreeMap<&str, Vec<&RealServerObject>> = BTreeMap::new();
+    for (key, object) in &inputs.real_servers {
+        by_namespace.entry(&key.namespace).or_default().push(object);
+    }
+    for (key, disposition) in dispositions {
+        let Some(object) = inputs.virtual_services.get(key) else {
+            continue;
+        };
+        let mut decision = ServiceDecision {
+            disposition: disposition.clone(),
+            problems: Vec::new(),
+            waiting: Vec::new(),
+            targets: Targets::default(),
+            mark: None,
+        };
+        if let (Disposition::Planned(router_name), Some(spec)) = (disposition, object.spec()) {
+            let candidates = by_namespace
+                .get(key.namespace.as_str())
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            plan_service(
+                decisions,
+                &Service {
+                    object,
+                    spec,
+                    router_name,
+                    candidates,
+                    stored: stored.of(object),
+                },
+                marks,
+                holdings,
+                &mut decision,
+                wanted,
+            );
+        }
+        decisions.services.insert(key.clone(), decision);
+    }
+}
+
+/// One VirtualService to plan.
+struct Service<'a> {
+    object: &'a VirtualServiceObject,
+    spec: &'a lvs_crds::VirtualServiceSpec,
+    router_name: &'a str,
+    candidates: &'a [&'a RealServerObject],
+    stored: &'a [&'a NodePlanSpec],
+}
+
+fn plan_service(
+    decisions: &Decisions<'_>,
+    service: &Service<'_>,
+    marks: &Marks,
+    holdings: &Holdings,
+    decision: &mut ServiceDecision,
+    wanted: &mut BTreeMap<String, NodePlanSpec>,
+) {
+    let (inputs, key) = (decisions.inputs, &service.object.meta.key);
+    let Some(router) = decisions.routers.decoded.get(service.router_name) else {
+        return;
+    };
+    let Some(membership) = decisions.memberships.get(service.router_name) else {
+        return;
+    };
+    let tenure = decisions
+        .tenancy
+        .services
+        .get(key)
+        .cloned()
+        .unwrap_or_default();
+    decision.problems.extend(tenure.problems);
+    match marks.get(key) {
+        Some(Ok(mark)) => decision.mark = Some(*mark),
+        Some(Err(verdict)) => decision.problems.push(verdict.clone()),
+        None => {}
+    }
+    let namespace_labels = inputs.namespaces.get(&key.namespace);
+    decision.targets = target::resolve(&target::Context {
+        inputs,
+        key,
+        spec: service.spec,
+        grant: namespace_labels
+            .map(|labels| router.granted_targets(labels))
+            .unwrap_or_default(),
+        router_name: service.router_name,
+        virtual_addresses: &decisions.tenancy.virtual_addresses,
+        candidates: service.candidates,
+    });
+    decision.targets.note_unreachable(key, &tenure.addresses);
+
+    let released: Vec<AcceptedAddress> = tenure
+        .addresses
+        .into_iter()
+        .filter(
+            |accepted| match holdings.blocked_by(service.router_name, accepted.address) {
+                None => true,
+                Some((other, nodes)) => {
+                    decision.waiting.push(waits_for_release(
+                        &accepted.address.to_string(),
+                        other,
+                        &nodes,
+                    ));
+                    false
+                }
+            },
+        )
+        .collect();
+    let director = service::build(
+        service.spec,
+        &released,
+        decision.mark,
+        &decision.targets,
+        service.stored,
+    );
+    let side = DirectorSide {
+        additional_addresses: additional_addresses(
+            router,
+            &decisions.tenancy,
+            holdings,
+            &mut Vec::new(),
+        )
+        .iter()
+        .map(|planned| planned.address)
+        .collect(),
+        directors: membership.directors.keys().cloned().collect(),
+    };
+    let mut real_servers = BTreeMap::new();
+    if director.is_some() {
+        real_servers = node::real_servers(
+            &node::Work {
+                inputs,
+                spec: service.spec,
+                addresses: &released,
+                targets: &decision.targets,
+                side: &side,
+                stored: service.stored,
+            },
+            &mut decision.problems,
+        );
+    }
+    let director_nodes: BTreeSet<&String> =
+        director.iter().flat_map(|_| membership.nodes()).collect();
+    let nodes: BTreeSet<&String> = director_nodes
+        .iter()
+        .copied()
+        .chain(real_servers.keys())
+        .collect();
+    for node_name in nodes
+        .into_iter()
+        .filter(|name| inputs.nodes.contains_key(*name))
+    {
+        let is_director = director_nodes.contains(node_name);
+        let is_leaving = is_director && membership.leaving.contains(node_name);
+        let spec = NodePlanSpec {
+            node_name: node_name.clone(),
+            state: if is_leaving {
+                PlanState::Leaving
+            } else {
+                PlanState::Active
+            },
+            source: PlanSource {
+                kind: SourceKind::VirtualService,
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+                uid: service.object.meta.uid.clone(),
+                generation: service.object.meta.generation,
+            },
+            virtual_router_name: service.router_name.to_owned(),
+            director: director.clone().filter(|_| is_director),
+            real_server: real_servers.get(node_name).cloned(),
+        };
+        wanted.insert(
+            plan_name(
+                SourceKind::VirtualService,
+                node_name,
+                &service.object.meta.uid,
+            ),
+            spec,
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Status of a RealServer.
+
+use lvs_crds::condition::{ConditionType, Reason};
+use lvs_crds::real_server::{
+    RealServerState, RealServerStatus, RealServerSummary, RealServerUse, TargetType,
+};
+
+use super::ObjectReport;
+use crate::input::{Body, RealServerObject};
+use crate::report::{Truth, Verdict, summarise};
+use crate::router::undecodable;
+
+/// Longest list of VirtualServices in the status of a RealServer.
+const USES_MAXIMUM: usize = 32;
+
+/// What to tell about a RealServer: `problems` and `uses` are of every VirtualService that selects it.
+pub(super) fn report(
+    object: &RealServerObject,
+    mut problems: Vec<Verdict>,
+    mut uses: Vec<RealServerUse>,
+) -> ObjectReport<RealServerStatus> {
+    if let Body::Undecodable(error) = &object.body {
+        problems.push(undecodable(error));
+    }
+    uses.sort_by(|left, right| left.name.cmp(&right.name));
+    let accepted = summarise(
+        ConditionType::Accepted,
+        problems.clone(),
+        (Reason::Accepted, "nothing stands against it"),
+    );
+    let resolved = summarise(
+        ConditionType::ResolvedRefs,
+        problems,
+        (Reason::Resolved, "every reference was found"),
+    );
+    let ready_count = uses.iter().filter(|used| used.ready).count();
+    let ports = || uses.iter().flat_map(|used| &used.ports);
+    let worst = if accepted.truth != Truth::True || resolved.truth != Truth::True {
+        "Refused"
+    } else if uses.is_empty() {
+        "Unused"
+    } else if uses.iter().any(|used| used.ports.is_empty())
+        || ports().any(|p| p.state == RealServerState::Unknown)
+    {
+        "Unknown"
+    } else if ports().any(|port| port.state == RealServerState::Disabled) {
+        "Disabled"
+    } else {
+        "Up"
+    };
+    let stands_against = [&accepted, &resolved]
+        .into_iter()
+        .find(|verdict| verdict.truth != Truth::True);
+    let not = |reason, message: &str| Verdict::bad(ConditionType::Ready, reason, message);
+    let ready = match stands_against {
+        Some(verdict) if ready_count == 0 => not(verdict.reason, &verdict.message),
+        Some(verdict) => Verdict::good(
+            ConditionType::Ready,
+            Reason::PartiallyReady,
+            verdict.message.clone(),
+        ),
+        None if uses.is_empty() => not(
+            Reason::Pending,
+            "no VirtualService of this namespace selects it",
+        ),
+        None if worst == "Disabled" && ready_count == 0 => {
+            not(Reason::Pending, "spec.weight is 0: no new connections")
+        }
+        None if ready_count == 0 => not(Reason::Pending, "no node has reported it as programmed"),
+        None if ready_count < uses.len() => Verdict::good(
+            ConditionType::Ready,
+            Reason::PartiallyReady,
+            format!("ready for {ready_count} of {} VirtualServices", uses.len()),
+        ),
+        None => Verdict::good(ConditionType::Ready, Reason::Ready, "it serves"),
+    };
+    let target = object.spec().map(|spec| match spec.target.type_ {
+        TargetType::Addresses => spec.target.addresses.join(","),
+        TargetType::Node => spec
+            .target
+            .node
+            .as_ref()
+            .map(|node| node.name.clone())
+            .unwrap_or_default(),
+    });
+    let previous = object
+        .status
+        .as_ref()
+        .map(|status| status.summary.target.clone());
+    let names: Vec<_> = uses.iter().map(|used| used.name.as_str()).collect();
+    let summary = RealServerSummary {
+        target: target.or(previous).unwrap_or_default(),
+        state: worst.to_owned(),
+        used_by: names.join(","),
+    };
+    uses.truncate(USES_MAXIMUM);
+    ObjectReport {
+        uid: object.meta.uid.clone(),
+        generation: object.meta.generation,
+        verdicts: vec![accepted, resolved, ready],
+        status: RealServerStatus {
+            observed_generation: Some(object.meta.generation),
+            conditions: Vec::new(),
+            virtual_services: uses,
+            summary,
+        },
+    }
+}

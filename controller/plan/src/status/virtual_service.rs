@@ -1,0 +1,306 @@
+//! Status of a VirtualService.
+
+use std::collections::BTreeMap;
+
+use lvs_crds::condition::{ConditionType, Reason};
+use lvs_crds::real_server::{RealServerPortState, RealServerState, RealServerUse};
+use lvs_crds::virtual_service::{RealServerCount, VirtualServiceStatus, VirtualServiceSummary};
+
+use super::{ObjectReport, Progress, Reporter, no_directors, port_text};
+use crate::input::{ObjectKey, VirtualServiceObject};
+use crate::report::{Truth, Verdict, summarise};
+use crate::resolution::{Disposition, PlannedNodePlan, ServiceDecision};
+
+/// What `Ready` of a VirtualService sums up.
+struct Facts<'a> {
+    accepted: &'a Verdict,
+    resolved: &'a Verdict,
+    programmed: &'a Verdict,
+    selected: u32,
+    ready: u32,
+}
+
+impl Reporter<'_> {
+    pub(super) fn virtual_service(
+        &self,
+        object: &VirtualServiceObject,
+        decision: &ServiceDecision,
+        uses: &mut BTreeMap<ObjectKey, Vec<RealServerUse>>,
+    ) -> ObjectReport<VirtualServiceStatus> {
+        let uid = &object.meta.uid;
+        let previous = object.status.clone().unwrap_or_default();
+        let mut problems = decision.problems.clone();
+        let (router, mut status) = match &decision.disposition {
+            Disposition::Planned(router) => {
+                let tenure = self
+                    .decisions
+                    .tenancy
+                    .services
+                    .get(&object.meta.key)
+                    .cloned()
+                    .unwrap_or_default();
+                let status = VirtualServiceStatus {
+                    virtual_router_name: Some(router.clone()),
+                    addresses: tenure.assigned(),
+                    firewall_mark: decision.mark,
+                    ..VirtualServiceStatus::default()
+                };
+                (Some(router.clone()), status)
+            }
+            Disposition::Frozen(verdict) => {
+                problems.push(verdict.clone());
+                (previous.virtual_router_name.clone(), previous)
+            }
+            Disposition::Refused(verdict) => {
+                problems.push(verdict.clone());
+                (None, VirtualServiceStatus::default())
+            }
+        };
+        let master = router
+            .as_deref()
+            .and_then(|router| self.master(router))
+            .map(str::to_owned);
+        let port_states = self.port_states(uid, decision, master.as_deref());
+        let is_planned = matches!(decision.disposition, Disposition::Planned(_));
+        let mut ready = 0;
+        for (name, ports) in &port_states {
+            let is_ready = ports.iter().all(|port| port.state == RealServerState::Up);
+            ready += u32::from(is_ready);
+            let key = ObjectKey::new(object.meta.key.namespace.clone(), name.clone());
+            let by_this = RealServerUse {
+                name: object.meta.key.name.clone(),
+                ready: is_ready,
+                ports: ports.clone(),
+            };
+            uses.entry(key).or_default().push(by_this);
+        }
+        let selected = u32::try_from(port_states.len()).unwrap_or(u32::MAX);
+        Self::refer(decision, is_planned, &mut problems);
+
+        let accepted = summarise(
+            ConditionType::Accepted,
+            problems.clone(),
+            (Reason::Accepted, "nothing stands against it"),
+        );
+        let resolved = summarise(
+            ConditionType::ResolvedRefs,
+            problems,
+            (Reason::Resolved, "every reference was found"),
+        );
+        let programmed = self.programmed(uid, &decision.waiting);
+        let facts = Facts {
+            accepted: &accepted,
+            resolved: &resolved,
+            programmed: &programmed,
+            selected,
+            ready,
+        };
+        let ready_verdict = self.service_ready(uid, router.as_deref(), master.as_deref(), &facts);
+
+        status.conditions = Vec::new();
+        status.observed_generation = Some(object.meta.generation);
+        status.master = master;
+        status.real_servers = RealServerCount { selected, ready };
+        let addresses: Vec<_> = status
+            .addresses
+            .iter()
+            .map(|assigned| assigned.address.as_str())
+            .collect();
+        let ports = object.spec().map(|spec| {
+            spec.ports
+                .iter()
+                .map(port_text)
+                .collect::<Vec<_>>()
+                .join(",")
+        });
+        status.summary = VirtualServiceSummary {
+            addresses: addresses.join(","),
+            ports: ports.unwrap_or(status.summary.ports),
+            real_servers: format!("{ready}/{selected}"),
+        };
+        ObjectReport {
+            uid: uid.clone(),
+            generation: object.meta.generation,
+            verdicts: vec![accepted, resolved, programmed, ready_verdict],
+            status,
+        }
+    }
+
+    /// Problems of references: no real server, or some that may not be used.
+    fn refer(decision: &ServiceDecision, is_planned: bool, problems: &mut Vec<Verdict>) {
+        if !is_planned {
+            return;
+        }
+        if decision.targets.selected.is_empty() {
+            problems.push(Verdict::bad(
+                ConditionType::ResolvedRefs,
+                Reason::NoRealServers,
+                "spec.realServerSelector matches no RealServer of this namespace: create one, or correct the labels",
+            ));
+        }
+        for (key, verdicts) in &decision.targets.problems {
+            for verdict in verdicts {
+                let message = format!("RealServer {}: {}", key.name, verdict.message);
+                problems.push(Verdict::bad(
+                    ConditionType::ResolvedRefs,
+                    verdict.reason,
+                    message,
+                ));
+            }
+        }
+        for name in &decision.targets.undecodable {
+            let message = format!(
+                "RealServer {name} cannot be read by this version; what it had keeps working"
+            );
+            problems.push(Verdict::bad(
+                ConditionType::ResolvedRefs,
+                Reason::Undecodable,
+                message,
+            ));
+        }
+    }
+
+    /// State of every port of every real server, as programmed on the master, or without one on
+    /// any director.
+    fn port_states(
+        &self,
+        uid: &str,
+        decision: &ServiceDecision,
+        master: Option<&str>,
+    ) -> BTreeMap<String, Vec<RealServerPortState>> {
+        let directors: Vec<_> = self
+            .standing(uid)
+            .filter(|(_, planned)| planned.spec.director.is_some())
+            .collect();
+        let on_master = directors
+            .iter()
+            .find(|(_, planned)| Some(planned.spec.node_name.as_str()) == master);
+        let is_programmed = |(name, planned): &(&String, &PlannedNodePlan)| {
+            self.progress(name, planned) == Progress::Programmed
+        };
+        let programmed =
+            on_master.map_or_else(|| directors.iter().any(is_programmed), is_programmed);
+        let Some(director) = on_master
+            .or(directors.first())
+            .and_then(|(_, planned)| planned.spec.director.as_ref())
+        else {
+            return decision
+                .targets
+                .targets
+                .iter()
+                .map(|target| (target.name.clone(), Vec::new()))
+                .collect();
+        };
+        let node_of: BTreeMap<&str, &str> = decision
+            .targets
+            .targets
+            .iter()
+            .filter_map(|target| Some((target.name.as_str(), target.node_name.as_deref()?)))
+            .collect();
+        let prepared = |name: &str| {
+            let Some(node) = node_of.get(name) else {
+                return true;
+            };
+            let mut plans = self.standing(uid).filter(|(_, planned)| {
+                planned.spec.node_name == **node && planned.spec.real_server.is_some()
+            });
+            plans.all(|plan| is_programmed(&plan))
+        };
+        let mut states: BTreeMap<String, Vec<RealServerPortState>> = BTreeMap::new();
+        for service in &director.services {
+            for destination in &service.real_servers {
+                let state = if !programmed || !prepared(&destination.name) {
+                    RealServerState::Unknown
+                } else if destination.weight == 0 {
+                    RealServerState::Disabled
+                } else {
+                    RealServerState::Up
+                };
+                let port = RealServerPortState {
+                    name: service.port_name.clone(),
+                    address: destination.address.to_string(),
+                    port: destination.port,
+                    state,
+                    effective_weight: destination.weight,
+                };
+                let ports = states.entry(destination.name.clone()).or_default();
+                if !ports.contains(&port) {
+                    ports.push(port);
+                }
+            }
+        }
+        states
+    }
+
+    fn service_ready(
+        &self,
+        uid: &str,
+        router: Option<&str>,
+        master: Option<&str>,
+        facts: &Facts<'_>,
+    ) -> Verdict {
+        let not = |reason, message: String| Verdict::bad(ConditionType::Ready, reason, message);
+        let membership = router.and_then(|router| self.decisions.memberships.get(router));
+        if facts.accepted.truth != Truth::True {
+            return not(facts.accepted.reason, facts.accepted.message.clone());
+        }
+        if membership.is_some_and(|membership| membership.directors.is_empty()) {
+            return not(
+                Reason::NoDirectors,
+                no_directors(router.unwrap_or_default()),
+            );
+        }
+        let Some(master) = master else {
+            if !self.is_acknowledged(uid) {
+                return not(Reason::Pending, facts.programmed.message.clone());
+            }
+            let message = format!(
+                "no director of VirtualRouter {} holds the addresses",
+                router.unwrap_or_default()
+            );
+            return not(Reason::NoMaster, message);
+        };
+        let mut on_master = self.standing(uid).filter(|(_, planned)| {
+            planned.spec.node_name == master && planned.spec.director.is_some()
+        });
+        match on_master
+            .next()
+            .map(|(name, planned)| self.progress(name, planned))
+        {
+            Some(Progress::Programmed) => {}
+            Some(Progress::Failed(reason, why)) => return not(reason, why),
+            Some(Progress::Pending(why)) => return not(Reason::Pending, why),
+            None => return not(facts.programmed.reason, facts.programmed.message.clone()),
+        }
+        if facts.selected == 0 {
+            return not(Reason::NoRealServers, facts.resolved.message.clone());
+        }
+        if facts.ready == 0 {
+            let message = format!(
+                "none of {} real servers is prepared and has a weight above 0",
+                facts.selected
+            );
+            return not(Reason::NoRealServers, message);
+        }
+        let part = if facts.ready < facts.selected {
+            Some(format!(
+                "{} of {} real servers are ready",
+                facts.ready, facts.selected
+            ))
+        } else if facts.resolved.truth != Truth::True {
+            Some(facts.resolved.message.clone())
+        } else if facts.programmed.truth != Truth::True {
+            Some(facts.programmed.message.clone())
+        } else {
+            None
+        };
+        match part {
+            Some(message) => Verdict::good(ConditionType::Ready, Reason::PartiallyReady, message),
+            None => Verdict::good(
+                ConditionType::Ready,
+                Reason::Ready,
+                format!("{master} balances"),
+            ),
+        }
+    }
+}
