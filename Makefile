@@ -2,7 +2,7 @@
 # slow is kept in ~/.cache/lvs-operator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test generate image stories bench-apply
+.PHONY: help demo demo-down test generate image stories bench-apply bench-netlink differential
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,3 +31,11 @@ bench-apply: image ## Apply to first packet, and the agent's memory with 10,100 
 	@e2e/setup/provision.sh packages rust kubernetes helm kernel
 	@cargo build --quiet --locked --package lvs-e2e
 	@cargo run --quiet --locked --package lvs-e2e --bin bench-apply
+
+bench-netlink: ## Programming IPVS, against ipvsadm and keepalived (ROUNDS=5)
+	@e2e/setup/provision.sh packages rust kernel
+	@exec e2e/bench/netlink.sh $(ROUNDS)
+
+differential: ## The model of the kernel against a real kernel, our dumps against ipvsadm's
+	@e2e/setup/provision.sh packages rust kernel
+	@exec e2e/bench/differential.sh $(CASES)

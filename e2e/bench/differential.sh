@@ -9,9 +9,10 @@ set -euo pipefail
 cases="${1:-60}"
 shift $(($# > 0))
 [ $# -gt 0 ] || set -- 1 2
-program="$(build_static lvs-ipvs kernel_differential)"
+program="$(build_debug kernel_differential)"
 with_guest "$program"
 for seed in "$@"; do
     progress "$cases sequences with seed $seed"
+    # shellcheck disable=SC2016  # expanded in the guest
     in_guest '/run/kernel_differential "$1" "$2"' "$cases" "$seed"
 done

@@ -11,20 +11,28 @@ REPOSITORY="$(cd "$BENCH_HERE/../.." && pwd)"
 # progress TEXT: on stderr; standard output carries results.
 progress() { printf '%s: %s\n' "$(basename "$0" .sh)" "$*" >&2; }
 
-# build_static CRATE EXAMPLE: prints the path of the release build, static, so
-# that the guest's libraries do not matter. Folder and flags are those of
-# setup/image.sh: what the images were built from is not compiled again.
-build_static() {
+# build_release EXAMPLE: prints the path of the static release build. Folder and
+# flags are those of setup/image.sh: what the images were built from is not
+# compiled again.
+build_release() {
     local target=x86_64-unknown-linux-gnu flags
-    progress "building $2 (seconds after make image, else 3 min)"
+    progress "building $1 (seconds when nothing changed, 3 min cold)"
     flags="$(printf '%s\x1f' -Ctarget-feature=+crt-static "--remap-path-prefix=$REPOSITORY=/lvs-operator" \
         "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")"
     (cd "$REPOSITORY" && CARGO_TARGET_DIR=target/image CARGO_ENCODED_RUSTFLAGS="${flags%$'\x1f'}" \
-        cargo build --quiet --release --locked --target "$target" --package "$1" --example "$2") >&2
-    printf '%s\n' "$REPOSITORY/target/image/$target/release/examples/$2"
+        cargo build --quiet --release --locked --target "$target" --package lvs-ipvs --example "$1") >&2
+    printf '%s\n' "$REPOSITORY/target/image/$target/release/examples/$1"
 }
 
-# with_guest: boots the guest; it ends with this script, however that ends.
+# build_debug EXAMPLE: the same as it comes out of the tests' build.
+build_debug() {
+    progress "building $1 (seconds after the tests, 3 min cold)"
+    (cd "$REPOSITORY" && cargo build --quiet --locked --workspace --example "$1") >&2
+    printf '%s\n' "$REPOSITORY/target/debug/examples/$1"
+}
+
+# with_guest [PROGRAM…]: boots the guest with these programs in /run; it ends
+# with this script, however that ends.
 with_guest() {
     GUEST_STATE="$(mktemp -d "${TMPDIR:-/tmp}/lvs-bench.XXXXXX")"
     trap 'finish_all "$GUEST_STATE"; rm -rf "$GUEST_STATE"' EXIT

@@ -10,9 +10,10 @@ set -euo pipefail
 # shellcheck source=guest.sh
 . "$(dirname "${BASH_SOURCE[0]}")/guest.sh"
 rounds="${1:-5}"
-program="$(build_static lvs-ipvs bench_netlink)"
+program="$(build_release bench_netlink)"
 with_guest "$program"
 progress "$rounds rounds of about 40 s"
 # Emulated or not decides what the times mean; the ratios say the rest.
 accelerator="$(accelerator | sed 's/-accel \([a-z]*\).*/\1/')"
+# shellcheck disable=SC2016  # expanded in the guest
 in_guest '/run/bench_netlink "$1" "$2" "$(uname -r)"' "$rounds" "$accelerator"

@@ -52,6 +52,7 @@ check api "the rules of the API against a real API server (2 min)" crds/tests/ap
 check chart "what the chart renders" e2e/chart/render.sh
 check policies "the chart's policies against a real API server (1 min)" e2e/chart/policies.sh
 check image "release binaries and images (cold 5 min)" make --silent image
+check differential "the kernel model against a real kernel, our dumps against ipvsadm (3 min)" make --silent differential
 check stories "packet stories in one machine (tier 2)" make --silent stories
 check cluster "a cluster of real nodes: the demo and the stories of tier 1 (8 min)" env DEMO_STATE="$PWD/e2e/.run/test-cluster" e2e/cluster/demo.sh test
 
