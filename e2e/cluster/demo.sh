@@ -50,7 +50,7 @@ at_exit() {
         "$here/lab.sh" down "$state" || status=1
     fi
     if [ -z "$finished" ]; then
-        step "logs: $state/logs (diagnosis.txt first), $state/guests/*/share/*.log"
+        step "logs: $state/logs (diagnosis*.txt first), $state/guests/*/share/*.log"
     fi
     exit "$status"
 }
@@ -62,11 +62,13 @@ diagnose() {
     kubectl get events --all-namespaces --sort-by=.lastTimestamp
     kubectl describe pods --all-namespaces
     kubectl logs --namespace "$namespace" --selector app.kubernetes.io/name=lvs-operator --prefix --tail=300 --all-containers
-    local node
+    local node processes=()
     for node in node-1 node-2 node-3; do
-        printf '\n== %s\n' "$node"
-        timeout 60 "$here/lab.sh" run "$state" "$node" "ipvsadm -Ln; ip -brief address; ip route; ip rule; nft list tables"
+        timeout 30 "$here/lab.sh" run "$state" "$node" "hostname; ipvsadm -Ln; ip -brief address; ip route; ip rule; nft list tables" \
+            >"$state/logs/diagnosis-$node.txt" 2>&1 &
+        processes+=($!)
     done
+    wait "${processes[@]}"
 }
 
 look_around() {
