@@ -13,7 +13,7 @@ use std::process::Command as Program;
 use std::time::{Duration, Instant};
 
 use lease_api::LeaseApi;
-use lvs_agent::leadership::fence::{Command, FenceOutput, FenceReport, FenceThread};
+use lvs_agent::leadership::fence::{Command, FenceCounts, FenceOutput, FenceReport, FenceThread};
 use lvs_agent::leadership::{Leadership, LeadershipConfig, RouterConfig, clock};
 use lvs_core::election::{Hold, Lifetime, Role, Timing};
 use lvs_core::fence::{DirectorAddress, HolderUntil, Trouble};
@@ -148,7 +148,7 @@ impl Fence {
 }
 
 async fn wait<T: Clone>(receiver: &mut watch::Receiver<T>, condition: impl FnMut(&T) -> bool) -> T {
-    let found = tokio::time::timeout(Duration::from_secs(60), receiver.wait_for(condition))
+    let found = tokio::time::timeout(Duration::from_mins(1), receiver.wait_for(condition))
         .await
         .expect("within a minute");
     found.unwrap().clone()
@@ -266,7 +266,7 @@ fn a_successor_adopts_by_refreshes_alone_and_deletes_only_what_we_added() {
         let (done, flushed) = tokio::sync::oneshot::channel();
         fence.tell(Command::Flush(done));
         flushed.await.unwrap();
-        assert_eq!(fence.output.report.borrow().counts, Default::default());
+        assert_eq!(fence.output.report.borrow().counts, FenceCounts::default());
         fence.tell(hold(3, 3600, Lifetime::Seconds(2)));
         let report = fence.held(&[V4, V6, "192.0.2.251"]).await;
         assert_eq!((report.counts.additions, report.counts.deletions), (0, 0));

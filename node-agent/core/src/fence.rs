@@ -482,9 +482,9 @@ impl Fence {
                 router.troubles.remove(&action.address);
                 let permitted = router.permitted(now);
                 let entry = router.entries.get_mut(&action.address)?;
+                // Whoever could have learnt another way meanwhile is told anew.
                 let expired = match entry.presence {
-                    Presence::Adding => true,
-                    Presence::Adopted => false,
+                    Presence::Adding | Presence::Adopted => true,
                     Presence::Present {
                         refreshed_at,
                         lifetime: Lifetime::Seconds(seconds),
@@ -575,7 +575,7 @@ impl Fence {
         self.routers
             .iter()
             .map(|(name, router)| {
-                let held = router
+                let in_kernel = router
                     .entries
                     .iter()
                     .filter(|(_, entry)| matches!(entry.presence, Presence::Present { .. }));
@@ -584,7 +584,7 @@ impl Fence {
                         Authority::Held(hold) => Some(hold.epoch),
                         Authority::Undecided | Authority::Dropped => None,
                     },
-                    held: held.map(|(address, _)| address.clone()).collect(),
+                    held: in_kernel.map(|(address, _)| address.clone()).collect(),
                     present: router.entries.keys().cloned().collect(),
                     troubles: router
                         .troubles

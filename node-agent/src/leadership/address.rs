@@ -96,27 +96,26 @@ pub fn put(
         Put::New => NlmF::CREATE | NlmF::EXCL,
         Put::Replace => NlmF::CREATE | NlmF::REPLACE,
     };
-    send(
-        socket,
+    let message = Message {
         verb,
         address,
         index,
-        libc::RTM_NEWADDR,
+        message_type: libc::RTM_NEWADDR,
         flags,
-        |attributes| {
-            attributes.u32_host(
-                libc::IFA_FLAGS,
-                libc::IFA_F_NODAD | libc::IFA_F_NOPREFIXROUTE,
-            )?;
-            attributes.u8(PROTO, OWNER_PROTOCOL)?;
-            // struct ifa_cacheinfo: preferred, valid, created, updated; the kernel ignores the last two.
-            let mut cache_info = [0; 16];
-            cache_info[..4].copy_from_slice(&preferred_seconds.to_ne_bytes());
-            cache_info[4..8].copy_from_slice(&valid_seconds.to_ne_bytes());
-            attributes.bytes(libc::IFA_CACHEINFO, &cache_info)?;
-            Ok(())
-        },
-    )
+    };
+    send(socket, &message, |attributes| {
+        attributes.u32_host(
+            libc::IFA_FLAGS,
+            libc::IFA_F_NODAD | libc::IFA_F_NOPREFIXROUTE,
+        )?;
+        attributes.u8(PROTO, OWNER_PROTOCOL)?;
+        // struct ifa_cacheinfo: preferred, valid, created, updated; the kernel ignores the last two.
+        let mut cache_info = [0; 16];
+        cache_info[..4].copy_from_slice(&preferred_seconds.to_ne_bytes());
+        cache_info[4..8].copy_from_slice(&valid_seconds.to_ne_bytes());
+        attributes.bytes(libc::IFA_CACHEINFO, &cache_info)?;
+        Ok(())
+    })
 }
 
 /// Deletes an address; one that is not there, or whose device is not, is fine.
@@ -125,30 +124,34 @@ pub fn delete(
     address: &DirectorAddress,
     index: u32,
 ) -> Result<(), KernelError> {
-    let result = send(
-        socket,
-        "deleting",
+    let message = Message {
+        verb: "deleting",
         address,
         index,
-        libc::RTM_DELADDR,
-        NlmF::empty(),
-        |_| Ok(()),
-    );
-    match result {
+        message_type: libc::RTM_DELADDR,
+        flags: NlmF::empty(),
+    };
+    match send(socket, &message, |_| Ok(())) {
         Err(error) if matches!(error.errno(), Some(Errno::EADDRNOTAVAIL | Errno::ENODEV)) => Ok(()),
         other => other,
     }
 }
 
-fn send(
-    socket: &mut NetlinkSocket,
-    verb: &str,
-    address: &DirectorAddress,
+/// What is told to the kernel about an address.
+struct Message<'a> {
+    verb: &'static str,
+    address: &'a DirectorAddress,
     index: u32,
     message_type: u16,
     flags: NlmF,
+}
+
+fn send(
+    socket: &mut NetlinkSocket,
+    message: &Message<'_>,
     more: impl FnOnce(&mut AttributeWriter) -> Result<(), MessageError>,
 ) -> Result<(), KernelError> {
+    let Message { verb, address, .. } = message;
     let doing = format!("{verb} director address {address}");
     let (family, prefix_length) = match address.address {
         IpAddr::V4(_) => (FAMILY_IPV4, 32),
@@ -156,18 +159,18 @@ fn send(
     };
     // struct ifaddrmsg: family, prefix length, flags, scope (universe), index.
     let mut header = [family, prefix_length, 0, 0, 0, 0, 0, 0];
-    header[4..].copy_from_slice(&index.to_ne_bytes());
+    header[4..].copy_from_slice(&message.index.to_ne_bytes());
     let mut attributes = AttributeWriter::new();
     attributes
         .address(libc::IFA_LOCAL, address.address)
         .and_then(|attributes| attributes.address(libc::IFA_ADDRESS, address.address))
-        .and_then(|attributes| more(attributes))
+        .and_then(more)
         .map_err(|source| KernelError::Message {
             doing: doing.clone(),
             source,
         })?;
     socket.execute(
         &doing,
-        Request::new(message_type, flags, &header, &attributes),
+        Request::new(message.message_type, message.flags, &header, &attributes),
     )
 }

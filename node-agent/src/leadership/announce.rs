@@ -7,6 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
+#[allow(clippy::cast_possible_truncation)]
+const PACKET_FAMILY: libc::sa_family_t = libc::AF_PACKET as libc::sa_family_t;
+#[allow(clippy::cast_possible_truncation)]
+const LINK_ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
 /// EtherType of ARP.
 const ETHERTYPE_ARP: u16 = 0x0806;
 /// ICMPv6 type of a neighbour advertisement.
@@ -102,12 +106,12 @@ fn link_broadcast(index: u32) -> SockAddr {
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: sockaddr_ll is plain data, smaller than the storage, and every bit pattern is valid.
     let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
-    link.sll_family = libc::AF_PACKET as libc::sa_family_t;
+    link.sll_family = PACKET_FAMILY;
     link.sll_protocol = ETHERTYPE_ARP.to_be();
     link.sll_ifindex = index.cast_signed();
     link.sll_halen = 6;
     link.sll_addr[..6].fill(0xff);
-    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    let length = LINK_ADDRESS_BYTES;
     // SAFETY: the storage holds a sockaddr_ll of this length.
     unsafe { SockAddr::new(storage, length) }
 }

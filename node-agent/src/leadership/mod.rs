@@ -50,7 +50,7 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use lvs_core::election::{
-    Config, Identity, Intent, Machine, OnShutdown, Resumption, Role, Tick, Timing,
+    Config, Identity, Intent, Machine, OnShutdown, Resumption, Role, Tick, Timing, TimingError,
 };
 use lvs_core::fence::{DirectorAddress, JournalEntry};
 use lvs_crds::condition::Reason;
@@ -195,7 +195,7 @@ impl Leadership {
         let names: BTreeSet<RouterName> = routers.keys().cloned().collect();
         let mut configs = BTreeMap::new();
         for (name, router) in routers {
-            match self.election_config(&router) {
+            match election_config(&router) {
                 Ok(config) => {
                     configs.insert(name, (config, router));
                 }
@@ -231,40 +231,17 @@ impl Leadership {
         });
         self.command(Command::Configure(fences.collect()));
         for (name, (config, router)) in configs {
-            match self.routers.get_mut(&name) {
-                Some(task) => {
-                    if task.config != config {
-                        task.config = config.clone();
-                        // A task that has ended has told so by `failure`.
-                        let _ = task.control.send(Control::Configure(config));
-                    }
+            if let Some(task) = self.routers.get_mut(&name) {
+                if task.config != config {
+                    task.config = config.clone();
+                    // A task that has ended has told so by `failure`.
+                    let _ = task.control.send(Control::Configure(config));
                 }
-                None => {
-                    let task = self.start_router(&name, config, router);
-                    self.routers.insert(name, task);
-                }
+            } else {
+                let task = self.start_router(&name, config, router);
+                self.routers.insert(name, task);
             }
         }
-    }
-
-    fn election_config(
-        &self,
-        router: &RouterConfig,
-    ) -> Result<Config, lvs_core::election::TimingError> {
-        Ok(Config {
-            timing: Timing::for_lease_seconds(router.plan.lease_duration_seconds)?,
-            priority: router.plan.priority,
-            permitted: router.plan.candidacy == Candidacy::Permitted,
-            directors: router.plan.directors.clone(),
-            intent: match router.state {
-                PlanState::Active => Intent::Hold,
-                PlanState::Leaving => Intent::Leave,
-                PlanState::Withdrawn => Intent::Withdraw,
-                PlanState::Retained => Intent::Retain,
-            },
-            verified: router.verified,
-            on_shutdown: OnShutdown::HandOver,
-        })
     }
 
     fn publish_refusal(&self, name: RouterName, message: &str) {
@@ -384,6 +361,24 @@ impl Leadership {
         let _ = tokio::time::timeout(Duration::from_secs(1), flushed).await;
         self.fence.end();
     }
+}
+
+/// What the election is told of a router.
+fn election_config(router: &RouterConfig) -> Result<Config, TimingError> {
+    Ok(Config {
+        timing: Timing::for_lease_seconds(router.plan.lease_duration_seconds)?,
+        priority: router.plan.priority,
+        permitted: router.plan.candidacy == Candidacy::Permitted,
+        directors: router.plan.directors.clone(),
+        intent: match router.state {
+            PlanState::Active => Intent::Hold,
+            PlanState::Leaving => Intent::Leave,
+            PlanState::Withdrawn => Intent::Withdraw,
+            PlanState::Retained => Intent::Retain,
+        },
+        verified: router.verified,
+        on_shutdown: OnShutdown::HandOver,
+    })
 }
 
 struct AbortOnDrop(tokio::task::AbortHandle);

@@ -105,7 +105,7 @@ impl LeaseApi {
             if wanted(&lease) {
                 return lease;
             }
-            tokio::time::timeout(std::time::Duration::from_secs(60), changed.changed())
+            tokio::time::timeout(std::time::Duration::from_mins(1), changed.changed())
                 .await
                 .unwrap_or_else(|_| panic!("the Lease stays {lease}"))
                 .unwrap();

@@ -34,6 +34,8 @@ use crate::election::observation::Observation;
 use crate::election::tick::Tick;
 use crate::election::timing::Timing;
 
+// Each is a fact of its own; none excludes another.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, Debug)]
 struct Tenure {
     epoch: u64,
@@ -70,6 +72,8 @@ struct InFlight {
 }
 
 /// One candidate for one Lease.
+// Each of its flags is a fact of its own; none excludes another.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug)]
 pub struct Machine {
     me: Identity,

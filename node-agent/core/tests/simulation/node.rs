@@ -192,13 +192,13 @@ impl Node {
 
     /// The kernel takes a request, and the fence hears of it.
     pub fn send(&mut self, action: &Action, at: Duration, random: &mut Random) {
-        let outcome = self.into_kernel(action, at, random);
+        let outcome = self.tell_kernel(action, at, random);
         let now = self.clock.local(at);
         let Some(agent) = &mut self.agent else {
             return;
         };
         if let Some(deletion) = agent.fence.done(action, outcome, now) {
-            let outcome = self.into_kernel(&deletion, at, random);
+            let outcome = self.tell_kernel(&deletion, at, random);
             if let Some(agent) = &mut self.agent {
                 assert!(agent.fence.done(&deletion, outcome, now).is_none());
             }
@@ -208,12 +208,12 @@ impl Node {
         }
     }
 
-    fn into_kernel(&mut self, action: &Action, at: Duration, random: &mut Random) -> Outcome {
+    fn tell_kernel(&mut self, action: &Action, at: Duration, random: &mut Random) -> Outcome {
         match &action.step {
             Step::Add(_) if self.carries(at) => return Outcome::Foreign,
             Step::Add(Lifetime::Seconds(seconds)) | Step::Refresh(Lifetime::Seconds(seconds)) => {
                 // Measured: V - 20 ms at the earliest, V + 1 s when the collector has just run.
-                let lifetime = Duration::from_secs(u64::from(*seconds)) - Duration::from_millis(20)
+                let lifetime = Duration::from_millis(u64::from(*seconds) * 1000 - 20)
                     + random.milliseconds(0..1000);
                 let expires = self.clock.local(at) + lifetime;
                 self.kernel = InKernel::Until(self.clock.global(expires));
