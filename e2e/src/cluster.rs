@@ -160,6 +160,11 @@ impl Cluster {
         self.kubectl_input(&["apply", "-f", "-"], yaml).map(drop)
     }
 
+    /// Makes a namespace unless it is there.
+    pub fn namespace(&self, name: &str) -> Result<()> {
+        self.apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"))
+    }
+
     /// `kubectl apply -f examples/<name>` in a namespace.
     pub fn apply_example(&self, namespace: &str, name: &str) -> Result<()> {
         let path = self.repository.join("examples").join(name);

@@ -32,7 +32,7 @@ pub struct Lab {
     pub repository: PathBuf,
     /// State and logs.
     pub state: PathBuf,
-    kubelet: Kubelet,
+    kubelet: Option<Kubelet>,
 }
 
 /// Cluster nodes and their InternalIPs.
@@ -173,7 +173,7 @@ impl Lab {
             cluster,
             repository,
             state,
-            kubelet,
+            kubelet: Some(kubelet),
         };
         step("helm install", || {
             let chart = lab
@@ -199,6 +199,15 @@ impl Lab {
         })?;
         step("agents and controllers ready", || lab.await_product())?;
         Ok(lab)
+    }
+
+    /// The lab that another process keeps up in `state`.
+    pub fn attach(state: &Path) -> Result<Self> {
+        let repository = repository()?;
+        let state = state.canonicalize()?;
+        let cluster = Cluster::open(&repository, &state.join("cluster"))?;
+        let guest = Guest::open(&state)?;
+        Ok(Self { guest, cluster, repository, state, kubelet: None })
     }
 
     /// Waits until every pod of the product is ready.
@@ -238,10 +247,15 @@ impl Lab {
         )
     }
 
-    /// Ends everything that [`Lab::up`] started.
-    pub fn down(mut self) -> Result<()> {
-        self.kubelet.stop();
-        end(&self.state)
+    /// Ends everything that [`Lab::up`] started; nothing after [`Lab::attach`].
+    pub fn down(self) -> Result<()> {
+        match self.kubelet {
+            Some(mut kubelet) => {
+                kubelet.stop();
+                end(&self.state)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Waits until a condition of an object is `True`; the error tells reason and message.

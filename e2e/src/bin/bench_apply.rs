@@ -77,9 +77,7 @@ fn free_port() -> Result<u16> {
 }
 
 fn measure(lab: &Lab, forward: u16, runs: u8) -> Result<serde_json::Value> {
-    lab.cluster.apply(&format!(
-        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}"
-    ))?;
+    lab.cluster.namespace(NAMESPACE)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -19,6 +19,9 @@ struct Arguments {
     /// Leave the lab up afterwards and say how to look around.
     #[arg(long, env = "KEEP")]
     keep: bool,
+    /// Use the lab that another run keeps up in the same folder.
+    #[arg(long)]
+    attach: bool,
     /// Folder for state and logs.
     #[arg(long, default_value = "e2e/.run/machine")]
     state: PathBuf,
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             println!(
-                "the lab failed: {error:?}\nlogs: {}",
+                "the lab failed: {error:#}\nlogs: {}",
                 arguments.state.display()
             );
             println!("0 passed, 1 failed");
@@ -60,9 +63,13 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments, chosen: &[stories::Story]) -> Result<bool> {
-    println!("bringing up the lab (about 1 min)");
     let start = Instant::now();
-    let lab = Lab::up(&arguments.state)?;
+    let lab = if arguments.attach {
+        Lab::attach(&arguments.state)?
+    } else {
+        println!("bringing up the lab (about 1 min)");
+        Lab::up(&arguments.state)?
+    };
     println!(
         "lab up after {:.0} s; {} stories",
         start.elapsed().as_secs_f64(),
@@ -76,7 +83,7 @@ fn run(arguments: &Arguments, chosen: &[stories::Story]) -> Result<bool> {
         match result {
             Ok(()) => println!("  ok     {:<44} {seconds:>6.1} s", story.name),
             Err(error) => {
-                println!("  FAILED {:<44} {seconds:>6.1} s\n{error:?}", story.name);
+                println!("  FAILED {:<44} {seconds:>6.1} s\n    {error:#}", story.name);
                 failed.push(story.name);
             }
         }

@@ -191,8 +191,7 @@ fn conflicts(lab: &Lab) -> Result<()> {
     lab.cluster
         .apply_example(NAMESPACE, "direct-routing.yaml")?;
     lab.await_serving(NAMESPACE, "web")?;
-    lab.cluster
-        .apply("{apiVersion: v1, kind: Namespace, metadata: {name: younger}}")?;
+    lab.cluster.namespace("younger")?;
     let service = |address: &str| {
         format!(
             "

@@ -46,9 +46,7 @@ pub const NAMESPACE: &str = "story";
 /// Tells one story between two looks at every host: what it made is deleted, and nothing may remain.
 pub fn tell(lab: &Lab, story: &Story) -> Result<()> {
     let before = lab.hosts().context("looking at the hosts before")?;
-    lab.cluster.apply(&format!(
-        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}"
-    ))?;
+    lab.cluster.namespace(NAMESPACE)?;
     let told = (story.run)(lab);
     let cleaned = clean(lab).and_then(|()| lab.await_hosts(&before));
     told.context("the story")?;
