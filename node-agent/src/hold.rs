@@ -128,21 +128,21 @@ mod tests {
 
     #[test]
     fn marks_that_nobody_known_wants_stay_in_the_table() {
-        let mut host = ObservedHost::default();
-        host.mark_rules = Some(ObservedMarkRules {
-            rules: vec![mark(80)],
-            damaged: false,
-        });
+        let with = |rules| ObservedHost {
+            mark_rules: Some(ObservedMarkRules {
+                rules,
+                damaged: false,
+            }),
+            ..ObservedHost::default()
+        };
+        let host = with(vec![mark(80)]);
         let replace = |rules| Op::Host(HostOp::ReplaceMarkRules(rules));
         assert_eq!(
             left(replace(vec![mark(443)]), &host),
             [replace(vec![mark(80), mark(443)])]
         );
         // Writing what is there already is no repair.
-        host.mark_rules = Some(ObservedMarkRules {
-            rules: vec![mark(80), mark(443)],
-            damaged: false,
-        });
+        let host = with(vec![mark(80), mark(443)]);
         assert_eq!(left(replace(vec![mark(443)]), &host), []);
     }
 }

@@ -191,10 +191,7 @@ impl Context<'_> {
             (Some(Verdict::NotProgrammed { reason, message }), _) => {
                 condition("False", *reason, message.clone())
             }
-            (Some(Verdict::Withdrawn), Some(pending)) => {
-                condition("False", Reason::Pending, pending.to_owned())
-            }
-            (Some(Verdict::Programmed), Some(pending)) => {
+            (Some(Verdict::Withdrawn | Verdict::Programmed), Some(pending)) => {
                 condition("False", Reason::Pending, pending.to_owned())
             }
             (Some(Verdict::Withdrawn), None) => condition(

@@ -366,12 +366,17 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
     ) {
         let complete = self.book.is_complete();
         let mut addresses = BTreeMap::new();
-        let routers = self
+        let directed = self
             .book
             .inputs()
             .iter()
-            .map(|plan| &plan.spec.virtual_router_name);
-        for router in routers.collect::<BTreeSet<_>>() {
+            .filter(|plan| plan.spec.director.is_some())
+            .map(|plan| plan.spec.virtual_router_name.clone());
+        let routers: BTreeSet<String> = directed
+            .chain(self.handed.keys().cloned())
+            .chain(view.held.keys().cloned())
+            .collect();
+        for router in &routers {
             let wanted = desired
                 .director_addresses
                 .get(router)
@@ -398,6 +403,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             self.leadership.set_routers(directed);
         }
         self.handed.clone_from(&addresses);
+        self.handed.retain(|_, keys| !keys.is_empty());
         self.leadership.set_addresses(addresses);
     }
 
