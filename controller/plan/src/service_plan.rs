@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use lvs_crds::node_plan::{NodePlanSpec, PlanSource, PlanState, SourceKind};
 
-use crate::input::{ObjectKey, RealServerObject, VirtualServiceObject};
+use crate::input::{Inputs, ObjectKey, RealServerObject, VirtualServiceObject};
 use crate::lifecycle::Holdings;
 use crate::mark::Marks;
 use crate::name::plan_name;
@@ -25,10 +26,7 @@ pub(crate) fn add(
     wanted: &mut BTreeMap<String, NodePlanSpec>,
 ) {
     let inputs = decisions.inputs;
-    let mut by_namespace: BTreeMap<&str, Vec<&RealServerObject>> = BTreeMap::new();
-    for (key, object) in &inputs.real_servers {
-        by_namespace.entry(&key.namespace).or_default().push(object);
-    }
+    let candidates = Candidates::index(inputs);
     for (key, disposition) in dispositions {
         let Some(object) = inputs.virtual_services.get(key) else {
             continue;
@@ -41,10 +39,7 @@ pub(crate) fn add(
             mark: None,
         };
         if let (Disposition::Planned(router_name), Some(spec)) = (disposition, object.spec()) {
-            let candidates = by_namespace
-                .get(key.namespace.as_str())
-                .map(Vec::as_slice)
-                .unwrap_or_default();
+            let candidates = candidates.of(&key.namespace, &spec.real_server_selector);
             plan_service(
                 decisions,
                 &Service {
@@ -61,6 +56,50 @@ pub(crate) fn add(
             );
         }
         decisions.services.insert(key.clone(), decision);
+    }
+}
+
+/// RealServers by namespace and label, so that a selector looks only at those that may match.
+struct Candidates<'a> {
+    by_namespace: BTreeMap<&'a str, Vec<&'a RealServerObject>>,
+    by_label: BTreeMap<(&'a str, &'a str, &'a str), Vec<&'a RealServerObject>>,
+}
+
+impl<'a> Candidates<'a> {
+    fn index(inputs: &'a Inputs) -> Self {
+        let mut candidates = Self {
+            by_namespace: BTreeMap::new(),
+            by_label: BTreeMap::new(),
+        };
+        for (key, object) in &inputs.real_servers {
+            let namespace = key.namespace.as_str();
+            candidates
+                .by_namespace
+                .entry(namespace)
+                .or_default()
+                .push(object);
+            for (label, value) in &object.meta.labels {
+                let slot = (namespace, label.as_str(), value.as_str());
+                candidates.by_label.entry(slot).or_default().push(object);
+            }
+        }
+        candidates
+    }
+
+    /// Every RealServer of the namespace that the selector may match, and perhaps more.
+    fn of<'b>(
+        &'b self,
+        namespace: &'b str,
+        selector: &'b LabelSelector,
+    ) -> &'b [&'a RealServerObject] {
+        let label = selector.match_labels.iter().flatten().next();
+        let found = match label {
+            Some((label, value)) => self
+                .by_label
+                .get(&(namespace, label.as_str(), value.as_str())),
+            None => self.by_namespace.get(namespace),
+        };
+        found.map(Vec::as_slice).unwrap_or_default()
     }
 }
 
