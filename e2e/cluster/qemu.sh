@@ -62,9 +62,8 @@ boot_guest() {
     for forward in ${GUEST_FORWARDS:-}; do
         forwards+=",hostfwd=tcp:$forward"
     done
-    # Guests hold leases and answer probes by the clock; compilers can wait.
     read -r -a accel <<<"${LVS_QEMU_ACCELERATOR:-$(accelerator)}"
-    launch "$state" "$name" nice -n -5 env --chdir="$directory" qemu-system-x86_64 "${accel[@]}" -M q35 -smp "$cpus" -m "$memory" \
+    launch "$state" "$name" env --chdir="$directory" qemu-system-x86_64 "${accel[@]}" -M q35 -smp "$cpus" -m "$memory" \
         -display none -monitor none -no-reboot -nodefaults \
         -chardev "socket,id=console,path=console,server=on,wait=off,logfile=$state/logs/$name.console.log" \
         -serial chardev:console \
