@@ -10,7 +10,11 @@ use lvs_ipvs::message::{Content, Messages};
 
 fuzz_target!(|bytes: &[u8]| {
     for message in Messages::new(bytes).flatten() {
-        if let Ok(Content::Data { command, attributes }) = message.content() {
+        if let Ok(Content::Data {
+            command,
+            attributes,
+        }) = message.content()
+        {
             parse(command, attributes);
         }
     }
@@ -21,7 +25,13 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn parse(command: u8, attributes: &[u8]) {
     for attribute in Attributes::new(attributes).flatten() {
-        let _ = (attribute.u8(), attribute.u16(), attribute.be16(), attribute.u32(), attribute.be32());
+        let _ = (
+            attribute.u8(),
+            attribute.u16(),
+            attribute.be16(),
+            attribute.u32(),
+            attribute.be32(),
+        );
         let _ = (attribute.ipv4(), attribute.ipv6(), attribute.string());
     }
     let _ = decode::operation(command, attributes);
