@@ -162,7 +162,9 @@ impl Cluster {
 
     /// Makes a namespace unless it is there.
     pub fn namespace(&self, name: &str) -> Result<()> {
-        self.apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"))
+        self.apply(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"
+        ))
     }
 
     /// `kubectl apply -f examples/<name>` in a namespace.

@@ -225,12 +225,8 @@ impl Shell {
                 "conditions": [{"type": "Ready", "status": "True", "reason": "LabKubelet", "message": "ready",
                     "lastHeartbeatTime": now, "lastTransitionTime": now}],
             }});
-            api.patch_status(
-                &node.name,
-                &PatchParams::default(),
-                &Patch::Strategic(&status),
-            )
-            .await?;
+            api.patch_status(&node.name, &PatchParams::default(), &Patch::Merge(&status))
+                .await?;
         }
         Ok(())
     }
@@ -484,7 +480,9 @@ impl Shell {
     async fn report(&mut self, api: &Api<Pod>, pods: &[Pod]) -> Result<()> {
         // Probes cost the emulated machine more than anything else here.
         let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
-        let waiting = pods.iter().any(|pod| self.ready.get(&uid(pod)) != Some(&true));
+        let waiting = pods
+            .iter()
+            .any(|pod| self.ready.get(&uid(pod)) != Some(&true));
         let period = Duration::from_secs(if waiting { 2 } else { 10 });
         if self.probed.elapsed() < period {
             return Ok(());

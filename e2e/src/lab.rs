@@ -78,7 +78,9 @@ fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Ends everything that a lab started in `state`.
 fn end(state: &Path) -> Result<()> {
-    let status = Command::new(repository()?.join("e2e/machine/down.sh")).arg(state).status()?;
+    let status = Command::new(repository()?.join("e2e/machine/down.sh"))
+        .arg(state)
+        .status()?;
     if !status.success() {
         bail!("e2e/machine/down.sh {}: {status}", state.display());
     }
@@ -87,7 +89,9 @@ fn end(state: &Path) -> Result<()> {
 
 /// From now on an interrupt ends the lab in `state` before it ends this process.
 fn end_on_signal(state: PathBuf) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
@@ -207,13 +211,19 @@ impl Lab {
         let state = state.canonicalize()?;
         let cluster = Cluster::open(&repository, &state.join("cluster"))?;
         let guest = Guest::open(&state)?;
-        Ok(Self { guest, cluster, repository, state, kubelet: None })
+        Ok(Self {
+            guest,
+            cluster,
+            repository,
+            state,
+            kubelet: None,
+        })
     }
 
     /// Waits until every pod of the product is ready.
     pub fn await_product(&self) -> Result<()> {
         until(
-            Duration::from_secs(180),
+            Duration::from_secs(300),
             "all pods of the product ready",
             || {
                 let set =

@@ -83,7 +83,10 @@ fn run(arguments: &Arguments, chosen: &[stories::Story]) -> Result<bool> {
         match result {
             Ok(()) => println!("  ok     {:<44} {seconds:>6.1} s", story.name),
             Err(error) => {
-                println!("  FAILED {:<44} {seconds:>6.1} s\n    {error:#}", story.name);
+                println!(
+                    "  FAILED {:<44} {seconds:>6.1} s\n    {error:#}",
+                    story.name
+                );
                 failed.push(story.name);
             }
         }

@@ -42,7 +42,7 @@ fn direct_routing(lab: &Lab) -> Result<()> {
     // Only the director answers for the address: the real servers hold it in silence.
     let answers = lab.guest.on(
         "router",
-        "arping -c 2 -w 3 -I out 172.16.2.200 | grep -c 'bytes from' || true",
+        "arping -c 2 -w 3 -I out 172.16.2.200 | grep -ciE '(reply|bytes) from' || true",
     )?;
     ensure!(
         answers.trim() == "2",
