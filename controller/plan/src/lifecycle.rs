@@ -65,7 +65,10 @@ pub fn membership(inputs: &Inputs, router: &Router<'_>) -> Membership {
     }
     for (node_name, (spec, _)) in &stored {
         let is_deselected = !router.directors.contains_key(*node_name);
-        let somebody_can_follow = !router.directors.is_empty();
+        // A director that is named may come back; who is leaving already waits for whoever comes.
+        let somebody_can_follow = !router.directors.is_empty()
+            || !router.missing_directors.is_empty()
+            || spec.state == PlanState::Leaving;
         if is_deselected
             && somebody_can_follow
             && holder == Some(*node_name)

@@ -521,7 +521,9 @@ proptest! {
         for (name, old) in before.iter().filter(|(_, spec)| spec.node_name != gone) {
             let new = after.get(name).map(|planned| &planned.spec);
             prop_assert!(new.is_some(), "{} vanished", name);
-            if let Some(new) = new.filter(|_| old.source.kind == SourceKind::VirtualService) {
+            // The way back of a NAT real server leads to the only director: without it there is none.
+            let led_to_gone = old.real_server.iter().any(|part| !part.return_paths.is_empty());
+            if let Some(new) = new.filter(|_| old.source.kind == SourceKind::VirtualService && !led_to_gone) {
                 prop_assert_eq!(new.state == PlanState::Withdrawn, old.state == PlanState::Withdrawn);
                 let mut expected = old.director.clone();
                 for service in expected.iter_mut().flat_map(|director| &mut director.services) {
@@ -541,6 +543,7 @@ proptest! {
         let before = cluster.stored();
         let inputs = &mut cluster.inputs;
         let count = inputs.virtual_services.len() + inputs.real_servers.len() + inputs.virtual_routers.len();
+        prop_assume!(count > 0);
         let mut index = victim.index(count);
         let broken = || "spec: unknown variant".to_owned();
         if let Some(object) = inputs.virtual_services.values_mut().nth(index) {
