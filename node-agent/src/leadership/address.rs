@@ -100,7 +100,7 @@ pub fn put(
         verb,
         address,
         index,
-        message_type: libc::RTM_NEWADDR,
+        kind: libc::RTM_NEWADDR,
         flags,
     };
     send(socket, &message, |attributes| {
@@ -128,7 +128,7 @@ pub fn delete(
         verb: "deleting",
         address,
         index,
-        message_type: libc::RTM_DELADDR,
+        kind: libc::RTM_DELADDR,
         flags: NlmF::empty(),
     };
     match send(socket, &message, |_| Ok(())) {
@@ -142,7 +142,7 @@ struct Message<'a> {
     verb: &'static str,
     address: &'a DirectorAddress,
     index: u32,
-    message_type: u16,
+    kind: u16,
     flags: NlmF,
 }
 
@@ -171,6 +171,6 @@ fn send(
         })?;
     socket.execute(
         &doing,
-        Request::new(message.message_type, message.flags, &header, &attributes),
+        Request::new(message.kind, message.flags, &header, &attributes),
     )
 }

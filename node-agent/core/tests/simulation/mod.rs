@@ -180,7 +180,7 @@ impl World {
         self.happenings.insert(self.sequence, happening);
     }
 
-    fn note(&mut self, line: String) {
+    fn note(&mut self, line: &str) {
         self.trace
             .push(format!("{:>9.3} {line}", self.now.as_secs_f64()));
     }
@@ -233,7 +233,7 @@ impl World {
         }
         if carriers.len() > 1 {
             let since = *self.shared_since.get_or_insert(self.now);
-            let length = self.now - since;
+            let length = self.now.saturating_sub(since);
             let given = self.store.history.last().is_some_and(|last| last.given);
             let worst = if given {
                 &mut self.overlaps.voluntary
@@ -282,7 +282,7 @@ impl World {
                         Request::Write(write) => write.to_string(),
                         Request::Read => String::new(),
                     };
-                    self.note(format!("{}: {text}", self.nodes[node].name));
+                    self.note(&format!("{}: {text}", self.nodes[node].name));
                     self.tell_watchers();
                 }
                 if let Some(at) = answered_at {
@@ -400,14 +400,14 @@ impl World {
         let (done, interrupted) = self.nodes[node].fence(now, &mut self.random, freeze);
         let after = self.nodes[node].agent.as_ref().map(role);
         if before != after {
-            self.note(format!("{}: {after:?}", self.nodes[node].name));
+            self.note(&format!("{}: {after:?}", self.nodes[node].name));
         }
         for action in done {
             if !matches!(
                 action.step,
                 lvs_core::fence::Step::Refresh(_) | lvs_core::fence::Step::Announce
             ) {
-                self.note(format!("{}: {action}", self.nodes[node].name));
+                self.note(&format!("{}: {action}", self.nodes[node].name));
             }
         }
         if let Some(action) = interrupted
@@ -416,7 +416,10 @@ impl World {
             let until = now + length;
             self.nodes[node].frozen_until = until;
             let incarnation = self.nodes[node].incarnation;
-            self.note(format!("{}: frozen before {action}", self.nodes[node].name));
+            self.note(&format!(
+                "{}: frozen before {action}",
+                self.nodes[node].name
+            ));
             self.schedule(
                 until,
                 Happening::Resumes {
@@ -438,7 +441,7 @@ impl World {
             .as_ref()
             .is_some_and(|agent| agent.stopped)
         {
-            self.note(format!("{}: stops", self.nodes[node].name));
+            self.note(&format!("{}: stops", self.nodes[node].name));
             self.nodes[node].agent = None;
         }
         self.nodes[node].timer += 1;
@@ -506,7 +509,8 @@ impl World {
     }
 
     fn fault(&mut self, fault: Fault) {
-        self.note(format!("{fault:?}").chars().take(60).collect());
+        let line: String = format!("{fault:?}").chars().take(60).collect();
+        self.note(&line);
         let now = self.now;
         match fault {
             Fault::Unreachable { node, silent } => {
