@@ -45,7 +45,7 @@ impl Guest {
     pub fn try_run(&self, script: &str) -> Result<Output> {
         let mut stream =
             TcpStream::connect(("127.0.0.1", self.port)).context("guest's command port")?;
-        stream.set_read_timeout(Some(Duration::from_secs(180)))?;
+        stream.set_read_timeout(Some(Duration::from_mins(5)))?;
         stream.write_all(format!("{}\n{}\n{script}", self.token, script.len()).as_bytes())?;
         let mut reader = BufReader::new(stream);
         let mut head = String::new();

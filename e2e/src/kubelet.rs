@@ -3,6 +3,7 @@
 //! controller) on this machine, in a network namespace of their own that reaches nothing but the API server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, ServiceAccount};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
 use serde_json::{Value, json};
 
@@ -92,7 +94,7 @@ struct Shell {
 }
 
 impl Kubelet {
-    /// Registers the nodes and begins to run their pods in `namespace`.
+    /// Registers the nodes and begins to run the product's pods.
     pub fn start(
         cluster: &Cluster,
         guest: &Guest,
@@ -100,7 +102,6 @@ impl Kubelet {
         state: &Path,
         images: Images,
         nodes: &[NodeSpec],
-        namespace: &str,
     ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -108,7 +109,8 @@ impl Kubelet {
             .build()?;
         let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig())?;
         let client = runtime.block_on(async {
-            let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+            let config =
+                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
             anyhow::Ok(Client::try_from(config)?)
         })?;
         std::fs::create_dir_all(state.join("pods"))?;
@@ -131,7 +133,7 @@ impl Kubelet {
         runtime.block_on(shell.register())?;
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
-        let namespace = namespace.to_owned();
+        let namespace = crate::lab::OPERATOR_NAMESPACE;
         let log = state.join("kubelet.log");
         let thread = std::thread::Builder::new()
             .name("kubelet".into())
@@ -143,7 +145,7 @@ impl Kubelet {
                             heartbeat = Instant::now();
                             shell.heartbeat().await?;
                         }
-                        shell.round(&namespace).await
+                        shell.round(namespace).await
                     });
                     if let Err(error) = round {
                         append(&log, &format!("{error:#}"));
@@ -359,7 +361,7 @@ impl Shell {
         pod::files(pod, |kind, name, detail| {
             wanted.push((kind.to_owned(), name.to_owned(), detail.to_owned()));
             Ok([
-                ("".to_owned(), Vec::new()),
+                (String::new(), Vec::new()),
                 ("ca.crt".to_owned(), Vec::new()),
             ]
             .into())
@@ -521,10 +523,11 @@ impl Shell {
                     .as_ref()
                     .and_then(|spec| spec.node_name.clone())
                     .unwrap_or_default();
-                script.push_str(&format!(
-                    "(timeout 5 ip netns exec {node} bash -c {} 2>/dev/null && echo {uid}) &\n",
+                writeln!(
+                    script,
+                    "(timeout 5 ip netns exec {node} bash -c {} 2>/dev/null && echo {uid}) &",
                     quote(&probe(pod)?)
-                ));
+                )?;
             } else {
                 let pid = std::fs::read_to_string(self.state.join("pods").join(&uid).join("pid"))
                     .unwrap_or_default();

@@ -16,7 +16,7 @@ use crate::kubelet::{Images, Kubelet, NodeSpec, guest_work};
 /// Namespace of the product.
 pub const OPERATOR_NAMESPACE: &str = "lvs-system";
 /// Limit for anything that should take a second, under emulation and load.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 /// Every host of the machine; see `e2e/machine/machine-init.sh`.
 pub const HOSTS: [&str; 10] = [
     "client", "router", "lb-a", "lb-b", "web-1", "web-2", "web-3", "plain-1", "plain-2", "far-1",
@@ -163,15 +163,7 @@ impl Lab {
             Ok(())
         })?;
         let guest = Guest::open(&state)?;
-        let kubelet = Kubelet::start(
-            &cluster,
-            &guest,
-            &repository,
-            &state,
-            images,
-            &nodes(),
-            OPERATOR_NAMESPACE,
-        )?;
+        let kubelet = Kubelet::start(&cluster, &guest, &repository, &state, images, &nodes())?;
         let lab = Self {
             guest,
             cluster,
@@ -223,7 +215,7 @@ impl Lab {
     /// Waits until every pod of the product is ready.
     pub fn await_product(&self) -> Result<()> {
         until(
-            Duration::from_secs(300),
+            Duration::from_mins(5),
             "all pods of the product ready",
             || {
                 let set =
@@ -454,7 +446,7 @@ impl Lab {
         let mut name = String::new();
         for line in self.guest.run(&script)?.lines() {
             if let Some(host) = line.strip_prefix("== ") {
-                name = host.to_owned();
+                host.clone_into(&mut name);
                 hosts.insert(name.clone(), String::new());
             } else if let Some(text) = hosts.get_mut(&name) {
                 text.push_str(line);

@@ -259,9 +259,11 @@ fn mount(
         };
         match host.type_.as_deref().unwrap_or_default() {
             "DirectoryOrCreate" => {
-                writeln!(script, "mkdir -p {}", quote(&path.display().to_string()))?
+                writeln!(script, "mkdir -p {}", quote(&path.display().to_string()))?;
             }
-            "" | "Directory" => writeln!(script, "test -d {}", quote(&path.display().to_string()))?,
+            "" | "Directory" => {
+                writeln!(script, "test -d {}", quote(&path.display().to_string()))?;
+            }
             other => bail!("the lab has no hostPath of type {other}"),
         }
         path

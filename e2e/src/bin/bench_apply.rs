@@ -17,6 +17,7 @@ use clap::Parser;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
+use kube::config::KubeConfigOptions;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Config};
 use lvs_crds::VirtualService;
@@ -84,7 +85,7 @@ fn measure(lab: &Lab, forward: u16, runs: u8) -> Result<serde_json::Value> {
     let kubeconfig = kube::config::Kubeconfig::read_from(lab.cluster.kubeconfig())?;
     let client = runtime.block_on(async {
         anyhow::Ok(Client::try_from(
-            Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?,
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?,
         )?)
     })?;
     let hop = spread(&mut runtime.block_on(hops(&client, usize::from(runs)))?)?;
@@ -251,7 +252,7 @@ fn memory(lab: &Lab) -> Result<(usize, f64, f64)> {
     }
     lab.cluster.apply_text(NAMESPACE, &yaml)?;
     let count = until(
-        Duration::from_secs(300),
+        Duration::from_mins(5),
         "10,100 rules in the kernel of lb-a",
         || {
             let count: usize = lab
@@ -270,7 +271,7 @@ fn memory(lab: &Lab) -> Result<(usize, f64, f64)> {
     // Two rounds of the loop with everything in place.
     let rounds = lab.agent_metric("lb-a", "lvs_agent_passes_total")?;
     until(
-        Duration::from_secs(120),
+        Duration::from_mins(2),
         "two more rounds of the sync loop",
         || {
             let now = lab.agent_metric("lb-a", "lvs_agent_passes_total")?;

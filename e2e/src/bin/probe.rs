@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns};
 
 /// An attempt that is not answered within this time is given up; lost SYNs would wait a second.
 const ATTEMPT: Duration = Duration::from_millis(20);
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);

@@ -262,7 +262,7 @@ fn undecodable(lab: &Lab) -> Result<()> {
         ])?;
         let change = r#"[{"op":"replace","path":"/spec/director/services/0/scheduler/name","value":"future"}]"#;
         until(LIMIT, "the newer schema is served", || {
-            let patch = [
+            let words = [
                 "-n",
                 OPERATOR_NAMESPACE,
                 "patch",
@@ -274,7 +274,7 @@ fn undecodable(lab: &Lab) -> Result<()> {
             ];
             Ok(lab
                 .cluster
-                .kubectl(&patch)
+                .kubectl(&words)
                 .map_err(|error| format!("{error:#}")))
         })?;
         lab.await_reason(
