@@ -81,26 +81,23 @@ impl Stage {
             .unwrap()
             .as_mut()
             .and_then(|answer| answer(&sent));
-        let (status, answer) = match refusal {
-            Some(code) => {
-                let reason = if code == StatusCode::CONFLICT {
-                    "Conflict"
-                } else {
-                    "InternalError"
-                };
-                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        let (status, answer) = if let Some(code) = refusal {
+            let reason = if code == StatusCode::CONFLICT {
+                "Conflict"
+            } else {
+                "InternalError"
+            };
+            let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
                                     "message": "as the scene wants", "reason": reason, "code": code.as_u16()});
-                (code, status)
+            (code, status)
+        } else {
+            let mut stored = sent.body.clone();
+            stored["metadata"]["resourceVersion"] = json!(format!("{}", 1000 + all.len()));
+            stored["metadata"]["generation"] = json!(1);
+            if stored["metadata"]["uid"].is_null() {
+                stored["metadata"]["uid"] = json!(format!("uid-{}", all.len()));
             }
-            None => {
-                let mut stored = sent.body.clone();
-                stored["metadata"]["resourceVersion"] = json!(format!("{}", 1000 + all.len()));
-                stored["metadata"]["generation"] = json!(1);
-                if stored["metadata"]["uid"].is_null() {
-                    stored["metadata"]["uid"] = json!(format!("uid-{}", all.len()));
-                }
-                (StatusCode::OK, stored)
-            }
+            (StatusCode::OK, stored)
         };
         Response::builder()
             .status(status)

@@ -269,7 +269,7 @@ async fn a_failed_write_is_tried_again() {
     ];
     let mut server = Server::start(vec![], vec![], writes).await;
     let metrics = Metrics::new(&mut Registry::default());
-    let writer = StatusWriter::new(
+    let statuses = StatusWriter::new(
         server.client.clone(),
         "lvs-system",
         "node-a",
@@ -277,7 +277,7 @@ async fn a_failed_write_is_tried_again() {
         metrics,
     );
     let (_reports, receiver) = watch::channel(report("only"));
-    tokio::spawn(writer.run(receiver));
+    tokio::spawn(statuses.run(receiver));
     for _ in 0..2 {
         let (method, _, body) = server.next().await;
         assert_eq!(method, Method::PATCH);

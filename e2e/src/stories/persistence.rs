@@ -1,10 +1,12 @@
 //! S11: persistence per client, per port, per firewall mark; granularity; expiry.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 
 use super::{NAMESPACE, Story};
 use crate::await_condition::until;
-use crate::lab::{LIMIT, Lab};
+use crate::lab::Lab;
 use crate::traffic;
 
 pub(super) fn stories() -> Vec<Story> {
@@ -58,16 +60,22 @@ fn told(lab: &Lab) -> Result<()> {
     );
     ensure!(other.starts_with("web-"), "port 8080 answered {other}");
     // The template expires, and rr goes on with the other real server.
-    until(LIMIT, "the template of 172.16.2.208:80 expires", || {
-        let table = lab
-            .guest
-            .on(&master, "ipvsadm -Lcn | grep -F 172.16.2.208:80 || true")?;
-        Ok(if table.trim().is_empty() {
-            Ok(())
-        } else {
-            Err(table)
-        })
-    })?;
+    // It lives as long as connections under it: two minutes after their FIN.
+    until(
+        Duration::from_mins(4),
+        "the template of 172.16.2.208:80 expires",
+        || {
+            let table = lab.guest.on(
+                &master,
+                r#"ipvsadm -Lcn | grep -E "ASSURED +[0-9.]+:0 +172.16.2.208:80 " || true"#,
+            )?;
+            Ok(if table.trim().is_empty() {
+                Ok(())
+            } else {
+                Err(table)
+            })
+        },
+    )?;
     let second = get("http://172.16.2.208/", "")?;
     ensure!(
         second != first,
