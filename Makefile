@@ -2,7 +2,7 @@
 # slow is kept in ~/.cache/lvs-operator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test generate image stories bench-apply bench-netlink differential
+.PHONY: help demo demo-down test generate image stories stories-cluster bench-apply bench-netlink differential
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ generate: ## Write the CustomResourceDefinitions from the types
 image: ## Release binaries and the images, as OCI archives in target/images
 	@e2e/setup/provision.sh packages rust
 	@e2e/setup/image-once.sh
+
+stories-cluster: ## Stories of tier 1: real kubelets (token, Istio, drain, upgrade, power-off)
+	@exec e2e/cluster/demo.sh test
 
 stories: image ## Packet stories in one virtual machine (STORIES="part of a name")
 	@e2e/setup/provision.sh packages rust kubernetes helm kernel
