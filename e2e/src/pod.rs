@@ -327,6 +327,7 @@ pub fn script(pod: &Pod, place: &Place<'_>) -> Result<String> {
          root=$root/.root\n\
          mkdir -p \"$root\"/proc \"$root\"/dev \"$root\"/sys\n\
          mount -t proc proc \"$root\"/proc && mount -o bind,ro \"$root\"/proc/sys \"$root\"/proc/sys\n\
+         mount -t sysfs -o ro sys \"$root\"/sys\n\
          mount -t tmpfs -o mode=755 dev \"$root\"/dev\n\
          for device in null zero urandom random; do : >\"$root\"/dev/$device; mount --bind /dev/$device \"$root\"/dev/$device; done\n",
         work = quote(&place.work.display().to_string()),
