@@ -54,8 +54,7 @@ check policies "the chart's policies against a real API server (1 min)" e2e/char
 check image "release binaries and images (cold 5 min)" make --silent image
 # The stories that have been seen green; `make stories` tells all of them.
 check stories "packet stories in one machine (tier 2, 8 min)" make --silent stories STORIES="S2_nat S7_schedulers ipv6_direct_routing"
-# The stories of tier 1 beyond the demo: `make stories-cluster`.
-check cluster "a cluster of real nodes: the demo (tier 1, 6 min)" make --silent demo DEMO_STATE="$PWD/e2e/.run/test-cluster"
+# Tier 1 is `make demo` and `make stories-cluster`: not in here until both have been measured on a quiet machine.
 
 if [ "${#failed[@]}" -gt 0 ]; then
     printf 'failed: %s (logs in %s)\n' "${failed[*]}" "$logs"
