@@ -129,6 +129,14 @@ impl Lab {
         // What a run that was killed may have left.
         end(&state)?;
         let _ = std::fs::remove_dir_all(state.join("pods"));
+        let lab = Self::start(repository, state.clone(), forwards);
+        if lab.is_err() {
+            end(&state)?;
+        }
+        lab
+    }
+
+    fn start(repository: PathBuf, state: PathBuf, forwards: &str) -> Result<Self> {
         let mut boot = Command::new(repository.join("e2e/machine/boot.sh"))
             .arg("up")
             .arg(&state)
@@ -137,11 +145,11 @@ impl Lab {
             .context("starting e2e/machine/boot.sh")?;
         let cluster = step("control plane", || {
             Cluster::up(&repository, &state.join("cluster"))
-        })?;
+        });
         let mut images = Images::default();
         let archives = std::env::var_os("LVS_IMAGES")
             .map_or_else(|| repository.join("target/images"), PathBuf::from);
-        step("images unpacked", || {
+        let unpacked = step("images unpacked", || {
             let version = env!("CARGO_PKG_VERSION");
             for name in ["controller", "agent"] {
                 images.add(
@@ -152,7 +160,8 @@ impl Lab {
                 )?;
             }
             Ok(())
-        })?;
+        });
+        // Awaited whatever happened before: what it starts must not outlive this.
         step("machine booted", || {
             if !boot.wait()?.success() {
                 bail!(
@@ -162,6 +171,8 @@ impl Lab {
             }
             Ok(())
         })?;
+        let cluster = cluster?;
+        unpacked?;
         let guest = Guest::open(&state)?;
         let kubelet = Kubelet::start(&cluster, &guest, &repository, &state, images, &nodes())?;
         let lab = Self {

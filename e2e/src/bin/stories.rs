@@ -48,6 +48,14 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    if chosen.is_empty() {
+        println!(
+            "no story's name contains any of {:?}; --list names them",
+            arguments.filter
+        );
+        println!("0 passed, 1 failed");
+        return ExitCode::FAILURE;
+    }
     match run(&arguments, &chosen) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
