@@ -25,6 +25,8 @@ use lvs_crds::CONTROLLER_FIELD_MANAGER;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::watch::WatchBackoff;
+
 /// Seconds without renewal after which another replica takes over.
 const LEASE_SECONDS: u32 = 15;
 /// Versions of the Lease kept, of which the election may base a write on one.
@@ -83,7 +85,7 @@ impl Candidate {
             .fields(&format!("metadata.name={}", self.name))
             .timeout(WATCH_SECONDS);
         let mut watch = watcher(self.leases.clone(), config)
-            .default_backoff()
+            .backoff(WatchBackoff::default())
             .boxed();
         let mut is_listed = false;
         let mut is_ending = false;

@@ -8,7 +8,14 @@ use lvs_controller::{run, uninstall};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    lvs_controller::telemetry::start(&arguments.log);
+    if let Err(error) = lvs_controller::telemetry::start(&arguments.log) {
+        // There is no log to tell it to.
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            format!("--log: {error}\n").as_bytes(),
+        );
+        return ExitCode::from(2);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -11,6 +11,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node as ApiNode, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::DefaultBackoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use lvs_crds::{NodePlan, RealServer, VirtualRouter, VirtualService};
@@ -25,6 +27,28 @@ use crate::world::{Change, Kind, Labelled, SharedWorld, Store, Versioned, World}
 
 /// Seconds of one watch request: also bounds how long a silently dead connection goes unnoticed.
 const WATCH_SECONDS: u32 = 60;
+
+/// Longest wait before a broken watch is tried again.
+const WATCH_RETRY_MAXIMUM: Duration = Duration::from_secs(5);
+
+/// kube's waits before a broken watch is tried again (doubling, with jitter), but never long ones: of two
+/// controllers nobody notices the requests, while every user waits for an API server that is back to be noticed.
+#[derive(Default)]
+pub struct WatchBackoff(DefaultBackoff);
+
+impl Iterator for WatchBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|wait| wait.min(WATCH_RETRY_MAXIMUM))
+    }
+}
+
+impl Backoff for WatchBackoff {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
 
 /// Where and what to watch.
 #[derive(Clone)]
@@ -307,7 +331,7 @@ impl Watches {
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let mut stream = std::pin::pin!(stream.default_backoff());
+        let mut stream = std::pin::pin!(stream.backoff(WatchBackoff::default()));
         let key =
             |object: &K| ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
         let versioned = |object: &K, value: T| Versioned {

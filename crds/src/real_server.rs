@@ -259,8 +259,8 @@ pub struct RealServerSummary {
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub state: String,
-    /// Names of VirtualServices that use it, separated by commas.
+    /// VirtualServices that use it: up to three names, separated by commas, and how many more there are (`api,mail,web,+12`).
     #[serde(default)]
-    #[schemars(length(max = 65536))]
+    #[schemars(length(max = 1024))]
     pub used_by: String,
 }

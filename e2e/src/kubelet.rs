@@ -310,8 +310,8 @@ impl Shell {
             self.guest.run(&format!(
                 "set -e; mkdir -p {work} /run/nodes/{node}; cp /share/{relative}/run.sh {work}/run.sh\n\
                  [ -d {image} ] || {{ mkdir -p /run/images; cp -a {source} {image}.$$; mv -T {image}.$$ {image} || [ -d {image} ]; }}\n\
-                 echo 'exec ip netns exec {node} unshare --mount bash {work}/run.sh' >{work}/start.sh\n\
-                 setsid bash {repository}/e2e/machine/supervise.sh {work} >/dev/null 2>&1 </dev/null &",
+                 echo 'exec ip netns exec {node} unshare --mount busybox sh {work}/run.sh \"$1\"' >{work}/start.sh\n\
+                 setsid bash {repository}/e2e/machine/supervise.sh {work} ahead >/dev/null 2>&1 </dev/null &",
                 source = quote(&image_root.display().to_string()),
                 repository = self.repository.display(),
             ))?;
@@ -337,7 +337,7 @@ impl Shell {
                 work.join("start.sh"),
                 format!(
                     "rm -f {socket}\nsocat UNIX-LISTEN:{socket},fork,mode=666 TCP:127.0.0.1:{} >/dev/null 2>&1 &\n\
-                     until [ -S {socket} ]; do sleep 0.02; done\nexec unshare --net --mount bash {}/run.sh",
+                     until [ -S {socket} ]; do sleep 0.02; done\nexec unshare --net --mount busybox sh {}/run.sh",
                     self.api_port,
                     work.display(),
                     socket = quote(&socket.display().to_string()),

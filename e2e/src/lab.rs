@@ -1,6 +1,6 @@
 //! Tier 2: everything up, in order, and what stories share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -21,6 +21,33 @@ pub const LIMIT: Duration = Duration::from_mins(1);
 pub const HOSTS: [&str; 10] = [
     "client", "router", "lb-a", "lb-b", "web-1", "web-2", "web-3", "plain-1", "plain-2", "far-1",
 ];
+
+/// Facts about every host, see `e2e/machine/look.sh`.
+pub type Hosts = BTreeMap<String, BTreeSet<String>>;
+
+/// A line of `e2e/machine/look.sh` without what changes by itself: numbers of links, remaining lifetimes.
+fn fact(line: &str) -> Option<String> {
+    let line = line.trim();
+    let line = match line.split_once(": ") {
+        Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => rest,
+        _ => line,
+    };
+    let fact = match line.split_once(": <") {
+        // State and counters of a link are its own; only that it is there counts.
+        Some((device, _)) => format!("link {}", device.split('@').next().unwrap_or(device)),
+        None => match line.split_once("valid_lft") {
+            Some((address, _)) => address.trim_end().to_owned(),
+            None => match line.split_once(" expires ") {
+                Some((route, rest)) => {
+                    let rest = rest.split_once(' ').map_or("", |(_, rest)| rest);
+                    format!("{route} {rest}")
+                }
+                None => line.to_owned(),
+            },
+        },
+    };
+    (!fact.is_empty()).then_some(fact)
+}
 
 /// The lab.
 pub struct Lab {
@@ -288,16 +315,27 @@ impl Lab {
 
     /// Waits until a condition of an object is `False` with this reason; returns the message.
     pub fn await_reason(&self, words: &[&str], type_: &str, reason: &str) -> Result<String> {
+        self.await_condition(words, type_, "False", reason)
+    }
+
+    /// Waits until a condition of an object has this status and reason; returns the message.
+    pub fn await_condition(
+        &self,
+        words: &[&str],
+        type_: &str,
+        status: &str,
+        reason: &str,
+    ) -> Result<String> {
         until(
             LIMIT,
-            &format!("{type_}=False {reason} of {words:?}"),
+            &format!("{type_}={status} {reason} of {words:?}"),
             || {
                 let object = self.cluster.get(words)?;
-                let (status, found, message) = condition(&object, type_);
-                Ok(if status == "False" && found == reason {
+                let (seen, found, message) = condition(&object, type_);
+                Ok(if seen == status && found == reason {
                     Ok(message)
                 } else {
-                    Err((status, found, message))
+                    Err((seen, found, message))
                 })
             },
         )
@@ -422,6 +460,20 @@ impl Lab {
         })
     }
 
+    /// Waits until the next container of the pod in a folder is prepared, so that a restart takes what it takes outside emulation.
+    pub fn await_prepared(&self, work: &str) -> Result<()> {
+        let script =
+            format!("read -r pid fifo <{work}/ahead && kill -0 $pid && [ -e $fifo.prepared ]");
+        until(LIMIT, &format!("a prepared container in {work}"), || {
+            let output = self.guest.try_run(&script)?;
+            Ok(if output.status == 0 {
+                Ok(())
+            } else {
+                Err(output.stderr)
+            })
+        })
+    }
+
     /// Lets a held agent start again.
     pub fn release_agent(&self, node: &str) -> Result<()> {
         let work = self.agent_work(node)?;
@@ -446,48 +498,38 @@ impl Lab {
             .sum())
     }
 
-    /// Everything of the hosts that the product could change, one text per host.
-    pub fn hosts(&self) -> Result<BTreeMap<String, String>> {
+    /// Everything of the hosts that the product could change.
+    pub fn hosts(&self) -> Result<Hosts> {
         let script = format!(
             "bash {}/e2e/machine/look.sh {}",
             self.repository.display(),
             HOSTS.join(" ")
         );
-        let mut hosts = BTreeMap::new();
+        let mut hosts = Hosts::new();
         let mut name = String::new();
         for line in self.guest.run(&script)?.lines() {
             if let Some(host) = line.strip_prefix("== ") {
                 host.clone_into(&mut name);
-                hosts.insert(name.clone(), String::new());
-            } else if let Some(text) = hosts.get_mut(&name) {
-                text.push_str(line);
-                text.push('\n');
+                hosts.insert(name.clone(), BTreeSet::new());
+            } else if let (Some(text), Some(fact)) = (hosts.get_mut(&name), fact(line)) {
+                text.insert(fact);
             }
         }
         Ok(hosts)
     }
 
     /// Waits until every host is as it was; the error shows the lines that differ.
-    pub fn await_hosts(&self, before: &BTreeMap<String, String>) -> Result<()> {
+    pub fn await_hosts(&self, before: &Hosts) -> Result<()> {
         until(LIMIT, "every host as it was before", || {
             let now = self.hosts()?;
             let mut differences = Vec::new();
             for (host, was) in before {
-                let is = now.get(host).map(String::as_str).unwrap_or_default();
-                let lines = |text: &str| {
-                    text.lines()
-                        .map(str::to_owned)
-                        .collect::<std::collections::BTreeSet<_>>()
-                };
-                let (was, is) = (lines(was), lines(is));
+                let is = now.get(host).cloned().unwrap_or_default();
                 differences.extend(
                     was.difference(&is)
                         .map(|line| format!("{host} lost: {line}")),
                 );
-                differences.extend(
-                    is.difference(&was)
-                        .map(|line| format!("{host} has: {line}")),
-                );
+                differences.extend(is.difference(was).map(|line| format!("{host} has: {line}")));
             }
             Ok(if differences.is_empty() {
                 Ok(())
@@ -495,5 +537,31 @@ impl Lab {
                 Err(differences)
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fact;
+
+    #[test]
+    fn a_fact_is_without_what_changes_by_itself() {
+        let of = |line| fact(line).unwrap_or_default();
+        assert_eq!(of("7: out@if6: <BROADCAST,UP> mtu 1500 qdisc"), "link out");
+        assert_eq!(
+            of(
+                "7: out    inet 172.16.2.200/32 scope global noprefixroute out\\       valid_lft 2sec preferred_lft 0sec"
+            ),
+            "out    inet 172.16.2.200/32 scope global noprefixroute out\\"
+        );
+        assert_eq!(
+            of("default via fe80::1 dev out expires 12sec pref medium"),
+            "default via fe80::1 dev out pref medium"
+        );
+        assert_eq!(
+            of("32766:\tfrom all lookup main"),
+            "32766:\tfrom all lookup main"
+        );
+        assert_eq!(fact("   "), None);
     }
 }

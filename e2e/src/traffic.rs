@@ -125,12 +125,12 @@ pub struct Load<'a> {
 }
 
 /// What a [`Load`] saw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadResult {
     /// Connections that were answered.
     pub done: usize,
-    /// Connections that failed, the long download included.
-    pub failed: usize,
+    /// Those that failed, the long download included: how far into the load, and curl's status.
+    pub failed: Vec<String>,
 }
 
 impl<'a> Load<'a> {
@@ -141,10 +141,10 @@ impl<'a> Load<'a> {
             host,
             &format!(
                 "cd {folder}; : >log
-                 setsid bash -c 'while [ ! -e stop ]; do curl --silent --max-time 10 -o /dev/null {url}; echo $? >>log; done; touch loop-done' >/dev/null 2>&1 </dev/null &
+                 setsid bash -c 'while [ ! -e stop ]; do begun=$SECONDS; curl --silent --max-time 10 -o /dev/null {url}; status=$?; [ $status -eq 0 ] || status=\"$status after $begun s\"; echo $status >>log; done; touch loop-done' >/dev/null 2>&1 </dev/null &
                  setsid bash -c 'curl --silent --limit-rate 400k --max-time 300 -o /dev/null {url}large & pid=$!
                     while [ ! -e stop ] && kill -0 $pid 2>/dev/null; do sleep 0.2; done
-                    if kill -0 $pid 2>/dev/null; then kill $pid; echo 0 >>long; else wait $pid; echo $? >>long; fi' >/dev/null 2>&1 </dev/null &
+                    if kill -0 $pid 2>/dev/null; then kill $pid; echo 0 >>long; else wait $pid; status=$?; [ $status -eq 0 ] || status=\"long $status\"; echo $status >>long; fi' >/dev/null 2>&1 </dev/null &
                  for i in $(seq 200); do [ -s log ] && exit 0; sleep 0.1; done; exit 1"
             ),
         )?;
@@ -157,9 +157,13 @@ impl<'a> Load<'a> {
         let log = self.guest.run(&format!(
             "cd {folder}; touch stop; for i in $(seq 200); do [ -e loop-done ] && [ -e long ] && break; sleep 0.1; done; cat log long"
         ))?;
-        let failed = log.lines().filter(|line| line.trim() != "0").count();
+        let failed: Vec<String> = log
+            .lines()
+            .filter(|line| line.trim() != "0")
+            .map(str::to_owned)
+            .collect();
         Ok(LoadResult {
-            done: log.lines().count() - failed,
+            done: log.lines().count() - failed.len(),
             failed,
         })
     }

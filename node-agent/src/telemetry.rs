@@ -5,9 +5,12 @@ use tracing_subscriber::filter::ParseError;
 
 use crate::args::LogFormat;
 
+/// kube reports every failed request as an error of its own; whoever asked says so too, with what it was for.
+const QUIET: &str = "kube_client::client::builder=off";
+
 /// Starts logging to standard error. `filter` as in `--log`.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{filter}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

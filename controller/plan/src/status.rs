@@ -56,7 +56,10 @@ pub fn port_text(port: &ServicePort) -> String {
 #[derive(Clone, Debug, PartialEq)]
 enum Progress {
     Programmed,
+    /// The node has not said anything of the newest plan.
     Pending(String),
+    /// The node cannot tell, and why: what it cannot read it does not claim to know.
+    Unknown(Reason, String),
     Failed(Reason, String),
 }
 
@@ -158,23 +161,31 @@ impl Reporter<'_> {
     fn progress(&self, name: &str, planned: &PlannedNodePlan) -> Progress {
         let node = &planned.spec.node_name;
         let stored = self.decisions.inputs.node_plans.get(name);
-        let Some(stored) = stored.filter(|stored| !planned.is_changed && stored.is_acknowledged())
-        else {
-            return Progress::Pending(format!("node {node} has not reported the newest plan"));
+        let pending = || Progress::Pending(format!("node {node} has not reported the newest plan"));
+        let Some(stored) = stored.filter(|_| !planned.is_changed) else {
+            return pending();
         };
-        let conditions = stored
+        let mut conditions = stored
             .object
             .status
             .iter()
             .flat_map(|status| &status.conditions);
-        let mut programmed =
-            conditions.filter(|condition| condition.type_ == ConditionType::Programmed.as_str());
-        match programmed.next() {
-            Some(condition) if condition.status == "True" => Progress::Programmed,
-            Some(condition) if condition.status == "False" => {
-                let reason = Reason::parse(&condition.reason).unwrap_or(Reason::KernelError);
-                Progress::Failed(reason, format!("node {node}: {}", condition.message))
-            }
+        let programmed = conditions
+            .find(|condition| condition.type_ == ConditionType::Programmed.as_str())
+            // An agent that could not follow the newest plan acknowledges the one before; its condition says why.
+            .filter(|condition| {
+                stored.is_acknowledged()
+                    || condition.observed_generation >= Some(stored.object.meta.generation)
+            });
+        let Some(condition) = programmed else {
+            return pending();
+        };
+        let reason = Reason::parse(&condition.reason).unwrap_or(Reason::KernelError);
+        let why = || format!("node {node}: {}", condition.message);
+        match condition.status.as_str() {
+            "True" if stored.is_acknowledged() => Progress::Programmed,
+            "False" => Progress::Failed(reason, why()),
+            "Unknown" if reason != Reason::Unknown => Progress::Unknown(reason, why()),
             _ => Progress::Pending(format!(
                 "node {node} does not know yet whether it succeeded"
             )),
@@ -197,6 +208,7 @@ impl Reporter<'_> {
     /// Programmed over all standing plans of a source.
     fn programmed(&self, uid: &str, waiting: &[Verdict]) -> Verdict {
         let mut problems = waiting.to_vec();
+        let mut unknown = Vec::new();
         let mut pending = Vec::new();
         let mut count = 0;
         for (name, planned) in self.standing(uid) {
@@ -210,6 +222,9 @@ impl Reporter<'_> {
                         why,
                     ));
                 }
+                Progress::Unknown(reason, why) => {
+                    unknown.push(Verdict::unknown(ConditionType::Programmed, reason, why));
+                }
                 Progress::Failed(reason, why) => {
                     problems.push(Verdict::bad(ConditionType::Programmed, reason, why));
                 }
@@ -222,6 +237,7 @@ impl Reporter<'_> {
                 format!("NodePlan {name} was written by another version and cannot be read; it stays as it is"),
             ));
         }
+        problems.extend(unknown);
         problems.extend(pending);
         if count == 0 && problems.is_empty() {
             return Verdict::bad(
@@ -239,8 +255,12 @@ impl Reporter<'_> {
         let mut directors = self
             .standing(uid)
             .filter(|(_, planned)| planned.spec.director.is_some());
-        directors
-            .any(|(name, planned)| !matches!(self.progress(name, planned), Progress::Pending(_)))
+        directors.any(|(name, planned)| {
+            matches!(
+                self.progress(name, planned),
+                Progress::Programmed | Progress::Failed(..)
+            )
+        })
     }
 
     /// Unreadable plans that would be this source's, by name.

@@ -862,6 +862,36 @@ fn a_node_target_may_name_only_addresses_of_that_node_or_of_a_granted_network() 
     );
 }
 
+/// The agent acknowledges only what it dealt with; why it could not is its condition's, and must reach the service.
+#[test]
+fn a_node_that_cannot_follow_its_plan_says_why_on_the_service() {
+    let mut cluster = cluster();
+    cluster.apply(service("web", json!({})));
+    cluster.settle();
+    cluster.stall("b", "web", "Unknown", "PermissionDenied");
+    let verdict = of_service(&resolve(&cluster.inputs), "web", ConditionType::Programmed);
+    assert_eq!(
+        (verdict.truth, verdict.reason),
+        (Truth::Unknown, Reason::PermissionDenied)
+    );
+    assert!(
+        verdict.message.contains("node b: it says why"),
+        "{verdict:?}"
+    );
+    cluster.stall("b", "web", "False", "PlanUndecodable");
+    let verdict = of_service(&resolve(&cluster.inputs), "web", ConditionType::Programmed);
+    expect_bad(&verdict, Reason::PlanUndecodable, &["node b: it says why"]);
+    // A condition about an older plan says nothing of this one.
+    cluster.apply(service("web", json!({"ports": [{"port": 8080}]})));
+    cluster.pass();
+    let verdict = of_service(&resolve(&cluster.inputs), "web", ConditionType::Programmed);
+    expect_bad(
+        &verdict,
+        Reason::Pending,
+        &["has not reported the newest plan"],
+    );
+}
+
 #[test]
 fn a_namespace_that_was_not_seen_yet_freezes() {
     let mut cluster = cluster();

@@ -84,9 +84,10 @@ fn run(arguments: &Arguments, chosen: &[stories::Story]) -> Result<bool> {
         chosen.len()
     );
     let mut failed = Vec::new();
+    let mut hosts = None;
     for story in chosen {
         let start = Instant::now();
-        let result = stories::tell(&lab, story);
+        let result = stories::tell(&lab, story, &mut hosts);
         let seconds = start.elapsed().as_secs_f64();
         match result {
             Ok(()) => println!("  ok     {:<44} {seconds:>6.1} s", story.name),

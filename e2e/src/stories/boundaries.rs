@@ -1,6 +1,6 @@
 //! Whose is what: foreign objects, tenants, tokens, names, and bad input that disturbs nobody else.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{NAMESPACE, Story};
 use crate::await_condition::until;
@@ -277,29 +277,19 @@ fn token(lab: &Lab) -> Result<()> {
             .with_context(|| format!("no plan for {node}"))
     };
     let write = |name: &str| {
-        lab.cluster.kubectl_as(
-            token.trim(),
-            &[
-                "-n",
-                OPERATOR_NAMESPACE,
-                "patch",
-                "nodeplan",
-                name,
-                "--subresource=status",
-                "--type=merge",
-                "-p",
-                r#"{"status":{"agentVersion":"x"}}"#,
-            ],
-        )
+        let path = format!(
+            "/apis/lvs.dev/v1alpha1/namespaces/{OPERATOR_NAMESPACE}/nodeplans/{name}/status"
+        );
+        let body = r#"{"status":{"agentVersion":"x"}}"#;
+        lab.cluster.merge_patch_as(token.trim(), &path, body)
     };
-    write(&plan("web-1")?).context("its own plan")?;
-    match write(&plan("web-2")?) {
-        Ok(_) => bail!("the token of web-1 wrote the status of web-2's plan"),
-        Err(error) => {
-            let text = format!("{error:#}");
-            ensure!(text.contains("denied"), "refused, but with: {text}");
-        }
-    }
+    let (status, body) = write(&plan("web-1")?)?;
+    ensure!(status == 200, "its own plan: {status} {body}");
+    let (status, body) = write(&plan("web-2")?)?;
+    ensure!(
+        (400..500).contains(&status) && body.contains("denied"),
+        "the token of web-1 wrote the status of web-2's plan: {status} {body}"
+    );
     Ok(())
 }
 
@@ -452,10 +442,14 @@ fn with_container(
         changed.status == 1,
         "{edit} changed nothing in the container of {node}"
     );
+    // What was prepared before the edit is not what shall run.
+    let discard = format!("[ ! -e {work}/ahead ] || kill -KILL $(cut -d' ' -f1 {work}/ahead)");
+    lab.guest.run(&discard)?;
     lab.signal_agent(node, "KILL", false)?;
     let result = told();
     lab.guest
         .run(&format!("mv {work}/run.sh.whole {work}/run.sh"))?;
+    lab.guest.run(&discard)?;
     lab.signal_agent(node, "KILL", false)?;
     result
 }
@@ -479,10 +473,16 @@ fn crippled(lab: &Lab) -> Result<()> {
             .and_then(|plan| plan["metadata"]["name"].as_str().map(str::to_owned))
             .with_context(|| format!("no plan of web for {node}"))
     };
-    for (edit, reason) in [
-        ("s/--drop=/--drop=cap_net_admin,/", "PermissionDenied"),
+    for (edit, status, reason) in [
+        // What the kernel does not let it read, it does not claim to know.
         (
-            "s#mount -o bind '/proc/sys/net'#mount -o bind,ro '/proc/sys/net'#",
+            "s/--drop=/--drop=cap_net_admin,/",
+            "Unknown",
+            "PermissionDenied",
+        ),
+        (
+            r"s#mount -o bind '/proc/sys/net' \(.*\)#& \&\& mount -o remount,bind,ro \1#",
+            "False",
             "SysctlReadOnly",
         ),
     ] {
@@ -492,16 +492,13 @@ fn crippled(lab: &Lab) -> Result<()> {
             let plan = until(LIMIT, "the plan of web-2", || {
                 Ok(plan_of("web-2").map_err(|error| format!("{error:#}")))
             })?;
-            let message = lab.await_reason(
-                &["-n", OPERATOR_NAMESPACE, "nodeplan", &plan],
-                "Programmed",
-                reason,
-            )?;
+            let plan = ["-n", OPERATOR_NAMESPACE, "nodeplan", &plan];
+            let message = lab.await_condition(&plan, "Programmed", status, reason)?;
             ensure!(
                 message.len() > 20,
                 "{reason}: the message says nothing: {message}"
             );
-            lab.await_reason(&words, "Programmed", reason)?;
+            lab.await_condition(&words, "Programmed", status, reason)?;
             // The directors and the other real server are whole.
             let master = lab.await_holder("172.16.2.200")?;
             ensure!(

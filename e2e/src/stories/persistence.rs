@@ -1,12 +1,10 @@
 //! S11: persistence per client, per port, per firewall mark; granularity; expiry.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 
 use super::{NAMESPACE, Story};
 use crate::await_condition::until;
-use crate::lab::Lab;
+use crate::lab::{LIMIT, Lab};
 use crate::traffic;
 
 pub(super) fn stories() -> Vec<Story> {
@@ -25,12 +23,20 @@ pub(super) fn stories() -> Vec<Story> {
 }
 
 fn persistence(lab: &Lab) -> Result<()> {
+    let timeouts = |value: &str| {
+        let patch = format!(r#"{{"spec":{{"timeouts":{value}}}}}"#);
+        let words = ["patch", "lvsvr", "default", "--type=merge", "-p", &patch];
+        lab.cluster.kubectl(&words)
+    };
+    // A template lives as long as connections under it, by default two minutes after their FIN.
+    timeouts(r#"{"tcpFinSeconds":3}"#)?;
     // A second client in the same /24, on the same host.
     lab.guest
         .on("client", "ip address add 172.16.2.101/24 dev out")?;
     let told = told(lab);
     lab.guest
         .on("client", "ip address del 172.16.2.101/24 dev out")?;
+    timeouts("null")?;
     told
 }
 
@@ -40,6 +46,14 @@ fn told(lab: &Lab) -> Result<()> {
         lab.await_serving(NAMESPACE, name)?;
     }
     let master = lab.await_holder("172.16.2.208")?;
+    until(LIMIT, "the router's timeout in the kernel", || {
+        let seen = lab.guest.on(&master, "ipvsadm -L --timeout")?;
+        Ok(if seen.contains(": 900 3 300") {
+            Ok(())
+        } else {
+            Err(seen)
+        })
+    })?;
     let get = |url: &str, arguments: &str| -> Result<String> {
         let spread = traffic::spread_with(&lab.guest, "client", url, 4, arguments)?;
         let (server, count) = spread.iter().next().context("no answer")?;
@@ -60,22 +74,17 @@ fn told(lab: &Lab) -> Result<()> {
     );
     ensure!(other.starts_with("web-"), "port 8080 answered {other}");
     // The template expires, and rr goes on with the other real server.
-    // It lives as long as connections under it: two minutes after their FIN.
-    until(
-        Duration::from_mins(4),
-        "the template of 172.16.2.208:80 expires",
-        || {
-            let table = lab.guest.on(
-                &master,
-                r#"ipvsadm -Lcn | grep -E "ASSURED +[0-9.]+:0 +172.16.2.208:80 " || true"#,
-            )?;
-            Ok(if table.trim().is_empty() {
-                Ok(())
-            } else {
-                Err(table)
-            })
-        },
-    )?;
+    until(LIMIT, "the template of 172.16.2.208:80 expires", || {
+        let table = lab.guest.on(
+            &master,
+            r#"ipvsadm -Lcn | grep -E "ASSURED +[0-9.]+:0 +172.16.2.208:80 " || true"#,
+        )?;
+        Ok(if table.trim().is_empty() {
+            Ok(())
+        } else {
+            Err(table)
+        })
+    })?;
     let second = get("http://172.16.2.208/", "")?;
     ensure!(
         second != first,

@@ -1,4 +1,4 @@
-//! IPv6, UDP with a real DNS server, SCTP's rules, FTP with the kernel's own helper.
+//! IPv6, UDP with a real DNS server, SCTP, FTP with the kernel's own helper.
 
 use anyhow::{Result, ensure};
 
@@ -14,8 +14,8 @@ pub(super) fn stories() -> Vec<Story> {
             run: ipv6,
         },
         Story {
-            name: "udp_dns_one_packet",
-            tells: "a DNS service per packet over two real DNS servers; SCTP rules beside it",
+            name: "udp_dns_one_packet_and_sctp",
+            tells: "a DNS service per packet over two real DNS servers; SCTP associations beside it",
             run: udp,
         },
         Story {
@@ -81,19 +81,23 @@ spec: {target: {type: Node, node: {name: web-2}}}
 }
 
 fn udp(lab: &Lab) -> Result<()> {
+    lab.guest.run("modprobe sctp")?;
     for name in ["web-1", "web-2"] {
         // Answers one name with its own; listens on every address, also on those that come later.
         lab.guest.on(
             name,
             &format!(
                 "dnsmasq --no-resolv --no-hosts --port=53 --pid-file=/run/dns-{name}.pid --conf-file=/dev/null \
-                 --txt-record=who.example,{name} --user=root"
+                 --txt-record=who.example,{name} --user=root
+                 setsid socat SCTP4-LISTEN:2905,reuseaddr,fork SYSTEM:'echo {name}' >/dev/null 2>&1 </dev/null & echo $! >/run/sctp-{name}.pid"
             ),
         )?;
     }
     let told = udp_told(lab);
     for name in ["web-1", "web-2"] {
-        lab.guest.run(&format!("kill $(cat /run/dns-{name}.pid)"))?;
+        lab.guest.run(&format!(
+            "kill $(cat /run/dns-{name}.pid) $(cat /run/sctp-{name}.pid)"
+        ))?;
     }
     told
 }
@@ -120,6 +124,7 @@ spec:
   addresses: [172.16.2.213]
   ports: [{port: 2905, protocol: SCTP}]
   forwarding: {type: DR}
+  scheduler: {name: rr}
   realServerSelector: {}
 ---
 apiVersion: lvs.dev/v1alpha1
@@ -139,7 +144,7 @@ spec: {target: {type: Node, node: {name: web-2}}}
     let rules = lab.ipvs_rules(&master)?;
     for wanted in [
         "-A -u 172.16.2.213:53 -s rr -o",
-        "-A --sctp-service 172.16.2.213:2905 -s wlc",
+        "-A --sctp-service 172.16.2.213:2905 -s rr",
         "-a --sctp-service 172.16.2.213:2905 -r 192.168.2.21:2905 -g -w 1",
     ] {
         ensure!(
@@ -157,6 +162,15 @@ spec: {target: {type: Node, node: {name: web-2}}}
         counts == ["3", "\"web-1\"", "3", "\"web-2\""],
         "6 queries from one port gave {answers}"
     );
+    let answers = lab.guest.on(
+        "client",
+        "for i in 1 2 3 4; do timeout 20 socat -u SCTP4:172.16.2.213:2905 -; done | sort | uniq -c",
+    )?;
+    let counts: Vec<&str> = answers.split_whitespace().collect();
+    ensure!(
+        counts == ["2", "web-1", "2", "web-2"],
+        "4 SCTP associations gave {answers}"
+    );
     Ok(())
 }
 
@@ -167,7 +181,7 @@ fn ftp(lab: &Lab) -> Result<()> {
         "ip route replace default via 192.168.2.250
          mkdir -p /run/ftp/root /run/ftp/empty && head -c 100000 /dev/urandom >/run/ftp/root/file && chmod -R a+rX /run/ftp && chmod a-w /run/ftp/root
          printf '%s\\n' listen=YES anonymous_enable=YES anon_root=/run/ftp/root secure_chroot_dir=/run/ftp/empty \
-             background=NO seccomp_sandbox=NO ftp_username=root no_anon_password=YES >/run/ftp/vsftpd.conf
+             background=NO seccomp_sandbox=NO no_anon_password=YES >/run/ftp/vsftpd.conf
          setsid vsftpd /run/ftp/vsftpd.conf >/run/ftp/log 2>&1 </dev/null & echo $! >/run/ftp/pid",
     )?;
     let told = ftp_told(lab);
@@ -213,7 +227,7 @@ spec: {target: {type: Addresses, addresses: [192.168.2.31]}}
     // --ftp-skip-pasv-ip would hide a server's own address in its answer; the helper must rewrite it.
     let there = lab.guest.on(
         "client",
-        "curl --silent --show-error --max-time 20 --disable-epsv --no-ftp-skip-pasv-ip ftp://172.16.2.251/file | sha256sum",
+        "set -o pipefail; curl --silent --show-error --max-time 20 --disable-epsv --no-ftp-skip-pasv-ip ftp://172.16.2.251/file | sha256sum",
     )?;
     ensure!(here == there, "the file arrived as {there}, sent as {here}");
     Ok(())

@@ -18,15 +18,15 @@ pub(super) fn stories() -> Vec<Story> {
 fn tunnel(lab: &Lab) -> Result<()> {
     lab.cluster.apply_example(NAMESPACE, "tunnel.yaml")?;
     for (patch, words) in [
-        (r#"{"type":"IPIP"}"#, "-i"),
+        (r#"{"type":"IPIP"}"#, "-i -w 1 --tun-type ipip"),
         (
             r#"{"type":"GUE","port":6080}"#,
-            "-i --tun-type gue --tun-port 6080 --tun-nocsum",
+            "-i -w 1 --tun-type gue --tun-port 6080 --tun-nocsum",
         ),
-        (r#"{"type":"GRE"}"#, "-i --tun-type gre --tun-nocsum"),
+        (r#"{"type":"GRE"}"#, "-i -w 1 --tun-type gre --tun-nocsum"),
         (
             r#"{"type":"GRE","checksum":"Checksum"}"#,
-            "-i --tun-type gre --tun-csum",
+            "-i -w 1 --tun-type gre --tun-csum",
         ),
     ] {
         lab.cluster.kubectl(&[
@@ -44,7 +44,7 @@ fn tunnel(lab: &Lab) -> Result<()> {
             let rules = lab.ipvs_rules(&master)?;
             let count = rules
                 .iter()
-                .filter(|rule| rule.starts_with("-a") && rule.contains(&format!(" {words} -w")))
+                .filter(|rule| rule.starts_with("-a") && rule.ends_with(words))
                 .count();
             Ok(if count == 4 { Ok(()) } else { Err(rules) })
         })?;

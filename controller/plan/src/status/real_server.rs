@@ -13,6 +13,19 @@ use crate::router::undecodable;
 /// Longest list of VirtualServices in the status of a RealServer.
 const USES_MAXIMUM: usize = 32;
 
+/// Names that a column of `kubectl get` shows; of more it says only how many.
+const NAMES_IN_COLUMN: usize = 3;
+
+/// A few names, and how many more there are: `api,mail,web,+12`.
+fn in_one_column(names: &[&str]) -> String {
+    let more = names.len().saturating_sub(NAMES_IN_COLUMN);
+    let shown = names.iter().take(NAMES_IN_COLUMN).map(ToString::to_string);
+    shown
+        .chain((more > 0).then(|| format!("+{more}")))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
 /// What to tell about a RealServer: `problems` and `uses` are of every VirtualService that selects it.
 pub(super) fn report(
     object: &RealServerObject,
@@ -91,7 +104,7 @@ pub(super) fn report(
     let summary = RealServerSummary {
         target: target.or(previous).unwrap_or_default(),
         state: worst.to_owned(),
-        used_by: names.join(","),
+        used_by: in_one_column(&names),
     };
     uses.truncate(USES_MAXIMUM);
     ObjectReport {
@@ -104,5 +117,18 @@ pub(super) fn report(
             virtual_services: uses,
             summary,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_one_column;
+
+    #[test]
+    fn used_by_fits_into_a_column() {
+        assert_eq!(in_one_column(&[]), "");
+        assert_eq!(in_one_column(&["mail", "web"]), "mail,web");
+        let many: Vec<_> = std::iter::repeat_n("web", 200).collect();
+        assert_eq!(in_one_column(&many), "web,web,web,+197");
     }
 }

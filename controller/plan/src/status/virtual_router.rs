@@ -146,7 +146,7 @@ impl Reporter<'_> {
                         (CandidateState::Pending, Some((Reason::Pending, message)))
                     }
                     Some(Progress::Programmed) => (CandidateState::Backup, None),
-                    Some(Progress::Failed(reason, why)) => {
+                    Some(Progress::Failed(reason, why) | Progress::Unknown(reason, why)) => {
                         (CandidateState::Unknown, Some((reason, why)))
                     }
                     Some(Progress::Pending(why)) => {

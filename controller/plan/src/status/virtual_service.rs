@@ -268,7 +268,9 @@ impl Reporter<'_> {
             .map(|(name, planned)| self.progress(name, planned))
         {
             Some(Progress::Programmed) => {}
-            Some(Progress::Failed(reason, why)) => return not(reason, why),
+            Some(Progress::Failed(reason, why) | Progress::Unknown(reason, why)) => {
+                return not(reason, why);
+            }
             Some(Progress::Pending(why)) => return not(Reason::Pending, why),
             None => return not(facts.programmed.reason, facts.programmed.message.clone()),
         }

@@ -277,6 +277,23 @@ impl Cluster {
         }
     }
 
+    /// The agent of a node cannot follow the newest plan of this source; it says why and acknowledges the one before.
+    pub fn stall(&mut self, node: &str, source: &str, status: &str, reason: &str) {
+        for (name, mut object) in self.plans.clone() {
+            if object["spec"]["nodeName"] == json!(node)
+                && object["spec"]["source"]["name"] == json!(source)
+            {
+                let generation = object["metadata"]["generation"].as_i64().unwrap();
+                object["status"] = json!({
+                    "observedGeneration": generation - 1,
+                    "conditions": [{"type": "Programmed", "status": status, "reason": reason, "message": "it says why",
+                                    "observedGeneration": generation, "lastTransitionTime": timestamp(0)}],
+                });
+                self.store(&name, object);
+            }
+        }
+    }
+
     fn is_holder(&self, node: &str, router: &str) -> bool {
         let lease = self.inputs.leases.get(&lvs_crds::lease_name(router));
         lease.is_some_and(|lease| lease.holder_node.as_deref() == Some(node))
