@@ -341,9 +341,11 @@ impl Lab {
         )
     }
 
-    /// Waits until a VirtualService is Ready and some director holds its address; returns that node.
+    /// Waits until a VirtualService is Ready, every node holds what it asks for and some director holds its address;
+    /// returns that node.
     pub fn await_serving(&self, namespace: &str, name: &str) -> Result<String> {
         let words = ["-n", namespace, "virtualservices.lvs.dev", name];
+        self.await_true(&words, "Programmed")?;
         self.await_true(&words, "Ready")?;
         until(LIMIT, &format!("a master of {namespace}/{name}"), || {
             let object = self.cluster.get(&words)?;

@@ -129,7 +129,7 @@ pub struct Load<'a> {
 pub struct LoadResult {
     /// Connections that were answered.
     pub done: usize,
-    /// Those that failed, the long download included: how far into the load, and curl's status.
+    /// Those that failed, the long download included: curl's status and message.
     pub failed: Vec<String>,
 }
 
@@ -140,11 +140,13 @@ impl<'a> Load<'a> {
         guest.on(
             host,
             &format!(
+                // One process for all of them: to start one for each would starve the emulated hosts.
                 "cd {folder}; : >log
-                 setsid bash -c 'while [ ! -e stop ]; do begun=$SECONDS; curl --silent --max-time 10 -o /dev/null {url}; status=$?; [ $status -eq 0 ] || status=\"$status after $begun s\"; echo $status >>log; done; touch loop-done' >/dev/null 2>&1 </dev/null &
+                 setsid curl --silent --rate 5/s --max-time 10 -H 'Connection: close' -o /dev/null \
+                     -w '%{{stderr}}%{{exitcode}} %{{errormsg}}\\n' '{url}?[1-100000]' 2>log >/dev/null </dev/null & echo $! >pid
                  setsid bash -c 'curl --silent --limit-rate 400k --max-time 300 -o /dev/null {url}large & pid=$!
-                    while [ ! -e stop ] && kill -0 $pid 2>/dev/null; do sleep 0.2; done
-                    if kill -0 $pid 2>/dev/null; then kill $pid; echo 0 >>long; else wait $pid; status=$?; [ $status -eq 0 ] || status=\"long $status\"; echo $status >>long; fi' >/dev/null 2>&1 </dev/null &
+                    while [ ! -e stop ] && kill -0 $pid 2>/dev/null; do sleep 0.5; done
+                    if kill -0 $pid 2>/dev/null; then kill $pid; echo 0 >>long; else wait $pid; echo $? the long download >>long; fi' >/dev/null 2>&1 </dev/null &
                  for i in $(seq 200); do [ -s log ] && exit 0; sleep 0.1; done; exit 1"
             ),
         )?;
@@ -155,11 +157,11 @@ impl<'a> Load<'a> {
     pub fn stop(self) -> Result<LoadResult> {
         let folder = &self.folder;
         let log = self.guest.run(&format!(
-            "cd {folder}; touch stop; for i in $(seq 200); do [ -e loop-done ] && [ -e long ] && break; sleep 0.1; done; cat log long"
+            "cd {folder}; touch stop; kill $(cat pid); for i in $(seq 200); do [ -e long ] && break; sleep 0.1; done; cat log long"
         ))?;
         let failed: Vec<String> = log
             .lines()
-            .filter(|line| line.trim() != "0")
+            .filter(|line| line.split(' ').next() != Some("0"))
             .map(str::to_owned)
             .collect();
         Ok(LoadResult {

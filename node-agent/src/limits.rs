@@ -16,8 +16,8 @@ pub const PLAN_EVENTS: usize = 256;
 pub const WATCH_SECONDS: u32 = 45;
 /// Objects per page of a list: bounds memory while starting.
 pub const LIST_PAGE: u32 = 50;
-/// First and longest wait before the watch is tried again.
-pub const WATCH_RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// What share of kube's waits (0.8 to 30 s and jitter) a broken watch waits before it is tried again: 0.13 to 5 s.
+pub const WATCH_RETRY_SHARE: u32 = 6;
 /// First and longest wait before a status is written again.
 pub const STATUS_RETRY: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(30));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::utils::Backoff;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher::{self, DefaultBackoff, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt};
 use lvs_crds::NodePlan;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use tokio::sync::mpsc;
 
 use crate::book::{PlanEvent, ReceivedPlan};
-use crate::limits::{LIST_PAGE, WATCH_RETRY, WATCH_SECONDS};
+use crate::limits::{LIST_PAGE, WATCH_RETRY_SHARE, WATCH_SECONDS};
 
 /// A NodePlan, decoded as far as possible. Each is decoded on its own, so that one bad object spoils no list.
 #[derive(Clone, Debug)]
@@ -103,34 +103,23 @@ impl From<Event<GuardedPlan>> for PlanEvent {
     }
 }
 
-/// Waits between attempts: doubling, from the first to the longest, and anew after a success.
-#[derive(Clone, Debug)]
-struct Doubling {
-    next: Duration,
-}
+/// Waits before a broken watch is tried again: a [`WATCH_RETRY_SHARE`]th of kube's, which double from 0.8 to 30 s with
+/// jitter, so that the agents of a cluster do not all come back at once.
+#[derive(Default)]
+struct WatchBackoff(DefaultBackoff);
 
-impl Doubling {
-    const fn new() -> Self {
-        Self {
-            next: WATCH_RETRY.0,
-        }
-    }
-}
-
-impl Iterator for Doubling {
+impl Iterator for WatchBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let wait = self.next;
-        self.next = (wait * 2).min(WATCH_RETRY.1);
-        Some(wait)
+        self.0.next().map(|wait| wait / WATCH_RETRY_SHARE)
     }
 }
 
-impl Backoff for Doubling {
-    fn reset(&mut self) {
-        self.next = WATCH_RETRY.0;
-    }
+impl Backoff for WatchBackoff {
+    // kube's watcher says that it begins to list before it asks, and that alone would reset this: five requests a
+    // second from each agent while the API server is away. What it counts by itself is enough.
+    fn reset(&mut self) {}
 }
 
 /// Watches until the receiver is gone. Errors are logged and tried again: without the API the agent goes on.
@@ -147,7 +136,7 @@ pub async fn run(
     }
     .fields(&format!("spec.nodeName={node_name}"))
     .timeout(WATCH_SECONDS);
-    let mut stream = std::pin::pin!(watch(api, config).backoff(Doubling::new()));
+    let mut stream = std::pin::pin!(watch(api, config).backoff(WatchBackoff::default()));
     loop {
         match stream.try_next().await {
             Ok(Some(event)) => {
@@ -206,11 +195,16 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_the_longest_and_begin_anew() {
-        let mut waits = Doubling::new();
-        let longest = waits.by_ref().take(20).last();
-        assert_eq!(longest, Some(WATCH_RETRY.1));
-        waits.reset();
-        assert_eq!(waits.next(), Some(WATCH_RETRY.0));
+    fn an_api_server_that_is_away_is_not_asked_ever_so_often() {
+        let mut waits = WatchBackoff::default();
+        let first = waits.next().unwrap_or_default();
+        assert!(first < Duration::from_millis(300), "{first:?}");
+        // What the watcher calls a success before every attempt to list.
+        for _ in 0..20 {
+            waits.reset();
+            waits.next();
+        }
+        let last = waits.next().unwrap_or_default();
+        assert!((5..=10).contains(&last.as_secs()), "{last:?}");
     }
 }
