@@ -111,14 +111,14 @@ up() {
     step "the product's images (usually seconds; the first time about 5 min)"
     make --silent -C "$root" image 2>&1 | shown
 
+    phase images
+    step "the images into a containerd's store, with which every node starts (usually 2 s)"
+    lab images "$root/target/images/controller.tar" "$root/target/images/agent.tar"
+
     phase nodes
     step "control plane and three nodes with real kubelets (usually 100 s under emulation)"
     lab up 2>&1 | shown
     kubectl get nodes -o wide | shown
-
-    phase images
-    step "importing the images on every node (usually 10 s)"
-    lab import "$root/target/images/controller.tar" "$root/target/images/agent.tar"
 
     phase helm
     step "helm install (usually 45 s)"

@@ -2,8 +2,10 @@
 # Tier 1: a Kubernetes cluster of three real nodes on one segment with a client
 # and outside web servers. Everything of one lab is in one directory, STATE.
 #
-#   lab.sh up STATE [ARCHIVE…]      control plane, segment, node-1 node-2 node-3,
-#                                   until all are Ready; image archives imported
+#   lab.sh images STATE ARCHIVE…    images that every node has when it starts;
+#                                   before up
+#   lab.sh up STATE                 control plane, segment, node-1 node-2 node-3,
+#                                   until all are Ready
 #   lab.sh down STATE               ends exactly what was started
 #   lab.sh import STATE ARCHIVE…    image archives into every node's containerd
 #   lab.sh run STATE GUEST SCRIPT   a bash script in a guest (node-1 … segment);
@@ -71,6 +73,7 @@ SEGMENT_IPV4=$SEGMENT_IPV4
 SEGMENT_IPV6=$SEGMENT_IPV6
 POD_NETWORK=$POD_NETWORK
 PAUSE_IMAGE=$("$here/images.sh" name)
+IMAGE_STORE=$state/image-store
 KUBELET=$("$tool" kubelet)
 KUBE_PROXY=$("$tool" kube-proxy)
 G
@@ -79,11 +82,9 @@ G
         boot_guest "$state" "$name" "$here/node-init.sh" 1024 1 "${links[@]}"
 }
 
-# prepare_node STATE INDEX ARCHIVE…: its credentials, the cluster's CA, images.
+# prepare_node STATE INDEX: its credentials, the cluster's CA, images.
 prepare_node() {
-    local state="$1" index="$2" name="node-$2" share
-    shift 2
-    share="$state/guests/$name/share"
+    local state="$1" index="$2" name="node-$2" share="$1/guests/node-$2/share"
     mkdir -p "$share/images"
     # shellcheck source=/dev/null
     . "$state/control-plane.env"
@@ -91,7 +92,12 @@ prepare_node() {
     "$here/control-plane.sh" credentials "$state" system:kube-proxy system:node-proxier "$GUEST_API_URL" "$share/kube-proxy.kubeconfig"
     "$here/control-plane.sh" name "$state" "$name" "$(cat "$state/loopback").$index"
     cp "$state/pki/ca.crt" "$share/ca.crt"
-    cp "$@" "$share/images/"
+}
+
+# images STATE ARCHIVE…: what the nodes start with, beside the lab's own image.
+images() {
+    mkdir -p "$1"
+    "$here/image-store.sh" "$1/image-store" "$("$here/images.sh" lab)" "${@:2}"
 }
 
 # Ready for Kubernetes, and with what kube-proxy does to a host done.
@@ -101,7 +107,6 @@ nodes_ready() {
 
 up() {
     local state="$1" index
-    shift
     mkdir -p "$state"
     chmod 700 "$state"
     state="$(cd "$state" && pwd)"
@@ -111,10 +116,11 @@ up() {
     LVS_QEMU_ACCELERATOR="$(accelerator)"
     export LVS_QEMU_ACCELERATOR KUBECONFIG="$state/kubeconfig"
     say "starting the control plane and 4 guests with QEMU $LVS_QEMU_ACCELERATOR"
+    [ -d "$state/image-store" ] || images "$state"
     "$here/control-plane.sh" up "$state"
     boot_segment "$state"
     for index in $NODE_INDEXES; do
-        prepare_node "$state" "$index" "$("$here/images.sh" lab)" "$@"
+        prepare_node "$state" "$index"
         boot_node "$state" "$index"
     done
     say "control plane up after $SECONDS s; waiting for the guests"
@@ -159,7 +165,8 @@ shift 2
 kubectl() { "$kubectl" "$@"; }
 kubectl="$("$tool" kubectl)"
 case "$command" in
-up) up "$state" "$@" ;;
+images) images "$state" "$@" ;;
+up) up "$state" ;;
 down) down "$state" ;;
 import) import "$state" "$@" ;;
 run) run_in_guest "$state" "$@" ;;

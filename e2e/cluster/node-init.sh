@@ -15,8 +15,22 @@ for controller in $(</sys/fs/cgroup/cgroup.controllers); do
     echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control
 done
 
+modprobe overlay
 mkdir -p /var/lib/containerd /var/lib/kubelet /etc/containerd
 mount -t tmpfs -o mode=755 containerd /var/lib/containerd
+# The images that the node starts with (image-store.sh) stay where they are; what
+# containerd itself keeps of them is copied, and new ones come beside them.
+store=/var/lib/containerd
+content=io.containerd.content.v1.content
+snapshots=io.containerd.snapshotter.v1.overlayfs
+mkdir -p $store/{content-upper,content-work,$content,$snapshots/snapshots,io.containerd.metadata.v1.bolt}
+mount -t overlay -o "lowerdir=$IMAGE_STORE/$content,upperdir=$store/content-upper,workdir=$store/content-work" content $store/$content
+cp -a "$IMAGE_STORE/io.containerd.metadata.v1.bolt/." $store/io.containerd.metadata.v1.bolt/
+cp -a "$IMAGE_STORE/$snapshots/metadata.db" $store/$snapshots/
+for snapshot in "$IMAGE_STORE/$snapshots"/snapshots/*; do
+    mkdir "$store/$snapshots/snapshots/${snapshot##*/}"
+    mount --bind "$snapshot" "$store/$snapshots/snapshots/${snapshot##*/}"
+done
 mount -t tmpfs -o mode=755 kubelet /var/lib/kubelet
 rm -rf /etc/cni
 mkdir -p /etc/cni/net.d
@@ -84,6 +98,7 @@ imageGCHighThresholdPercent: 100
 housekeepingInterval: 30s
 clusterDomain: cluster.local
 resolvConf: /etc/resolv.conf
+makeIPTablesUtilChains: false
 registerNode: true
 volumePluginDir: /var/lib/kubelet/volume-plugins
 localStorageCapacityIsolation: false
@@ -102,19 +117,23 @@ mark network
 # Processor time is short under emulation: fewer collections, and no polling
 # with anything that costs a process.
 export GOGC=400
+exec {never}<> <(:)
+# pause SECONDS, without a process.
+pause() { read -r -t "$1" -u "$never" || true; }
 containerd >/share/containerd.log 2>&1 &
-until [ -S /run/containerd/containerd.sock ]; do sleep 0.2; done
+until [ -S /run/containerd/containerd.sock ]; do pause 0.2; done
 mark containerd
-for archive in /share/images/*.tar; do
-    [ -e "$archive" ] || continue
-    ctr --namespace k8s.io images import "$archive" >>/share/images.log 2>&1 || mark "import of $archive failed"
-done
-mark images
 "$KUBELET" --config=/etc/kubelet.yaml --kubeconfig=/share/kubelet.kubeconfig --hostname-override="$GUEST_NAME" \
     --node-ip="$SEGMENT_IPV4.$NODE_OCTET" --root-dir=/var/lib/kubelet >/share/kubelet.log 2>&1 &
-until { : </dev/tcp/127.0.0.1/10248; } 2>/dev/null; do sleep 0.2; done
+until { : </dev/tcp/127.0.0.1/10248; } 2>/dev/null; do pause 0.5; done
 mark kubelet
-"$KUBE_PROXY" --config=/etc/kube-proxy.yaml >/share/kube-proxy.log 2>&1 &
-until nft list table ip kube-proxy >/dev/null 2>&1; do sleep 1; done
+# No iptables within its reach: it would look dozens of times for what an older
+# kube-proxy may have left, and each look is a process.
+mkdir /run/kube-proxy-tools
+ln -s "$(command -v nft)" /run/kube-proxy-tools/nft
+PATH=/run/kube-proxy-tools "$KUBE_PROXY" --config=/etc/kube-proxy.yaml >/share/kube-proxy.log 2>&1 &
+until [[ $(</share/kube-proxy.log) == *'"Caches are synced" controller="service config"'* ]]; do pause 1; done
+mark kube-proxy
+until nft list table ip kube-proxy >/dev/null 2>&1; do pause 1; done
 mark ready
 serve

@@ -68,7 +68,7 @@ boot_guest() {
         -chardev "socket,id=console,path=console,server=on,wait=off,logfile=$state/logs/$name.console.log" \
         -serial chardev:console \
         -kernel "$kernel/vmlinuz" -initrd "$kernel/initramfs.gz" \
-        -append "console=ttyS0 quiet panic=-1 mitigations=off lvs.init=$script lvs.kernel=$kernel lvs.repository=$(cd "$QEMU_HERE/../.." && pwd)" \
+        -append "console=ttyS0 quiet panic=-1 mitigations=off rcupdate.rcu_expedited=1 lvs.init=$script lvs.kernel=$kernel lvs.repository=$(cd "$QEMU_HERE/../.." && pwd)" \
         -fsdev "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap" \
         -device virtio-9p-pci,fsdev=root,mount_tag=hostroot \
         -fsdev "local,id=share,path=$directory/share,security_model=none" \
