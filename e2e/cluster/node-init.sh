@@ -48,7 +48,7 @@ ip address add "$SEGMENT_IPV6::$NODE_OCTET/64" dev eth1 nodad
 # the first port), and plain routes to the other nodes' subnets.
 ip link add cni0 address "52:54:00:00:03:0$NODE_INDEX" type bridge
 ip address add "$POD_NETWORK.$NODE_INDEX.1/24" dev cni0
-ip link add cni0-carrier type dummy
+ip link add cni0-carrier address "52:54:00:00:04:0$NODE_INDEX" type dummy
 ip link set cni0-carrier master cni0 up
 ip link set cni0 up
 sysctl -qw net.ipv6.conf.cni0.accept_ra=0

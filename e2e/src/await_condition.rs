@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Time between two looks.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Time between two looks. Each costs the emulated machine processes, or this one a kubectl.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Looks until `look` returns `Ok(Ok(value))`. `Ok(Err(seen))` is "not yet"; an error is "not yet" too, as
 /// an API server that restarts answers with errors for a while. At the limit the last thing seen is told.
