@@ -147,7 +147,7 @@ impl Lab {
         Self::up_with(state, "")
     }
 
-    /// As [`Lab::up`], with further ports carried into the machine: "here:there" separated by spaces.
+    /// As [`Lab::up`], with further ports carried into the machine: "127.0.0.1:here-:there" separated by spaces.
     pub fn up_with(state: &Path, forwards: &str) -> Result<Self> {
         let repository = repository()?;
         std::fs::create_dir_all(state)?;
