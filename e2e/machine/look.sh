@@ -15,6 +15,8 @@ B
 rule show
 route show table all
 B
+    # A host without an agent has nothing else of ours.
+    [ -d "/run/nodes/$1" ] || exit 0
     ip fou show 2>/dev/null
     nft list ruleset
     ipvsadm -Sn
@@ -27,7 +29,7 @@ B
 }
 export -f look
 folder="$(mktemp -d)"
-for host in "$@"; do ip netns exec "$host" bash -c look >"$folder/$host" 2>/dev/null & done
+for host in "$@"; do ip netns exec "$host" bash -c 'look "$1"' look "$host" >"$folder/$host" 2>/dev/null & done
 wait
 for host in "$@"; do
     echo "== $host"

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 /// Time between two looks. Each costs the emulated machine processes, or this one a kubectl.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Looks until `look` returns `Ok(Ok(value))`. `Ok(Err(seen))` is "not yet"; an error is "not yet" too, as
 /// an API server that restarts answers with errors for a while. At the limit the last thing seen is told.

@@ -106,8 +106,13 @@ impl Drop for Held<'_> {
 
 /// Active connections per real server address of all services in a director's kernel.
 pub fn active_connections(guest: &Guest, director: &str) -> Result<BTreeMap<String, usize>> {
+    Ok(active(&guest.on(director, "ipvsadm -Ln")?))
+}
+
+/// The same from what `ipvsadm -Ln` printed.
+pub fn active(table: &str) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for line in guest.on(director, "ipvsadm -Ln")?.lines() {
+    for line in table.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         if let ["->", server, _, _, active, _] = words[..]
             && let Ok(active) = active.parse::<usize>()
@@ -115,7 +120,7 @@ pub fn active_connections(guest: &Guest, director: &str) -> Result<BTreeMap<Stri
             *counts.entry(server.to_owned()).or_default() += active;
         }
     }
-    Ok(counts)
+    counts
 }
 
 /// New connections one after another in the background, and one long download beside them.

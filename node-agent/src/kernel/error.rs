@@ -9,7 +9,7 @@ use super::message::MessageError;
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// A system call or the kernel's answer to a request failed.
-    #[error("{doing}: {} ({errno:?})", errno.desc())]
+    #[error("{doing}: {} ({errno:?}){}", errno.desc(), remark(*errno, sentence))]
     Refused {
         /// What we were doing, with values.
         doing: String,
@@ -60,7 +60,7 @@ pub enum KernelError {
         what: &'static str,
     },
     /// A sysctl that cannot be read or written.
-    #[error("{doing} {path}: {source}")]
+    #[error("{doing} {path}: {source}{}", sysctl_cure(source))]
     Sysctl {
         /// Reading or writing.
         doing: &'static str,
@@ -120,6 +120,28 @@ impl KernelError {
     }
 }
 
+/// What the kernel says itself, and the cure where a person can apply one.
+fn remark(errno: Errno, sentence: &str) -> String {
+    let said = match sentence {
+        "" => String::new(),
+        sentence => format!(": {sentence}"),
+    };
+    match errno {
+        Errno::EPERM | Errno::EACCES => format!("{said}; the agent needs CAP_NET_ADMIN"),
+        _ => said,
+    }
+}
+
+fn sysctl_cure(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EROFS) => {
+            "; the agent needs the node's /proc/sys/net mounted read-write (a hostPath volume)"
+        }
+        Some(Errno::EPERM | Errno::EACCES) => "; the agent needs CAP_NET_ADMIN and to run as root",
+        _ => "",
+    }
+}
+
 fn reason_of(errno: Errno) -> Reason {
     match errno {
         Errno::EPERM | Errno::EACCES => Reason::PermissionDenied,
@@ -154,6 +176,8 @@ mod tests {
     #[test]
     fn errnos_have_the_words_users_are_told() {
         assert_eq!(refused(Errno::EPERM).reason(), Reason::PermissionDenied);
+        let text = refused(Errno::EPERM).to_string();
+        assert!(text.contains("CAP_NET_ADMIN"), "{text}");
         assert_eq!(refused(Errno::EEXIST).reason(), Reason::ForeignObject);
         assert_eq!(refused(Errno::ENODEV).reason(), Reason::InterfaceNotFound);
         let missing = refused(Errno::EOPNOTSUPP).or_module_missing(&[Errno::EOPNOTSUPP], "dummy");
@@ -174,5 +198,6 @@ mod tests {
             source: std::io::Error::from_raw_os_error(Errno::EROFS as i32),
         };
         assert_eq!(error.reason(), Reason::SysctlReadOnly);
+        assert!(error.to_string().contains("mounted read-write"), "{error}");
     }
 }
