@@ -19,7 +19,12 @@ mount -t sysfs sys /sys
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none share /share
 
 # mark TEXT: seconds since boot, for the split of the start-up time.
-mark() { printf '%s %s\n' "$(cut -d' ' -f1 /proc/uptime)" "$*" | tee -a /share/marks; }
+mark() {
+    local seconds
+    read -r seconds _ </proc/uptime
+    echo "$seconds $*"
+    echo "$seconds $*" >>/share/marks
+}
 
 mount -t devpts devpts /dev/pts
 mount -t tmpfs shm /dev/shm
@@ -40,14 +45,14 @@ echo 'nameserver 10.0.2.3' >/etc/resolv.conf
 # Interfaces by their hardware address: eth0 is always the user network.
 number=1
 for path in /sys/class/net/*; do
-    device="$(basename "$path")"
+    device="${path##*/}"
     [ "$device" = lo ] && continue
-    case "$(cat "$path/address")" in
+    case "$(<"$path/address")" in
     52:54:00:00:00:01) ip link set "$device" name user0 ;;
     esac
 done
 for path in /sys/class/net/*; do
-    device="$(basename "$path")"
+    device="${path##*/}"
     case "$device" in lo | user0) continue ;; esac
     ip link set "$device" name "link$number"
     number=$((number + 1))

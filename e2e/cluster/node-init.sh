@@ -37,24 +37,26 @@ mkdir -p /etc/cni/net.d
 
 # What a node of any Kubernetes installation has; nothing that the product
 # should be able to load by itself.
-for module in overlay bridge dummy veth nf_conntrack nf_tables; do modprobe "$module" || mark "modprobe $module failed"; done
+modprobe -a bridge dummy veth nf_conntrack nf_tables || mark "a module failed to load"
 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 
-ip link set eth1 up
-ip address add "$SEGMENT_IPV4.$NODE_OCTET/24" dev eth1
-ip address add "$SEGMENT_IPV6::$NODE_OCTET/64" dev eth1 nodad
 # The pod network: one subnet per node, the bridge made here once so that the
 # first pod changes nothing (not even its link-local address, which comes with
 # the first port), and plain routes to the other nodes' subnets.
-ip link add cni0 address "52:54:00:00:03:0$NODE_INDEX" type bridge
-ip address add "$POD_NETWORK.$NODE_INDEX.1/24" dev cni0
-ip link add cni0-carrier address "52:54:00:00:04:0$NODE_INDEX" type dummy
-ip link set cni0-carrier master cni0 up
-ip link set cni0 up
+ip -batch - <<B
+link set eth1 up
+address add $SEGMENT_IPV4.$NODE_OCTET/24 dev eth1
+address add $SEGMENT_IPV6::$NODE_OCTET/64 dev eth1 nodad
+link add cni0 address 52:54:00:00:03:0$NODE_INDEX type bridge
+address add $POD_NETWORK.$NODE_INDEX.1/24 dev cni0
+link add cni0-carrier address 52:54:00:00:04:0$NODE_INDEX type dummy
+link set cni0-carrier master cni0 up
+link set cni0 up
+$(for index in $NODE_INDEXES; do
+    [ "$index" = "$NODE_INDEX" ] || echo "route add $POD_NETWORK.$index.0/24 via $SEGMENT_IPV4.$((NODE_OCTET - NODE_INDEX + index))"
+done)
+B
 sysctl -qw net.ipv6.conf.cni0.accept_ra=0
-for index in $NODE_INDEXES; do
-    [ "$index" = "$NODE_INDEX" ] || ip route add "$POD_NETWORK.$index.0/24" via "$SEGMENT_IPV4.$((NODE_OCTET - NODE_INDEX + index))"
-done
 nft -f - <<N
 table ip pod-network {
     chain postrouting {
