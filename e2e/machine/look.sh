@@ -29,6 +29,7 @@ B
 }
 export -f look
 folder="$(mktemp -d)"
+# shellcheck disable=SC2016  # expanded by the inner shell
 for host in "$@"; do ip netns exec "$host" bash -c 'look "$1"' look "$host" >"$folder/$host" 2>/dev/null & done
 wait
 for host in "$@"; do
