@@ -27,6 +27,15 @@ impl Membership {
     pub fn nodes(&self) -> impl Iterator<Item = &String> {
         self.directors.keys().chain(&self.leaving)
     }
+
+    /// State of the plans of a node with director work.
+    pub fn state_of(&self, node_name: &str) -> PlanState {
+        if self.leaving.contains(node_name) {
+            PlanState::Leaving
+        } else {
+            PlanState::Active
+        }
+    }
 }
 
 /// Decides the membership of a router. A director that is new may be candidate only after every

@@ -100,6 +100,24 @@ pub fn summarise(
     Verdict { message, ..first }
 }
 
+/// `Accepted`, over everything that stands against an object.
+pub fn accepted(problems: &[Verdict]) -> Verdict {
+    summarise(
+        ConditionType::Accepted,
+        problems.to_vec(),
+        (Reason::Accepted, "nothing stands against it"),
+    )
+}
+
+/// `ResolvedRefs`, over every reference that leads nowhere.
+pub fn resolved(problems: &[Verdict]) -> Verdict {
+    summarise(
+        ConditionType::ResolvedRefs,
+        problems.to_vec(),
+        (Reason::Resolved, "every reference was found"),
+    )
+}
+
 /// Conditions to store: a time of transition is kept where the status did not change.
 pub fn stamp(
     previous: &[Condition],

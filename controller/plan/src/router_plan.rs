@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::lease_name;
 use lvs_crds::node_plan::{
-    DirectorPlan, LeadershipPlan, NodePlanSpec, PlanSource, PlanState, PlannedAddress, SourceKind,
+    DirectorPlan, LeadershipPlan, NodePlanSpec, PlanSource, PlannedAddress, SourceKind,
 };
 
 use crate::lifecycle::Holdings;
@@ -56,11 +56,7 @@ pub(crate) fn add(
             };
             let spec = NodePlanSpec {
                 node_name: node_name.clone(),
-                state: if is_leaving {
-                    PlanState::Leaving
-                } else {
-                    PlanState::Active
-                },
+                state: membership.state_of(node_name),
                 source: PlanSource {
                     kind: SourceKind::VirtualRouter,
                     namespace: String::new(),

@@ -215,11 +215,10 @@ fn plan_service(
         .filter(|name| inputs.nodes.contains_key(*name))
     {
         let is_director = director_nodes.contains(node_name);
-        let is_leaving = is_director && membership.leaving.contains(node_name);
         let spec = NodePlanSpec {
             node_name: node_name.clone(),
-            state: if is_leaving {
-                PlanState::Leaving
+            state: if is_director {
+                membership.state_of(node_name)
             } else {
                 PlanState::Active
             },

@@ -7,7 +7,7 @@ use lvs_crds::real_server::{
 
 use super::ObjectReport;
 use crate::input::{Body, RealServerObject};
-use crate::report::{Truth, Verdict, summarise};
+use crate::report::{self, Truth, Verdict};
 use crate::router::undecodable;
 
 /// Longest list of VirtualServices in the status of a RealServer.
@@ -36,16 +36,8 @@ pub(super) fn report(
         problems.push(undecodable(error));
     }
     uses.sort_by(|left, right| left.name.cmp(&right.name));
-    let accepted = summarise(
-        ConditionType::Accepted,
-        problems.clone(),
-        (Reason::Accepted, "nothing stands against it"),
-    );
-    let resolved = summarise(
-        ConditionType::ResolvedRefs,
-        problems,
-        (Reason::Resolved, "every reference was found"),
-    );
+    let accepted = report::accepted(&problems);
+    let resolved = report::resolved(&problems);
     let ready_count = uses.iter().filter(|used| used.ready).count();
     let ports = || uses.iter().flat_map(|used| &used.ports);
     let worst = if accepted.truth != Truth::True || resolved.truth != Truth::True {

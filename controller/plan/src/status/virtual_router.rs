@@ -11,7 +11,7 @@ use lvs_crds::virtual_router::{
 
 use super::{Progress, Reporter, no_directors};
 use crate::name::plan_name;
-use crate::report::{Truth, Verdict, summarise};
+use crate::report::{self, Truth, Verdict};
 use crate::resolution::Disposition;
 use crate::router::Router;
 
@@ -52,11 +52,7 @@ impl Reporter<'_> {
                 )
             })
             .count();
-        let accepted = summarise(
-            ConditionType::Accepted,
-            problems,
-            (Reason::Accepted, "nothing stands against it"),
-        );
+        let accepted = report::accepted(&problems);
         let programmed = self.programmed(&router.meta.uid, &waiting);
         let master = self.lease(name).and_then(|lease| {
             Some(Master {

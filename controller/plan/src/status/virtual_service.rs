@@ -8,7 +8,7 @@ use lvs_crds::virtual_service::{RealServerCount, VirtualServiceStatus, VirtualSe
 
 use super::{ObjectReport, Progress, Reporter, no_directors, port_text};
 use crate::input::{ObjectKey, VirtualServiceObject};
-use crate::report::{Truth, Verdict, summarise};
+use crate::report::{self, Truth, Verdict};
 use crate::resolution::{Disposition, PlannedNodePlan, ServiceDecision};
 
 /// What `Ready` of a VirtualService sums up.
@@ -77,16 +77,8 @@ impl Reporter<'_> {
         let selected = u32::try_from(port_states.len()).unwrap_or(u32::MAX);
         Self::refer(decision, is_planned, &mut problems);
 
-        let accepted = summarise(
-            ConditionType::Accepted,
-            problems.clone(),
-            (Reason::Accepted, "nothing stands against it"),
-        );
-        let resolved = summarise(
-            ConditionType::ResolvedRefs,
-            problems,
-            (Reason::Resolved, "every reference was found"),
-        );
+        let accepted = report::accepted(&problems);
+        let resolved = report::resolved(&problems);
         let programmed = self.programmed(uid, &decision.waiting);
         let facts = Facts {
             accepted: &accepted,
