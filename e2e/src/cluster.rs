@@ -68,11 +68,6 @@ impl Cluster {
         })
     }
 
-    /// Ends it.
-    pub fn down(&self) -> Result<()> {
-        self.control("down", &[])
-    }
-
     /// Stops one part, such as `apiserver`.
     pub fn stop(&self, part: &str) -> Result<()> {
         self.control("stop", &[part])
@@ -96,11 +91,6 @@ impl Cluster {
     /// Path of the administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
-    }
-
-    /// Port of etcd, for a story that writes what the API server would refuse.
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// kubectl as administrator.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{NAMESPACE, Story};
+use super::{NAMESPACE, Story, plan_of};
 use crate::await_condition::until;
 use crate::guest::quote;
 use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE};
@@ -456,23 +456,6 @@ fn with_container(
 
 fn crippled(lab: &Lab) -> Result<()> {
     let words = ["-n", NAMESPACE, "virtualservices.lvs.dev", "web"];
-    let plan_of = |node: &str| -> Result<String> {
-        let selector = format!("spec.nodeName={node}");
-        let plans = lab.cluster.get(&[
-            "-n",
-            OPERATOR_NAMESPACE,
-            "nodeplans",
-            "--field-selector",
-            &selector,
-        ])?;
-        plans["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|plan| plan["spec"]["source"]["name"] == "web")
-            .and_then(|plan| plan["metadata"]["name"].as_str().map(str::to_owned))
-            .with_context(|| format!("no plan of web for {node}"))
-    };
     for (edit, status, reason) in [
         // What the kernel does not let it read, it does not claim to know.
         (
@@ -490,7 +473,7 @@ fn crippled(lab: &Lab) -> Result<()> {
             lab.cluster
                 .apply_example(NAMESPACE, "direct-routing.yaml")?;
             let plan = until(LIMIT, "the plan of web-2", || {
-                Ok(plan_of("web-2").map_err(|error| format!("{error:#}")))
+                Ok(plan_of(lab, "web-2").map_err(|error| format!("{error:#}")))
             })?;
             let plan = ["-n", OPERATOR_NAMESPACE, "nodeplan", &plan];
             let message = lab.await_condition(&plan, "Programmed", status, reason)?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::lab::{Hosts, Lab};
+use crate::lab::{Hosts, Lab, OPERATOR_NAMESPACE};
 
 mod boundaries;
 mod direct_routing;
@@ -72,4 +72,25 @@ fn clean(lab: &Lab) -> Result<()> {
     lab.cluster
         .kubectl(&["delete", "virtualrouters.lvs.dev", "--wait", "-l", label])?;
     Ok(())
+}
+
+/// Name of the plan of VirtualService `web` for a node.
+fn plan_of(lab: &Lab, node: &str) -> Result<String> {
+    let plans = lab.cluster.get(&[
+        "-n",
+        OPERATOR_NAMESPACE,
+        "nodeplans",
+        "--field-selector",
+        &format!("spec.nodeName={node}"),
+    ])?;
+    plans["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|plan| {
+            plan["spec"]["source"]["name"] == "web"
+                && plan["spec"]["source"]["kind"] == "VirtualService"
+        })
+        .and_then(|plan| plan["metadata"]["name"].as_str().map(str::to_owned))
+        .ok_or_else(|| anyhow::anyhow!("no plan of web for {node}"))
 }

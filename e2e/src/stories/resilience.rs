@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{NAMESPACE, Story};
+use super::{NAMESPACE, Story, plan_of};
 use crate::await_condition::{until, until_equal};
 use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE};
 use crate::traffic::{self, Load};
@@ -254,27 +254,6 @@ fn without_controllers(lab: &Lab, work: impl FnOnce() -> Result<()>) -> Result<(
     scale("2")?;
     lab.await_product()?;
     told
-}
-
-/// Name of the plan of VirtualService `web` for a node.
-fn plan_of(lab: &Lab, node: &str) -> Result<String> {
-    let plans = lab.cluster.get(&[
-        "-n",
-        OPERATOR_NAMESPACE,
-        "nodeplans",
-        "--field-selector",
-        &format!("spec.nodeName={node}"),
-    ])?;
-    plans["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|plan| {
-            plan["spec"]["source"]["name"] == "web"
-                && plan["spec"]["source"]["kind"] == "VirtualService"
-        })
-        .and_then(|plan| plan["metadata"]["name"].as_str().map(str::to_owned))
-        .ok_or_else(|| anyhow::anyhow!("no plan of web for {node}"))
 }
 
 fn undecodable(lab: &Lab) -> Result<()> {
