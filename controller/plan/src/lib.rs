@@ -20,6 +20,7 @@ pub mod lifecycle;
 pub mod mark;
 pub mod name;
 pub mod node;
+mod preparation;
 pub mod report;
 pub mod resolution;
 pub mod router;

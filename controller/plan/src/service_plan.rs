@@ -10,6 +10,7 @@ use crate::lifecycle::Holdings;
 use crate::mark::Marks;
 use crate::name::plan_name;
 use crate::node::{self, DirectorSide};
+use crate::preparation;
 use crate::resolution::{Decisions, Disposition, ServiceDecision, Stored};
 use crate::router_plan::{additional_addresses, waits_for_release};
 use crate::service;
@@ -170,7 +171,7 @@ fn plan_service(
             },
         )
         .collect();
-    let director = service::build(
+    let mut director = service::build(
         service.spec,
         &released,
         decision.mark,
@@ -190,7 +191,7 @@ fn plan_service(
         directors: membership.directors.keys().cloned().collect(),
     };
     let mut real_servers = BTreeMap::new();
-    if director.is_some() {
+    if let Some(director) = &mut director {
         real_servers = node::real_servers(
             &node::Work {
                 inputs,
@@ -201,6 +202,16 @@ fn plan_service(
                 stored: service.stored,
             },
             &mut decision.problems,
+        );
+        preparation::withhold(
+            director,
+            &preparation::Work {
+                inputs,
+                object: service.object,
+                targets: &decision.targets,
+                real_servers: &real_servers,
+                stored: service.stored,
+            },
         );
     }
     let director_nodes: BTreeSet<&String> =
