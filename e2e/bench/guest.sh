@@ -5,8 +5,8 @@ BENCH_HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 REPOSITORY="$(cd "$BENCH_HERE/../.." && pwd)"
 # shellcheck source=../cluster/process.sh
 . "$BENCH_HERE/../cluster/process.sh"
-# shellcheck source=../cluster/qemu.sh
-. "$BENCH_HERE/../cluster/qemu.sh"
+# shellcheck source=../cluster/guest.sh
+. "$BENCH_HERE/../cluster/guest.sh"
 
 # progress TEXT: on stderr; standard output carries results.
 progress() { printf '%s: %s\n' "$(basename "$0" .sh)" "$*" >&2; }
@@ -37,11 +37,12 @@ with_guest() {
     GUEST_STATE="$(mktemp -d "${TMPDIR:-/tmp}/lvs-bench.XXXXXX")"
     trap 'finish_all "$GUEST_STATE"; rm -rf "$GUEST_STATE"' EXIT
     trap 'exit 130' INT TERM
-    progress "booting a guest (10 s)"
-    boot_guest "$GUEST_STATE" ipvs "$BENCH_HERE/guest-init.sh" 1024 "${GUEST_CPUS:-2}"
+    progress "booting a guest (2 s)"
+    open_wire "$GUEST_STATE"
+    boot_guest "$GUEST_STATE" ipvs "$BENCH_HERE/guest-init.sh" 1024 1
     await_guest "$GUEST_STATE" ipvs 120
     wait_until 120 "the modules of the guest" grep -q ' ready$' "$GUEST_STATE/guests/ipvs/share/marks"
-    # Copied to where it is not read over 9p.
+    # Copied into the guest's own memory.
     local program
     for program in "$@"; do
         cp "$program" "$GUEST_STATE/guests/ipvs/share/"

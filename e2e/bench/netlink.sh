@@ -4,8 +4,7 @@
 #
 #   netlink.sh [ROUNDS]     default 5; the last line is one JSON object
 #
-# Ends with an error when a ratio is below its aim. LVS_ACCEL=tcg for figures
-# that compare with those of machines without KVM.
+# Ends with an error when a ratio is below its aim.
 set -euo pipefail
 # shellcheck source=guest.sh
 . "$(dirname "${BASH_SOURCE[0]}")/guest.sh"
@@ -13,7 +12,5 @@ rounds="${1:-5}"
 program="$(build_release bench_netlink)"
 with_guest "$program"
 progress "$rounds rounds of about 40 s"
-# Emulated or not decides what the times mean; the ratios say the rest.
-accelerator="$(accelerator | sed 's/-accel \([a-z]*\).*/\1/')"
 # shellcheck disable=SC2016  # expanded in the guest
-in_guest '/run/bench_netlink "$1" "$2" "$(uname -r)"' "$rounds" "$accelerator"
+in_guest '/run/bench_netlink "$1" "$(uname -r)"' "$rounds"

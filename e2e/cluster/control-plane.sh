@@ -19,7 +19,7 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 . "$here/process.sh"
 tool="$here/../setup/tool.sh"
 
-# How guests behind QEMU's user network reach this machine's loopback.
+# Where guests reach this machine's loopback (guest.sh).
 GUEST_VIEW_OF_HOST=10.0.2.2
 SERVICE_CIDR=10.96.0.0/16
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Pid 1 of a guest that is a Kubernetes node: containerd, kubelet, kube-proxy
-# and the bridge CNI plugin, all real. eth0 is the user network with the default
-# route (the way to the API server), eth1 the segment with the node's address.
+# and the bridge CNI plugin, all real. eth0 has the default route (the way to
+# the API server), eth1 the segment with the node's address.
 # shellcheck source=guest-init.sh
 . "$(dirname "${BASH_SOURCE[0]}")/guest-init.sh"
 
@@ -34,6 +34,13 @@ done
 mount -t tmpfs -o mode=755 kubelet /var/lib/kubelet
 rm -rf /etc/cni
 mkdir -p /etc/cni/net.d
+
+# The kubelet wants to know how fast the processor is; this kernel does not say.
+{
+    cat /proc/cpuinfo
+    printf 'cpu MHz\t\t: 1000.000\n'
+} >/run/cpuinfo
+mount --bind /run/cpuinfo /proc/cpuinfo
 
 # What a node of any Kubernetes installation has; nothing that the product
 # should be able to load by itself.
@@ -116,26 +123,20 @@ hostnameOverride: $GUEST_NAME
 T
 mark network
 
-# Processor time is short under emulation: fewer collections, and no polling
-# with anything that costs a process.
-export GOGC=400
-exec {never}<> <(:)
-# pause SECONDS, without a process.
-pause() { read -r -t "$1" -u "$never" || true; }
 containerd >/share/containerd.log 2>&1 &
-until [ -S /run/containerd/containerd.sock ]; do pause 0.2; done
+until [ -S /run/containerd/containerd.sock ]; do sleep 0.1; done
 mark containerd
 "$KUBELET" --config=/etc/kubelet.yaml --kubeconfig=/share/kubelet.kubeconfig --hostname-override="$GUEST_NAME" \
     --node-ip="$SEGMENT_IPV4.$NODE_OCTET" --root-dir=/var/lib/kubelet >/share/kubelet.log 2>&1 &
-until { : </dev/tcp/127.0.0.1/10248; } 2>/dev/null; do pause 0.5; done
+until { : </dev/tcp/127.0.0.1/10248; } 2>/dev/null; do sleep 0.1; done
 mark kubelet
 # No iptables within its reach: it would look dozens of times for what an older
 # kube-proxy may have left, and each look is a process.
 mkdir /run/kube-proxy-tools
 ln -s "$(command -v nft)" /run/kube-proxy-tools/nft
 PATH=/run/kube-proxy-tools "$KUBE_PROXY" --config=/etc/kube-proxy.yaml >/share/kube-proxy.log 2>&1 &
-until [[ $(</share/kube-proxy.log) == *'"Caches are synced" controller="service config"'* ]]; do pause 1; done
+until [[ $(</share/kube-proxy.log) == *'"Caches are synced" controller="service config"'* ]]; do sleep 0.1; done
 mark kube-proxy
-until nft list table ip kube-proxy >/dev/null 2>&1; do pause 1; done
+until nft list table ip kube-proxy >/dev/null 2>&1; do sleep 0.1; done
 mark ready
 serve

@@ -52,6 +52,7 @@ running() {
 }
 
 # finish STATE NAME [SIGNAL]: ends one process and waits for it; KILL after 10 s.
+# What it started in its session ends with it.
 finish() {
     local state="$1" name="$2" signal="${3:-TERM}" pid started deadline=$((SECONDS + 10))
     [ -f "$state/run/$name.pid" ] || return 0
@@ -60,9 +61,10 @@ finish() {
         kill -s "$signal" "$pid" 2>/dev/null || true
         while running "$state" "$name"; do
             [ "$SECONDS" -lt "$deadline" ] || kill -s KILL "$pid" 2>/dev/null || true
-            sleep 0.05
+            sleep 0.02
         done
     fi
+    pkill -KILL -s "$pid" || true
     rm -f "$state/run/$name.pid"
 }
 

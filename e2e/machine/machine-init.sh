@@ -111,7 +111,7 @@ host far-1 41 far mgmt
 gateway far-1 far
 web_server far-1
 for node in lb-a lb-b web-1 web-2 web-3 far-1; do
-    # The API server, through QEMU's user network.
+    # The API server, through the guest's eth0.
     ip -n "$node" route add 10.0.2.0/24 via 10.111.0.1 dev mgmt
 done
 mark ready

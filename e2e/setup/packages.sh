@@ -10,7 +10,6 @@ set -euo pipefail
 # and in the sbin directories).
 PACKAGES="
     etcd-server:etcd
-    qemu-system-x86:qemu-system-x86_64
     busybox-static:busybox
     containerd:containerd
     runc:runc
@@ -32,7 +31,6 @@ PACKAGES="
     lighttpd:lighttpd
     vsftpd:vsftpd
     ftp:ftp
-    cpio:cpio
     kmod:modprobe
     python3-minimal:/usr/bin/python3
     jq:jq
@@ -45,6 +43,10 @@ PACKAGES="
     psmisc:fuser
     xz-utils:xz
     gcc:cc
+    make:make
+    flex:flex
+    bison:bison
+    bc:bc
     libc6-dev:/usr/include/stdio.h
     shellcheck:shellcheck
 "

@@ -1,7 +1,9 @@
-//! Commands in the virtual machine, over the command server of `e2e/cluster/guest-command.sh`.
+//! Commands in the guest, over the command server of `e2e/cluster/guest-command.sh`.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,35 +20,38 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// The virtual machine.
+/// The guest.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    port: u16,
-    token: String,
+    folder: PathBuf,
     /// The folder both sides see; `/share` in the guest.
     pub share: PathBuf,
 }
 
 impl Guest {
     /// The guest `machine` booted in a state folder.
-    pub fn open(state: &Path) -> Result<Self> {
+    pub fn open(state: &Path) -> Self {
         let folder = state.join("guests/machine");
-        let read = |path: &Path| {
-            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
-        };
-        Ok(Self {
-            port: read(&folder.join("command-port"))?.trim().parse()?,
-            token: read(&folder.join("share/token"))?.trim().to_owned(),
+        Self {
             share: folder.join("share"),
-        })
+            folder,
+        }
+    }
+
+    /// Its command server. Paths of unix sockets are short, so the folder is named by a descriptor.
+    fn connect(&self) -> Result<UnixStream> {
+        let folder = File::open(&self.folder)
+            .with_context(|| format!("opening {}", self.folder.display()))?;
+        let socket = format!("/proc/self/fd/{}/command", folder.as_raw_fd());
+        UnixStream::connect(socket)
+            .with_context(|| format!("command server of {}", self.folder.display()))
     }
 
     /// Runs a bash script in the guest's first namespace; any exit status is a result.
     pub fn try_run(&self, script: &str) -> Result<Output> {
-        let mut stream =
-            TcpStream::connect(("127.0.0.1", self.port)).context("guest's command port")?;
+        let mut stream = self.connect()?;
         stream.set_read_timeout(Some(Duration::from_mins(5)))?;
-        stream.write_all(format!("{}\n{}\n{script}", self.token, script.len()).as_bytes())?;
+        stream.write_all(format!("{}\n{script}", script.len()).as_bytes())?;
         let mut reader = BufReader::new(stream);
         let mut head = String::new();
         reader

@@ -25,7 +25,7 @@ use crate::pod::{self, Place};
 
 /// Port on which a pod of the pod network reaches the API server, on its own loopback.
 const POD_NETWORK_API_PORT: u16 = 6443;
-/// The API server as guests see it (QEMU's user network).
+/// The API server as guests see it (`e2e/cluster/guest.sh`).
 const GUEST_API_HOST: &str = "10.0.2.2";
 
 /// A node that the kubelet plays: name and addresses.

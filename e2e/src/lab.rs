@@ -114,6 +114,20 @@ fn end(state: &Path) -> Result<()> {
     Ok(())
 }
 
+/// One of the relays of `e2e/machine/boot.sh`: its command, and what follows the state folder.
+fn carry(repository: &Path, state: &Path, words: &[&str]) -> Result<()> {
+    let (command, more) = words.split_first().context("a command of boot.sh")?;
+    let status = Command::new(repository.join("e2e/machine/boot.sh"))
+        .arg(command)
+        .arg(state)
+        .args(more)
+        .status()?;
+    if !status.success() {
+        bail!("e2e/machine/boot.sh {words:?}: {status}");
+    }
+    Ok(())
+}
+
 /// From now on an interrupt ends the lab in `state` before it ends this process.
 fn end_on_signal(state: PathBuf) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -144,11 +158,6 @@ fn end_on_signal(state: PathBuf) -> Result<()> {
 impl Lab {
     /// Images: `target/images`, or the folder in `LVS_IMAGES`. Boots the machine, starts the control plane, installs the chart and waits until every agent is ready.
     pub fn up(state: &Path) -> Result<Self> {
-        Self::up_with(state, "")
-    }
-
-    /// As [`Lab::up`], with further ports carried into the machine: "127.0.0.1:here-:there" separated by spaces.
-    pub fn up_with(state: &Path, forwards: &str) -> Result<Self> {
         let repository = repository()?;
         std::fs::create_dir_all(state)?;
         let state = state.canonicalize()?;
@@ -156,18 +165,17 @@ impl Lab {
         // What a run that was killed may have left.
         end(&state)?;
         let _ = std::fs::remove_dir_all(state.join("pods"));
-        let lab = Self::start(repository, state.clone(), forwards);
+        let lab = Self::start(repository, state.clone());
         if lab.is_err() {
             end(&state)?;
         }
         lab
     }
 
-    fn start(repository: PathBuf, state: PathBuf, forwards: &str) -> Result<Self> {
+    fn start(repository: PathBuf, state: PathBuf) -> Result<Self> {
         let mut boot = Command::new(repository.join("e2e/machine/boot.sh"))
             .arg("up")
             .arg(&state)
-            .env("GUEST_FORWARDS", forwards)
             .spawn()
             .context("starting e2e/machine/boot.sh")?;
         let cluster = step("control plane", || {
@@ -200,7 +208,8 @@ impl Lab {
         })?;
         let cluster = cluster?;
         unpacked?;
-        let guest = Guest::open(&state)?;
+        carry(&repository, &state, &["carry-in", &cluster.port.to_string()])?;
+        let guest = Guest::open(&state);
         let kubelet = Kubelet::start(&cluster, &guest, &repository, &state, images, &nodes())?;
         let lab = Self {
             guest,
@@ -240,7 +249,7 @@ impl Lab {
         let repository = repository()?;
         let state = state.canonicalize()?;
         let cluster = Cluster::open(&repository, &state.join("cluster"))?;
-        let guest = Guest::open(&state)?;
+        let guest = Guest::open(&state);
         Ok(Self {
             guest,
             cluster,
@@ -248,6 +257,12 @@ impl Lab {
             state,
             kubelet: None,
         })
+    }
+
+    /// From now on `listen` ("127.0.0.1:1234") of this machine is `port` of the guest's first namespace.
+    pub fn carry_out(&self, listen: &str, port: u16) -> Result<()> {
+        let words = ["carry-out", listen, &port.to_string()];
+        carry(&self.repository, &self.state, &words)
     }
 
     /// Waits until every pod of the product is ready.

@@ -62,11 +62,10 @@ fn spread(milliseconds: &mut [f64]) -> Result<Spread> {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let forward = free_port()?;
-    let lab = Lab::up_with(
-        &arguments.state,
-        &format!("127.0.0.1:{forward}-:{PROBE_PORT}"),
-    )?;
-    let measured = measure(&lab, forward, arguments.runs);
+    let lab = Lab::up(&arguments.state)?;
+    let measured = lab
+        .carry_out(&format!("127.0.0.1:{forward}"), PROBE_PORT)
+        .and_then(|()| measure(&lab, forward, arguments.runs));
     let ended = lab.down();
     let line = measured?;
     ended?;
@@ -154,7 +153,7 @@ fn latency(
     let probe = std::env::current_exe()?.with_file_name("probe");
     let probe = probe.display();
     lab.guest.run(&format!(
-        "setsid {probe} 10.0.2.15:{PROBE_PORT} client >/run/probe.log 2>&1 </dev/null &"
+        "setsid {probe} 0.0.0.0:{PROBE_PORT} client >/run/probe.log 2>&1 </dev/null &"
     ))?;
     lab.cluster.apply_text(
         NAMESPACE,

@@ -1,6 +1,6 @@
 //! How long it takes to program IPVS: this crate against `ipvsadm` and keepalived, on one machine in one run.
 //!
-//! `bench_netlink ROUNDS [ACCELERATOR [KERNEL]]` (the last two only to be repeated in the result) needs root and a kernel with IPVS, and works in network namespaces of its own. Started by
+//! `bench_netlink ROUNDS [KERNEL]` (the last two only to be repeated in the result) needs root and a kernel with IPVS, and works in network namespaces of its own. Started by
 //! `e2e/bench/netlink.sh` in a guest. Each round loads the same 100 services with 100 real servers each:
 //!
 //! - *add all*: into an empty namespace, a fresh one for every tool and round, as the kernel is much slower
@@ -29,14 +29,13 @@ use report::{Figure, Report};
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: bench_netlink ROUNDS [ACCELERATOR [KERNEL]]";
+    let usage = "usage: bench_netlink ROUNDS [KERNEL]";
     let rounds: usize = arguments.next().context(usage)?.parse()?;
     let directory = std::env::temp_dir().join(format!("bench_netlink.{}", std::process::id()));
     std::fs::create_dir(&directory)?;
     let result = tools::Files::write(&directory).and_then(|files| run(rounds, &files));
     std::fs::remove_dir_all(&directory)?;
     let mut report = result?;
-    report.accelerator = arguments.next();
     report.kernel = arguments.next();
     report.print();
     let missed = report.missed();

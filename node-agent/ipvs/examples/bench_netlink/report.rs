@@ -104,8 +104,6 @@ pub struct Report {
     pub no_change_writes: usize,
     /// Writes that one changed weight took.
     pub one_weight_writes: usize,
-    /// How the machine is emulated, as told.
-    pub accelerator: Option<String>,
     /// Its kernel, as told.
     pub kernel: Option<String>,
 }
@@ -147,7 +145,6 @@ impl Report {
         let round = |value: f64| (value * 10.0).round() / 10.0;
         let mut object = serde_json::Map::new();
         object.insert("bench".to_owned(), json!("netlink"));
-        object.insert("accelerator".to_owned(), json!(self.accelerator));
         object.insert("kernel".to_owned(), json!(self.kernel));
         let rounds = self.milliseconds.get(&Figure::Add).map_or(0, Vec::len);
         object.insert("rounds".to_owned(), json!(rounds));
