@@ -330,6 +330,16 @@ spec:
 }
 
 fn bad_input(lab: &Lab) -> Result<()> {
+    // A kernel without this scheduler, as Debian's is.
+    lab.guest.run(
+        "echo 'install ip_vs_twos /bin/false' >/etc/modprobe.d/story.conf; rmmod ip_vs_twos 2>/dev/null; ! grep -q ip_vs_twos /proc/modules",
+    )?;
+    let told = wrong_objects(lab);
+    lab.guest.run("rm /etc/modprobe.d/story.conf")?;
+    told
+}
+
+fn wrong_objects(lab: &Lab) -> Result<()> {
     lab.cluster
         .apply_example(NAMESPACE, "direct-routing.yaml")?;
     lab.await_serving(NAMESPACE, "web")?;
@@ -366,7 +376,6 @@ spec:
   realServerSelector: {matchLabels: {app: web}}
 "#,
     )?;
-    // Debian's kernel is built without this scheduler.
     let message = lab.await_reason(
         &["-n", NAMESPACE, "lvsvs", "twos"],
         "Programmed",
