@@ -25,8 +25,11 @@ use crate::world::{SharedWorld, Versioned};
 const CONCURRENT_WRITES: usize = 16;
 /// Longest time for one write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// First and last delay after a failure of one object.
+/// First delay after a conflict on one object: an agent reported meanwhile, and the watch brings what it wrote at once.
+const BACKOFF_CONFLICT: Duration = Duration::from_millis(5);
+/// First delay after another failure of one object.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// Longest delay of one object.
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
 
 /// Delays of objects whose write failed.
@@ -53,7 +56,11 @@ impl Backoff {
             .objects
             .get(object)
             .map_or(0, |(failures, _)| *failures);
-        let delay = BACKOFF_FIRST
+        let first = match outcome {
+            Outcome::Conflict => BACKOFF_CONFLICT,
+            _ => BACKOFF_FIRST,
+        };
+        let delay = first
             .saturating_mul(1 << failures.min(16))
             .min(BACKOFF_LAST);
         self.objects

@@ -14,7 +14,7 @@ use crate::snapshot::{self, Settings};
 use crate::world::{Kind, SharedWorld};
 
 /// Events closer together than this are one.
-const COALESCE: Duration = Duration::from_millis(20);
+const COALESCE: Duration = Duration::from_millis(10);
 /// A pass is made at least this often, event or not.
 const SLOW_PASS: Duration = Duration::from_secs(30);
 

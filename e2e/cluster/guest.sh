@@ -75,7 +75,8 @@ guest_address() { printf '%s.%s\n' "$WIRE_IPV4" $((10 + $1)); }
 # boot_guest STATE NAME SCRIPT MEMORY_MIB INDEX [DEVICE…]: starts a guest that
 # runs SCRIPT (absolute path) as pid 1. INDEX, from 1, sets its address on the
 # wire (guest_address) and its processor; each DEVICE is a tap that becomes
-# eth1, eth2 … Before: the caller may put files into its share.
+# eth1, eth2 … Before: the caller may put files into its share. GUEST_ARGUMENTS
+# are more words for its kernel's command line.
 boot_guest() {
     local state name="$2" script="$3" memory="$4" index="$5" directory kernel address device number=0 devices=() server
     state="$(cd "$1" && pwd)"
@@ -99,11 +100,12 @@ boot_guest() {
     # One processor per guest, always the same: the kernel and its processes take
     # turns a hundred thousand times a second, and waking another processor
     # each time would cost several times the work.
+    # shellcheck disable=SC2086  # words
     launch_on_wire "$state" "$name" taskset --cpu-list "$(((index - 1) % $(nproc)))" \
         "$kernel/linux" "mem=${memory}M" "umid=$name" "uml_dir=$directory/uml" rootfstype=hostfs ro quiet panic=-1 \
         con0=fd:0,fd:1 con=null init="$GUEST_HERE/guest-root.sh" "${devices[@]}" \
         "lvs.init=$script" "lvs.kernel=$kernel" "lvs.share=$directory/share" "lvs.address=$address" \
-        "lvs.repository=$(cd "$GUEST_HERE/../.." && pwd)"
+        "lvs.repository=$(cd "$GUEST_HERE/../.." && pwd)" ${GUEST_ARGUMENTS:-}
 }
 
 # run_in_guest STATE NAME SCRIPT [ARGUMENT…]: runs a bash script there; its

@@ -8,6 +8,7 @@
 #   mgmt  10.111.0.0/24                 every cluster node, the way to the API server
 #
 # lb-*, web-* and far-1 are cluster nodes; client, router and plain-* are not.
+# With lvs.bare on its command line the kernel has no IPv6 and no tunnels.
 # shellcheck source=../cluster/guest-init.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../cluster/guest-init.sh"
 
@@ -16,7 +17,16 @@ for module in bridge veth dummy ip_vs ip_vs_wrr nf_conntrack nf_tables nft_chain
 done
 # Tunnel modules make fallback devices in every namespace the moment they are
 # loaded; loaded first, they belong to the hosts' state before the product.
-for module in ipip sit ip6_tunnel ip_gre ip6_gre fou fou6; do modprobe "$module" || mark "modprobe $module failed"; done
+tunnels="ipip sit ip6_tunnel ip_gre ip6_gre fou fou6"
+bare=
+case " $(</proc/cmdline) " in
+*" lvs.bare "*)
+    bare=yes
+    # shellcheck disable=SC2086  # a list
+    printf 'install %s /bin/false\n' $tunnels >/etc/modprobe.d/bare.conf
+    ;;
+*) for module in $tunnels; do modprobe "$module" || mark "modprobe $module failed"; done ;;
+esac
 
 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 for segment in out in far mgmt; do
@@ -46,7 +56,7 @@ host() {
         for segment in "$@"; do echo "link set $segment up"; done
         for segment in "$@"; do
             echo "address add $(ipv4_of "$segment").$last/24 dev $segment"
-            [ "$segment" = mgmt ] || echo "address add $(ipv6_of "$segment"):$last/64 dev $segment nodad"
+            [ "$segment" = mgmt ] || [ -n "$bare" ] || echo "address add $(ipv6_of "$segment"):$last/64 dev $segment nodad"
         done
     } >"/run/$name.batch"
     for segment in "$@"; do
@@ -62,7 +72,7 @@ host() {
 
 gateway() { # NAME SEGMENT
     ip -n "$1" route add default via "$(ipv4_of "$2").254" dev "$2"
-    ip -n "$1" -6 route add default via "$(ipv6_of "$2"):254" dev "$2"
+    [ -n "$bare" ] || ip -n "$1" -6 route add default via "$(ipv6_of "$2"):254" dev "$2"
 }
 
 # web_server NAME: lighttpd on 80 and 8080 that answers with the host's name.
@@ -82,6 +92,8 @@ index-file.names = ("index.html")
 \$SERVER["socket"] == "0.0.0.0:82" { }
 \$SERVER["socket"] == "0.0.0.0:83" { }
 \$SERVER["socket"] == "0.0.0.0:8080" { }
+C
+    [ -n "$bare" ] || cat >>"/run/web/$1/lighttpd.conf" <<C
 \$SERVER["socket"] == "[::]:80" { server.set-v6only = "enable" }
 \$SERVER["socket"] == "[::]:8080" { server.set-v6only = "enable" }
 C

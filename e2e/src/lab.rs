@@ -155,9 +155,18 @@ fn end_on_signal(state: PathBuf) -> Result<()> {
     Ok(())
 }
 
+/// What the guest's kernel can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// Everything the product can use.
+    Whole,
+    /// No IPv6 (`ipv6.disable=1`) and no tunnel modules.
+    Bare,
+}
+
 impl Lab {
     /// Images: `target/images`, or the folder in `LVS_IMAGES`. Boots the machine, starts the control plane, installs the chart and waits until every agent is ready.
-    pub fn up(state: &Path) -> Result<Self> {
+    pub fn up(state: &Path, machine: Machine) -> Result<Self> {
         let repository = repository()?;
         std::fs::create_dir_all(state)?;
         let state = state.canonicalize()?;
@@ -165,17 +174,18 @@ impl Lab {
         // What a run that was killed may have left.
         end(&state)?;
         let _ = std::fs::remove_dir_all(state.join("pods"));
-        let lab = Self::start(repository, state.clone());
+        let lab = Self::start(repository, state.clone(), machine);
         if lab.is_err() {
             end(&state)?;
         }
         lab
     }
 
-    fn start(repository: PathBuf, state: PathBuf) -> Result<Self> {
+    fn start(repository: PathBuf, state: PathBuf, machine: Machine) -> Result<Self> {
         let mut boot = Command::new(repository.join("e2e/machine/boot.sh"))
             .arg("up")
             .arg(&state)
+            .args((machine == Machine::Bare).then_some("bare"))
             .spawn()
             .context("starting e2e/machine/boot.sh")?;
         let cluster = step("control plane", || {
@@ -208,7 +218,11 @@ impl Lab {
         })?;
         let cluster = cluster?;
         unpacked?;
-        carry(&repository, &state, &["carry-in", &cluster.port.to_string()])?;
+        carry(
+            &repository,
+            &state,
+            &["carry-in", &cluster.port.to_string()],
+        )?;
         let guest = Guest::open(&state);
         let kubelet = Kubelet::start(&cluster, &guest, &repository, &state, images, &nodes())?;
         let lab = Self {

@@ -81,16 +81,16 @@ impl<'a> Work<'a> {
         let Some(wanted) = self.real_servers.get(node) else {
             return true;
         };
-        let name = plan_name(
-            SourceKind::VirtualService,
-            node,
-            &self.object.meta.uid,
-        );
+        let name = plan_name(SourceKind::VirtualService, node, &self.object.meta.uid);
         let Some(plan) = self.inputs.node_plans.get(&name) else {
             return false;
         };
         let holds = |spec: &NodePlanSpec| spec.real_server.as_ref() == Some(wanted);
-        let conditions = plan.object.status.iter().flat_map(|status| &status.conditions);
+        let conditions = plan
+            .object
+            .status
+            .iter()
+            .flat_map(|status| &status.conditions);
         plan.object.spec().is_some_and(holds)
             && plan.is_acknowledged()
             && conditions.into_iter().any(|condition| {

@@ -66,7 +66,9 @@ spec: {target: {type: Addresses, addresses: [10.0.0.7]}, weight: 7}
 fn weights(cluster: &Cluster) -> BTreeMap<String, u16> {
     let plan = cluster.plan("lb", "web").unwrap();
     let services = plan.director.unwrap().services;
-    let destinations = services.into_iter().flat_map(|service| service.real_servers);
+    let destinations = services
+        .into_iter()
+        .flat_map(|service| service.real_servers);
     destinations
         .map(|destination| (destination.name, destination.weight))
         .collect()
@@ -173,7 +175,10 @@ fn plans_that_are_written_anew_keep_the_weights_of_a_service_that_worked() {
     }];
     cluster.inputs.node_plans.clear();
     let resolution = resolve(&cluster.inputs);
-    let planned = resolution.plans.values().find(|planned| planned.spec.node_name == "lb" && planned.spec.source.name == "web");
+    let planned = resolution
+        .plans
+        .values()
+        .find(|planned| planned.spec.node_name == "lb" && planned.spec.source.name == "web");
     let services = &planned.unwrap().spec.director.as_ref().unwrap().services;
     let weights: Vec<_> = services[0].real_servers.iter().map(|d| d.weight).collect();
     assert_eq!(weights, [7, 3, 5]);

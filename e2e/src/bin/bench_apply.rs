@@ -22,7 +22,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Config};
 use lvs_crds::VirtualService;
 use lvs_e2e::await_condition::until;
-use lvs_e2e::lab::Lab;
+use lvs_e2e::lab::{Lab, Machine};
 use serde_json::json;
 
 const NAMESPACE: &str = "bench";
@@ -62,7 +62,7 @@ fn spread(milliseconds: &mut [f64]) -> Result<Spread> {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let forward = free_port()?;
-    let lab = Lab::up(&arguments.state)?;
+    let lab = Lab::up(&arguments.state, Machine::Whole)?;
     let measured = lab
         .carry_out(&format!("127.0.0.1:{forward}"), PROBE_PORT)
         .and_then(|()| measure(&lab, forward, arguments.runs));

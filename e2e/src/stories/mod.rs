@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result};
 
-use crate::lab::{Hosts, Lab, OPERATOR_NAMESPACE};
+use crate::lab::{Hosts, Lab, Machine, OPERATOR_NAMESPACE};
 
+mod bare;
 mod boundaries;
 mod direct_routing;
 mod nat;
@@ -23,8 +24,11 @@ pub struct Story {
     pub run: fn(&Lab) -> Result<()>,
 }
 
-/// Every story, in the order they are told.
-pub fn all() -> Vec<Story> {
+/// Every story of a machine, in the order they are told.
+pub fn all(machine: Machine) -> Vec<Story> {
+    if machine == Machine::Bare {
+        return bare::stories();
+    }
     [
         direct_routing::stories(),
         nat::stories(),

@@ -98,22 +98,15 @@ fn ours(report: &mut Report, files: &tools::Files) -> Result<()> {
         "{} operations to add all",
         operations.len()
     );
-    let before = tools::own_time()?;
     report.record(Figure::Add, apply(&mut client, &operations)?);
-    report.record(Figure::AddUser, tools::own_time()?.saturating_sub(before));
     ensure!(client.dump()?.services == desired, "not what was added");
 
     // No change.
-    let before = tools::own_time()?;
     let started = Instant::now();
     let dump = client.dump()?;
     report.record(Figure::Dump, started.elapsed());
     let operations = wanted.operations(dump);
     report.record(Figure::NoChange, started.elapsed());
-    report.record(
-        Figure::NoChangeUser,
-        tools::own_time()?.saturating_sub(before),
-    );
     ensure!(
         operations.is_empty(),
         "{} writes without a change",

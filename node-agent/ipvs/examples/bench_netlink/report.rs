@@ -10,8 +10,6 @@ use serde_json::{Value, json};
 pub enum Figure {
     /// Ours: add all.
     Add,
-    /// Of which in user space.
-    AddUser,
     /// `ipvsadm -R`.
     AddIpvsadm,
     /// keepalived.
@@ -20,8 +18,6 @@ pub enum Figure {
     Dump,
     /// Ours: dump and difference.
     NoChange,
-    /// Of which in user space.
-    NoChangeUser,
     /// `ipvsadm -Sn`.
     NoChangeIpvsadm,
     /// Ours: 10,000 weights.
@@ -33,9 +29,8 @@ pub enum Figure {
 }
 
 impl Figure {
-    const ALL: [(Self, &'static str, &'static str); 11] = [
+    const ALL: [(Self, &'static str, &'static str); 9] = [
         (Self::Add, "add_all", "add 10,100 rules"),
-        (Self::AddUser, "add_all_user", "of which in user space"),
         (
             Self::AddIpvsadm,
             "add_all_ipvsadm",
@@ -51,11 +46,6 @@ impl Figure {
             Self::NoChange,
             "no_change",
             "dump and difference, nothing to do",
-        ),
-        (
-            Self::NoChangeUser,
-            "no_change_user",
-            "of which in user space",
         ),
         (Self::NoChangeIpvsadm, "no_change_ipvsadm", "ipvsadm -Sn"),
         (Self::Edit, "edit_weights", "edit 10,000 weights"),

@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lvs_ipvs::{Client, ClientOptions, DumpError, IpvsKernel};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
 
 use crate::rules;
 
@@ -81,14 +79,6 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<()> {
         arguments.join(" ")
     );
     Ok(())
-}
-
-/// Time this thread has spent in user space, not in the kernel.
-pub fn own_time() -> Result<Duration> {
-    let time = getrusage(UsageWho::RUSAGE_THREAD)?.user_time();
-    Ok(Duration::from_micros(u64::try_from(
-        time.num_microseconds(),
-    )?))
 }
 
 /// `ipvsadm -R` with a file.
