@@ -101,7 +101,7 @@ up() {
     mkdir -p "$state/logs"
 
     phase tools
-    step "tools (usually 1 s; the first time about 12 min: they are built from source)"
+    step "tools (usually 1 s; the first time about 18 min: they are built from source)"
     "$here/../setup/provision.sh" packages rust kubernetes helm kernel
     kubectl="$("$here/../setup/tool.sh" kubectl)"
     helm="$("$here/../setup/tool.sh" helm)"
@@ -116,12 +116,12 @@ up() {
     lab images "$root/target/images/controller.tar" "$root/target/images/agent.tar"
 
     phase nodes
-    step "control plane and three nodes with real kubelets (usually 100 s under emulation)"
+    step "control plane and three nodes with real kubelets (usually 25 s)"
     lab up 2>&1 | shown
     kubectl get nodes -o wide | shown
 
     phase helm
-    step "helm install (usually 45 s)"
+    step "helm install (usually 20 s)"
     snapshot_nodes "$state" before
     "$helm" install lvs-operator "$root/charts/lvs-operator" --namespace "$namespace" --create-namespace \
         --values "$root/examples/values.yaml" --wait --timeout 5m >"$state/logs/helm.log" 2>&1 ||

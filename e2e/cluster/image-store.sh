@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # image-store.sh DIR ARCHIVE…: containerd's own store in DIR with the images of these archives, for nodes that start
-# with a copy of it. A containerd of this machine imports them, for a second and with a socket of its own: under
-# emulation each node would need half a minute for the same.
+# with a copy of it. A containerd of this machine imports them once, for a second and with a socket of its own, instead of
+# each node for itself.
 set -euo pipefail
 directory="$1"
 shift

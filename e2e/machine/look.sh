@@ -1,7 +1,6 @@
 #!/bin/bash
 # look.sh HOST…: everything of each host that the product could change, one line
-# per fact, after a line `== HOST`. Few processes, as each costs a fifth of a
-# second under emulation; what is not a fact (order, remaining lifetimes) is for
+# per fact, after a line `== HOST`. Few processes, as it is run many times; what is not a fact (order, remaining lifetimes) is for
 # the reader to leave out.
 export LC_ALL=C
 look() {

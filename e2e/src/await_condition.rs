@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Time between two looks. Each costs the emulated machine processes, or this one a kubectl.
+/// Time between two looks. Each costs the guest processes, or this machine a kubectl.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Looks until `look` returns `Ok(Ok(value))`. `Ok(Err(seen))` is "not yet"; an error is "not yet" too, as

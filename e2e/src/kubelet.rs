@@ -480,7 +480,7 @@ impl Shell {
     }
 
     async fn report(&mut self, api: &Api<Pod>, pods: &[Pod]) -> Result<()> {
-        // Probes cost the emulated machine more than anything else here.
+        // Probes cost the guest more than anything else here.
         let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
         let waiting = pods
             .iter()

@@ -15,7 +15,7 @@ use crate::kubelet::{Images, Kubelet, NodeSpec, guest_work};
 
 /// Namespace of the product.
 pub const OPERATOR_NAMESPACE: &str = "lvs-system";
-/// Limit for anything that should take a second, under emulation and load.
+/// Limit for anything that should take a second, under load.
 pub const LIMIT: Duration = Duration::from_mins(1);
 /// Every host of the machine; see `e2e/machine/machine-init.sh`.
 pub const HOSTS: [&str; 10] = [

@@ -145,7 +145,7 @@ impl<'a> Load<'a> {
         guest.on(
             host,
             &format!(
-                // One process for all of them: to start one for each would starve the emulated hosts.
+                // One process for all of them: to start one for each would starve the hosts.
                 "cd {folder}; : >log
                  setsid curl --silent --rate 5/s --max-time 10 -H 'Connection: close' -o /dev/null \
                      -w '%{{stderr}}%{{exitcode}} %{{errormsg}}\\n' '{url}?[1-100000]' 2>log >/dev/null </dev/null & echo $! >pid
