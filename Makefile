@@ -2,7 +2,7 @@
 # slow is kept in ~/.cache/lvs-operator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test generate image stories stories-cluster bench-apply bench-netlink differential
+.PHONY: help demo demo-down test generate image stories stories-cluster bench-apply bench-netlink differential fuzz
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ image: ## Release binaries and the images, as OCI archives in target/images
 stories-cluster: ## Stories of tier 1: real kubelets (token, Istio, drain, upgrade, power-off)
 	@exec e2e/cluster/demo.sh test
 
-stories: image ## Packet stories in one virtual machine (STORIES="part of a name")
+stories: image ## Packet stories in one machine (STORIES="part of a name")
 	@e2e/setup/provision.sh packages rust kubernetes helm kernel
 	@cargo run --quiet --locked --package lvs-e2e --bin stories -- $(STORIES)
 
@@ -42,3 +42,6 @@ bench-netlink: ## Programming IPVS, against ipvsadm and keepalived (ROUNDS=5)
 differential: ## The model of the kernel against a real kernel, our dumps against ipvsadm's
 	@e2e/setup/provision.sh packages rust kernel
 	@exec e2e/bench/differential.sh $(CASES)
+
+fuzz: ## Every parser of bytes we did not write, with libFuzzer (SECONDS=60 each)
+	@exec e2e/checks/fuzz.sh $(SECONDS)

@@ -13,6 +13,7 @@ program="$(build_debug kernel_differential)"
 with_guest "$program"
 for seed in "$@"; do
     progress "$cases sequences with seed $seed"
+    # User-mode Linux counts 100 ticks a second (HZ in arch/um/Kconfig).
     # shellcheck disable=SC2016  # expanded in the guest
-    in_guest '/run/kernel_differential "$1" "$2"' "$cases" "$seed"
+    in_guest '/run/kernel_differential "$1" "$2" 100' "$cases" "$seed"
 done

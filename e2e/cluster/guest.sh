@@ -22,6 +22,10 @@ RELAY_SECONDS=86400
 # open_wire STATE: the namespace, with the bridge `uplink` on which guests reach
 # 10.0.2.2 and nothing else, not even each other.
 open_wire() {
+    if [ ! -c /dev/net/tun ] && ! modprobe tun; then
+        echo "guest: /dev/net/tun is missing: the guests' network needs the module tun on this machine" >&2
+        return 1
+    fi
     launch "$1" wire unshare --net --mount --propagation private bash "$GUEST_HERE/wire-init.sh" "$1/run/wire.ready" "$WIRE_IPV4.2/24"
     wait_until 10 "the wire of the guests (log: $1/logs/wire.log)" test -e "$1/run/wire.ready"
 }

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Prints everything about a host's network that the operator could change, in a
 # form that is the same again when all was put back. Left out: what belongs to
-# pods (veth*), kube-proxy's own tables, and counters. A tool that fails fails it.
+# pods (veth*), kube-proxy's own tables, counters, and what each boot computes from the
+# memory that is free. A tool that fails fails it.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C
 
@@ -28,4 +29,5 @@ echo "# ipvs"
 ipvsadm -S -n | sort
 echo "# sysctls"
 sysctl -a --pattern '^net\.' 2>/dev/null | without_pods |
-    grep -vE '^net\.netfilter\.nf_conntrack_count|^net\.ipv4\.tcp_fastopen_key|stable_secret' | sort
+    grep -vE '^net\.netfilter\.nf_conntrack_count|^net\.ipv4\.tcp_fastopen_key|stable_secret' |
+    grep -vE '^net\.ipv4\.((tcp|udp)_mem|inet_peer_threshold|vs\.sync_qlen_max) ' | sort

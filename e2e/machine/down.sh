@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # down.sh STATE: ends everything that the lab of tier 2 started there: the pods
-# on this machine, the control plane, the virtual machine (and all in it).
+# on this machine, the control plane, the guest (and all in it).
 set -uo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 # shellcheck source=../cluster/process.sh

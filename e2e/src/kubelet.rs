@@ -310,8 +310,8 @@ impl Shell {
             self.guest.run(&format!(
                 "set -e; mkdir -p {work} /run/nodes/{node}; cp /share/{relative}/run.sh {work}/run.sh\n\
                  [ -d {image} ] || {{ mkdir -p /run/images; cp -a {source} {image}.$$; mv -T {image}.$$ {image} || [ -d {image} ]; }}\n\
-                 echo 'exec ip netns exec {node} unshare --mount busybox sh {work}/run.sh \"$1\"' >{work}/start.sh\n\
-                 setsid bash {repository}/e2e/machine/supervise.sh {work} ahead >/dev/null 2>&1 </dev/null &",
+                 echo 'exec ip netns exec {node} unshare --mount busybox sh {work}/run.sh' >{work}/start.sh\n\
+                 setsid bash {repository}/e2e/machine/supervise.sh {work} >/dev/null 2>&1 </dev/null &",
                 source = quote(&image_root.display().to_string()),
                 repository = self.repository.display(),
             ))?;

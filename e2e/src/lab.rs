@@ -51,7 +51,7 @@ fn fact(line: &str) -> Option<String> {
 
 /// The lab.
 pub struct Lab {
-    /// The virtual machine.
+    /// The guest.
     pub guest: Guest,
     /// The control plane.
     pub cluster: Cluster,
@@ -487,20 +487,6 @@ impl Lab {
                 Ok(())
             } else {
                 Err("still there")
-            })
-        })
-    }
-
-    /// Waits until the next container of the pod in a folder is prepared, so that a restart takes what it takes outside emulation.
-    pub fn await_prepared(&self, work: &str) -> Result<()> {
-        let script =
-            format!("read -r pid fifo <{work}/ahead && kill -0 $pid && [ -e $fifo.prepared ]");
-        until(LIMIT, &format!("a prepared container in {work}"), || {
-            let output = self.guest.try_run(&script)?;
-            Ok(if output.status == 0 {
-                Ok(())
-            } else {
-                Err(output.stderr)
             })
         })
     }

@@ -1,4 +1,4 @@
-//! The lab: one virtual machine whose network namespaces are nodes and hosts, a real control plane
+//! The lab: one guest whose network namespaces are nodes and hosts, a real control plane
 //! beside it, and the product as its chart renders it. Stories and benches stand on this.
 
 // A lab talks to the person who runs it.

@@ -288,9 +288,8 @@ fn mount(
     Ok(())
 }
 
-/// Script for busybox's shell (whose own mount and mkdir cost a fifth of other processes under emulation) that
-/// becomes the container's process, to be run in a mount namespace of its own. Given the path of a
-/// fifo it waits there for a line when all is prepared, see `e2e/machine/supervise.sh`.
+/// Script for busybox's shell (whose own mount and mkdir are not processes) that becomes the container's process,
+/// to be run in a mount namespace of its own.
 pub fn script(pod: &Pod, place: &Place<'_>) -> Result<String> {
     let container = sole_container(pod)?;
     let spec = pod.spec.as_ref().context("pod without spec")?;
@@ -397,7 +396,6 @@ pub fn script(pod: &Pod, place: &Place<'_>) -> Result<String> {
             pod.metadata.name
         );
     }
-    script.push_str("[ -z \"${1:-}\" ] || { : >\"$1.prepared\"; read -r _ <\"$1\"; }\n");
     write!(
         script,
         "exec /usr/sbin/capsh --chroot=\"$root\" --drop={}",

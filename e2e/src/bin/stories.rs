@@ -11,7 +11,7 @@ use clap::Parser;
 use lvs_e2e::lab::{self, Lab, Machine};
 use lvs_e2e::stories::{self, Story};
 
-/// Stories with real packets, in one virtual machine.
+/// Stories with real packets, in one guest.
 #[derive(Parser)]
 struct Arguments {
     /// Run only stories whose name contains one of these.

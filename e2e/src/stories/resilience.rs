@@ -93,7 +93,6 @@ fn await_ready(lab: &Lab, node: &str) -> Result<()> {
 
 fn kill_and_restart(lab: &Lab, node: &str) -> Result<()> {
     let work = lab.agent_work(node)?;
-    lab.await_prepared(&work)?;
     let before = lab.guest.run(&format!("cat {work}/pid"))?.trim().to_owned();
     lab.signal_agent(node, "KILL", false)?;
     await_restarted(lab, node, &before)
@@ -202,7 +201,6 @@ fn kill_offline(lab: &Lab, node: &str) -> Result<()> {
         "for work in /run/pods/*; do grep -qs 'netns exec {node} ' $work/start.sh && [ -e $work/pid ] && echo $work; done; true"
     );
     let work = lab.guest.run(&find)?.trim().to_owned();
-    lab.await_prepared(&work)?;
     let before = lab.guest.run(&format!("cat {work}/pid"))?;
     lab.guest.run(&format!("kill -KILL {}", before.trim()))?;
     until(LIMIT, &format!("a new agent process on {node}"), || {

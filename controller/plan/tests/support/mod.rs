@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod four_nodes;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -12,11 +12,6 @@ use crate::ipvs::{
 };
 use crate::op::IpvsOp;
 
-/// Ticks per second of the kernel modelled (`CONFIG_HZ` of Debian's).
-const TICKS_PER_SECOND: u32 = 250;
-/// Longest timeout in seconds that `ip_vs_set_timeout` takes: its tick counts are `int`.
-const MAXIMUM_TIMEOUT_SECONDS: u32 = i32::MAX.unsigned_abs() / TICKS_PER_SECOND;
-
 /// IPVS of one network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpvsModel {
@@ -30,10 +25,12 @@ pub struct IpvsModel {
     pub engines: BTreeSet<String>,
     /// Whether the kernel has IPv6.
     pub ipv6: bool,
+    /// Ticks per second (`CONFIG_HZ`): timeouts are counted in them, so it decides which are too long.
+    pub ticks_per_second: u32,
 }
 
 impl Default for IpvsModel {
-    /// An empty namespace of a kernel with every scheduler but `twos`, which older kernels lack.
+    /// An empty namespace of a kernel as Debian's: 250 ticks, every scheduler but `twos`.
     fn default() -> Self {
         let schedulers = [
             "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
@@ -48,6 +45,7 @@ impl Default for IpvsModel {
             schedulers: schedulers.map(str::to_owned).into(),
             engines: BTreeSet::from(["sip".to_owned()]),
             ipv6: true,
+            ticks_per_second: 250,
         }
     }
 }
@@ -151,7 +149,7 @@ impl IpvsModel {
         kept.flags = ServiceFlags(service.flags.0 & ServiceFlags::OWNED);
         // `svc->timeout = u->timeout * HZ` in 32 bits: a timeout that is too long comes back as another one.
         kept.timeout_seconds =
-            service.timeout_seconds.wrapping_mul(TICKS_PER_SECOND) / TICKS_PER_SECOND;
+            service.timeout_seconds.wrapping_mul(self.ticks_per_second) / self.ticks_per_second;
         Ok(kept)
     }
 
@@ -194,9 +192,11 @@ impl IpvsModel {
             tcp_fin_seconds,
             udp_seconds,
         } = timeouts;
+        // `ip_vs_set_timeout`: its tick counts are `int`.
+        let maximum_seconds = i32::MAX.unsigned_abs() / self.ticks_per_second;
         if [tcp_seconds, tcp_fin_seconds, udp_seconds]
             .iter()
-            .any(|seconds| *seconds > MAXIMUM_TIMEOUT_SECONDS)
+            .any(|seconds| *seconds > maximum_seconds)
         {
             return Err(Errno::EINVAL);
         }

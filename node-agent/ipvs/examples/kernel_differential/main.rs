@@ -24,9 +24,10 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let cases: u32 = arguments
         .next()
-        .context("usage: kernel_differential CASES [SEED]")?
+        .context("usage: kernel_differential CASES [SEED [TICKS_PER_SECOND]]")?
         .parse()?;
     let seed: u8 = arguments.next().map_or(Ok(1), |text| text.parse())?;
+    let ticks_per_second: u32 = arguments.next().map_or(Ok(250), |text| text.parse())?;
     let config = Config {
         cases,
         failure_persistence: None,
@@ -36,7 +37,7 @@ fn main() -> Result<()> {
     let (tried, refused) = (Cell::new(0_usize), Cell::new(0_usize));
     TestRunner::new_with_rng(config, random)
         .run(&operations::sequence(), |operations| {
-            let counts = in_fresh_namespace(|| compare(&operations));
+            let counts = in_fresh_namespace(|| compare(&operations, ticks_per_second));
             let (operations, refusals) =
                 counts.map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
             tried.set(tried.get() + operations);
@@ -71,9 +72,12 @@ fn in_fresh_namespace<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Resul
 }
 
 /// How many operations there were, and how many of them the kernel refused.
-fn compare(operations: &[IpvsOp]) -> Result<(usize, usize)> {
+fn compare(operations: &[IpvsOp], ticks_per_second: u32) -> Result<(usize, usize)> {
     let mut client = Client::default();
-    let mut model = IpvsModel::default();
+    let mut model = IpvsModel {
+        ticks_per_second,
+        ..IpvsModel::default()
+    };
     let mut refusals = 0;
     for (operation, result) in operations.iter().zip(client.apply(operations)) {
         let expected = model.apply(operation).map_err(Errno::code);
