@@ -11,6 +11,6 @@ set -euo pipefail
 rounds="${1:-5}"
 program="$(build_release bench_netlink)"
 with_guest "$program"
-progress "$rounds rounds of about 40 s"
+progress "$rounds rounds of about 10 s"
 # shellcheck disable=SC2016  # expanded in the guest
 in_guest '/run/bench_netlink "$1" "$(uname -r)"' "$rounds"

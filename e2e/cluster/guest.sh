@@ -116,12 +116,12 @@ boot_guest() {
 # standard output, standard error and exit status come back. Status 255 when the
 # guest does not answer.
 run_in_guest() {
-    local directory="$1/guests/$2" script="$3" LC_ALL=C status
+    local directory="$1/guests/$2" script="$3" LC_ALL=C
     shift 3
     [ $# -eq 0 ] || script="set -- $(printf '%q ' "$@")
 $script"
     printf '%s\n%s' "${#script}" "$script" | (cd "$directory" && exec socat -t "${GUEST_ANSWER_SECONDS:-3600}" - UNIX-CONNECT:command) 2>/dev/null | {
-        local output errors
+        local status output errors
         read -r status output errors || return 255
         head -c "$output"
         head -c "$errors" >&2

@@ -1,7 +1,7 @@
 #!/bin/bash
 # look.sh HOST…: everything of each host that the product could change, one line
-# per fact, after a line `== HOST`. Few processes, as it is run many times; what is not a fact (order, remaining lifetimes) is for
-# the reader to leave out.
+# per fact, after a line `== HOST`. Few processes, as it is run many times; what
+# is not a fact (order, remaining lifetimes) is for the reader to leave out.
 export LC_ALL=C
 look() {
     ip -o -batch - <<B

@@ -13,4 +13,4 @@ build() {
 
 "$SETUP_DIR/tool.sh" cargo-deny >/dev/null 2>&1 && exit 0
 "$SETUP_DIR/rust.sh"
-make_once "$LVS_CACHE/cargo-deny/$CARGO_DENY_VERSION" "building cargo-deny $CARGO_DENY_VERSION" "4 min on 2 cores" build
+make_once "$LVS_CACHE/cargo-deny/$CARGO_DENY_VERSION" "building cargo-deny $CARGO_DENY_VERSION" "90 s on 2 cores" build

@@ -19,6 +19,7 @@ use lvs_crds::{
 use serde::de::DeserializeOwned;
 
 use crate::address_range::{AddressRange, parse_address};
+use crate::report;
 
 /// Label that keeps a node out of routers without `directors`.
 pub const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
@@ -189,6 +190,13 @@ impl ExistingPlan {
             .as_ref()
             .and_then(|status| status.observed_generation);
         observed.is_some_and(|observed| observed >= self.object.meta.generation)
+    }
+
+    /// Whether the agent says that its kernel holds the stored spec.
+    pub fn is_programmed(&self) -> bool {
+        let status = self.object.status.iter();
+        let conditions = status.flat_map(|status| &status.conditions);
+        self.is_acknowledged() && report::is_programmed(conditions)
     }
 }
 

@@ -8,14 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lvs_crds::condition::ConditionType;
 use lvs_crds::node_plan::{
-    DirectorPlan, NodePlanSpec, PlannedService, RealServerPlan, ServiceAddress,
-    ServiceFirewallMark, SourceKind,
+    DirectorPlan, NodePlanSpec, RealServerPlan, ServiceAddress, ServiceFirewallMark, SourceKind,
 };
 
 use crate::input::{Inputs, VirtualServiceObject};
 use crate::name::plan_name;
+use crate::report;
+use crate::service;
 use crate::target::Targets;
 
 /// A destination: its service, and its address and port there.
@@ -42,34 +42,16 @@ pub struct Work<'a> {
 
 /// Sets weight 0 for destinations of nodes that have not yet programmed what `real_servers` asks.
 pub fn withhold(director: &mut DirectorPlan, work: &Work<'_>) {
-    let unprepared: BTreeSet<&str> = work
-        .targets
-        .targets
-        .iter()
-        .filter(|target| {
-            let node = target.node_name.as_deref();
-            node.is_some_and(|node| !work.is_prepared(node))
-        })
-        .map(|target| target.name.as_str())
-        .collect();
+    let unprepared = work.unprepared();
     if unprepared.is_empty() || work.has_lost_its_plans() {
         return;
     }
     let in_use = work.in_use();
     for service in &mut director.services {
-        let (address, mark) = (service.address.clone(), service.firewall_mark.clone());
-        for destination in service
-            .real_servers
-            .iter_mut()
-            .filter(|destination| unprepared.contains(destination.name.as_str()))
-        {
-            let slot = (
-                address.as_ref(),
-                mark.as_ref(),
-                destination.address,
-                destination.port,
-            );
-            if !in_use.contains(&slot) {
+        let (address, mark) = (service.address.as_ref(), service.firewall_mark.as_ref());
+        for destination in &mut service.real_servers {
+            let slot = (address, mark, destination.address, destination.port);
+            if unprepared.contains(destination.name.as_str()) && !in_use.contains(&slot) {
                 destination.weight = 0;
             }
         }
@@ -77,30 +59,33 @@ pub fn withhold(director: &mut DirectorPlan, work: &Work<'_>) {
 }
 
 impl<'a> Work<'a> {
-    fn is_prepared(&self, node: &str) -> bool {
-        let Some(wanted) = self.real_servers.get(node) else {
-            return true;
-        };
-        let name = plan_name(SourceKind::VirtualService, node, &self.object.meta.uid);
-        let Some(plan) = self.inputs.node_plans.get(&name) else {
-            return false;
-        };
-        let holds = |spec: &NodePlanSpec| spec.real_server.as_ref() == Some(wanted);
-        let conditions = plan
-            .object
-            .status
-            .iter()
-            .flat_map(|status| &status.conditions);
-        plan.object.spec().is_some_and(holds)
-            && plan.is_acknowledged()
-            && conditions.into_iter().any(|condition| {
-                condition.type_ == ConditionType::Programmed.as_str() && condition.status == "True"
+    /// Real servers, by name, whose nodes are not prepared.
+    fn unprepared(&self) -> BTreeSet<&'a str> {
+        let parts = self.real_servers.iter();
+        let nodes: BTreeSet<&str> = parts
+            .filter(|(node, wanted)| !self.is_prepared(node, wanted))
+            .map(|(node, _)| node.as_str())
+            .collect();
+        let targets = self.targets.targets.iter();
+        targets
+            .filter(|target| {
+                let node = target.node_name.as_deref();
+                node.is_some_and(|node| nodes.contains(node))
             })
+            .map(|target| target.name.as_str())
+            .collect()
+    }
+
+    fn is_prepared(&self, node: &str, wanted: &RealServerPlan) -> bool {
+        let name = plan_name(SourceKind::VirtualService, node, &self.object.meta.uid);
+        let holds = |spec: &NodePlanSpec| spec.real_server.as_ref() == Some(wanted);
+        let plan = self.inputs.node_plans.get(&name);
+        plan.is_some_and(|plan| plan.object.spec().is_some_and(holds) && plan.is_programmed())
     }
 
     /// Destinations that some director was told to send to.
     fn in_use(&self) -> BTreeSet<Slot<'a>> {
-        self.services()
+        service::stored_services(self.stored)
             .flat_map(|service| {
                 let weighted = service.real_servers.iter().filter(|d| d.weight > 0);
                 weighted.map(|d| {
@@ -111,19 +96,11 @@ impl<'a> Work<'a> {
             .collect()
     }
 
-    fn services(&self) -> impl Iterator<Item = &'a PlannedService> + use<'a> {
-        let directors = self.stored.iter().filter_map(|plan| plan.director.as_ref());
-        directors.flat_map(|director| &director.services)
-    }
-
     /// The service worked, yet no director has a plan of it: somebody deleted them. The agents
     /// still hold what they held, so their real servers count as prepared.
     fn has_lost_its_plans(&self) -> bool {
         let status = self.object.status.iter();
-        let mut conditions = status.flat_map(|status| &status.conditions);
-        self.services().next().is_none()
-            && conditions.any(|condition| {
-                condition.type_ == ConditionType::Programmed.as_str() && condition.status == "True"
-            })
+        service::stored_services(self.stored).next().is_none()
+            && report::is_programmed(status.flat_map(|status| &status.conditions))
     }
 }

@@ -118,6 +118,13 @@ pub fn resolved(problems: &[Verdict]) -> Verdict {
     )
 }
 
+/// Whether `Programmed` is among the conditions of an object as stored, and true.
+pub fn is_programmed<'a>(conditions: impl IntoIterator<Item = &'a Condition>) -> bool {
+    conditions.into_iter().any(|condition| {
+        condition.type_ == ConditionType::Programmed.as_str() && condition.status == "True"
+    })
+}
+
 /// Conditions to store: a time of transition is kept where the status did not change.
 pub fn stamp(
     previous: &[Condition],

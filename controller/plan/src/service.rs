@@ -165,6 +165,14 @@ fn merge(
     merged.into_values().collect()
 }
 
+/// IPVS services of plans as they are stored: each as often as there are directors.
+pub(crate) fn stored_services<'a>(
+    stored: &[&'a NodePlanSpec],
+) -> impl Iterator<Item = &'a PlannedService> {
+    let directors = stored.iter().filter_map(|plan| plan.director.as_ref());
+    directors.flat_map(|director| &director.services)
+}
+
 fn kept_destinations(
     targets: &Targets,
     stored: &[&NodePlanSpec],
@@ -173,10 +181,7 @@ fn kept_destinations(
     if targets.undecodable.is_empty() {
         return kept;
     }
-    let services = stored
-        .iter()
-        .flat_map(|plan| plan.director.iter().flat_map(|director| &director.services));
-    for service in services {
+    for service in stored_services(stored) {
         let key = (service.address.clone(), service.firewall_mark.clone());
         for destination in service
             .real_servers

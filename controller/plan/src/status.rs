@@ -165,6 +165,9 @@ impl Reporter<'_> {
         let Some(stored) = stored.filter(|_| !planned.is_changed) else {
             return pending();
         };
+        if stored.is_programmed() {
+            return Progress::Programmed;
+        }
         let mut conditions = stored
             .object
             .status
@@ -183,7 +186,6 @@ impl Reporter<'_> {
         let reason = Reason::parse(&condition.reason).unwrap_or(Reason::KernelError);
         let why = || format!("node {node}: {}", condition.message);
         match condition.status.as_str() {
-            "True" if stored.is_acknowledged() => Progress::Programmed,
             "False" => Progress::Failed(reason, why()),
             "Unknown" if reason != Reason::Unknown => Progress::Unknown(reason, why()),
             _ => Progress::Pending(format!(

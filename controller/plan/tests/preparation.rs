@@ -19,52 +19,21 @@ use lvs_plan::resolution::Resolution;
 use lvs_plan::resolve;
 use serde_json::json;
 use support::Cluster;
+use support::four_nodes::{self, at, on_node, service};
 
-/// A director, two nodes and a host that is none behind one service.
-const CLUSTER: &str = r#"
-kind: Node
-metadata: {name: lb}
-status: {addresses: [{type: InternalIP, address: 192.168.2.1}]}
----
-kind: Node
-metadata: {name: web-1}
-status: {addresses: [{type: InternalIP, address: 192.168.2.151}]}
----
-kind: Node
-metadata: {name: web-2}
-status: {addresses: [{type: InternalIP, address: 192.168.2.152}]}
----
-kind: VirtualRouter
-metadata: {name: default, annotations: {lvs.dev/is-default-router: "true"}}
-spec:
-  directors: [{nodeName: lb}]
-  addressPools: [{name: public, addresses: [172.25.0.0/24]}]
-  grants: [{namespaces: {from: All}, addressPoolNames: [public], realServerNodes: All, realServerCIDRs: [10.0.0.0/8]}]
----
-kind: VirtualService
-metadata: {name: web}
-spec:
-  addresses: [172.25.0.100]
-  ports: [{port: 80}]
-  forwarding: {type: DR}
-  realServerSelector: {}
----
-kind: RealServer
-metadata: {name: web-1}
-spec: {target: {type: Node, node: {name: web-1}}, weight: 3}
----
-kind: RealServer
-metadata: {name: web-2}
-spec: {target: {type: Node, node: {name: web-2}}, weight: 5}
----
-kind: RealServer
-metadata: {name: outside}
-spec: {target: {type: Addresses, addresses: [10.0.0.7]}, weight: 7}
-"#;
+/// Two nodes and a host that is none behind a service of the directors a and b.
+fn cluster() -> Cluster {
+    let mut cluster = four_nodes::cluster();
+    cluster.apply(service("web", json!({})));
+    cluster.apply(on_node("web-1", "c", json!({"weight": 3})));
+    cluster.apply(on_node("web-2", "d", json!({"weight": 5})));
+    cluster.apply(at("outside", "10.0.0.7", json!({"weight": 7})));
+    cluster
+}
 
 /// Weights on the director by real server.
 fn weights(cluster: &Cluster) -> BTreeMap<String, u16> {
-    let plan = cluster.plan("lb", "web").unwrap();
+    let plan = cluster.plan("a", "web").unwrap();
     let services = plan.director.unwrap().services;
     let destinations = services
         .into_iter()
@@ -88,55 +57,51 @@ fn state(resolution: &Resolution, name: &str) -> RealServerState {
 /// address yet.
 #[test]
 fn a_node_that_is_not_prepared_yet_gets_no_packets() {
-    let mut cluster = Cluster::from_yaml(CLUSTER);
+    let mut cluster = cluster();
     cluster.pass();
     expect_weights(&cluster, [("web-1", 0), ("web-2", 0), ("outside", 7)]);
-    cluster.acknowledge("lb");
+    cluster.acknowledge("a");
+    cluster.acknowledge("b");
     let resolution = cluster.pass();
     expect_weights(&cluster, [("web-1", 0), ("web-2", 0), ("outside", 7)]);
     assert_eq!(
         (state(&resolution, "web-1"), state(&resolution, "outside")),
         (RealServerState::Unknown, RealServerState::Up)
     );
-    cluster.acknowledge("web-1");
-    cluster.fail("web-2", "web", "SysctlReadOnly");
+    cluster.acknowledge("c");
+    cluster.fail("d", "web", "SysctlReadOnly");
     cluster.pass();
     expect_weights(&cluster, [("web-1", 3), ("web-2", 0), ("outside", 7)]);
-    cluster.acknowledge("web-2");
+    cluster.acknowledge("d");
     cluster.pass();
     expect_weights(&cluster, [("web-1", 3), ("web-2", 5), ("outside", 7)]);
 }
 
 #[test]
 fn a_prepared_node_keeps_its_weight_whatever_its_agent_says() {
-    let mut cluster = Cluster::from_yaml(CLUSTER);
+    let mut cluster = cluster();
     cluster.settle();
     let all = [("web-1", 3), ("web-2", 5), ("outside", 7)];
     expect_weights(&cluster, all);
-    cluster.fail("web-1", "web", "SysctlReadOnly");
+    cluster.fail("c", "web", "SysctlReadOnly");
     cluster.pass();
     expect_weights(&cluster, all);
     // Every plan gets a new generation that no agent has answered to.
-    cluster.apply(json!({
-        "kind": "VirtualService", "metadata": {"name": "web"},
-        "spec": {"addresses": ["172.25.0.100"], "ports": [{"port": 80}], "forwarding": {"type": "DR"},
-                 "scheduler": {"name": "lc"}, "realServerSelector": {}}
-    }));
+    cluster.apply(service("web", json!({"scheduler": {"name": "lc"}})));
     cluster.pass();
     expect_weights(&cluster, all);
 }
 
 #[test]
 fn a_new_address_waits_for_the_nodes_again() {
-    let mut cluster = Cluster::from_yaml(CLUSTER);
+    let mut cluster = cluster();
     cluster.settle();
-    cluster.apply(json!({
-        "kind": "VirtualService", "metadata": {"name": "web"},
-        "spec": {"addresses": ["172.25.0.100", "172.25.0.101"], "ports": [{"port": 80}], "forwarding": {"type": "DR"},
-                 "realServerSelector": {}}
-    }));
+    cluster.apply(service(
+        "web",
+        json!({"addresses": ["172.25.0.100", "172.25.0.101"]}),
+    ));
     cluster.pass();
-    let plan = cluster.plan("lb", "web").unwrap();
+    let plan = cluster.plan("a", "web").unwrap();
     let by_address: Vec<_> = plan
         .director
         .unwrap()
@@ -161,7 +126,7 @@ fn a_new_address_waits_for_the_nodes_again() {
 /// `kubectl delete nodeplans --all` must not stop the traffic until every agent has answered.
 #[test]
 fn plans_that_are_written_anew_keep_the_weights_of_a_service_that_worked() {
-    let mut cluster = Cluster::from_yaml(CLUSTER);
+    let mut cluster = cluster();
     cluster.settle();
     let key = ObjectKey::new("default", "web");
     let object = Arc::make_mut(cluster.inputs.virtual_services.get_mut(&key).unwrap());
@@ -178,7 +143,7 @@ fn plans_that_are_written_anew_keep_the_weights_of_a_service_that_worked() {
     let planned = resolution
         .plans
         .values()
-        .find(|planned| planned.spec.node_name == "lb" && planned.spec.source.name == "web");
+        .find(|planned| planned.spec.node_name == "a" && planned.spec.source.name == "web");
     let services = &planned.unwrap().spec.director.as_ref().unwrap().services;
     let weights: Vec<_> = services[0].real_servers.iter().map(|d| d.weight).collect();
     assert_eq!(weights, [7, 3, 5]);

@@ -1,6 +1,6 @@
 //! How long it takes to program IPVS: this crate against `ipvsadm` and keepalived, on one machine in one run.
 //!
-//! `bench_netlink ROUNDS [KERNEL]` (the last two only to be repeated in the result) needs root and a kernel with IPVS, and works in network namespaces of its own. Started by
+//! `bench_netlink ROUNDS [KERNEL]` (the last only to be repeated in the result) needs root and a kernel with IPVS, and works in network namespaces of its own. Started by
 //! `e2e/bench/netlink.sh` in a guest. Each round loads the same 100 services with 100 real servers each:
 //!
 //! - *add all*: into an empty namespace, a fresh one for every tool and round, as the kernel is much slower
