@@ -167,6 +167,8 @@ impl Candidate {
                     tracing::info!("this replica stops planning: {reason:?}");
                     self.lead(false);
                 }
+                // Replicas know each other by the Lease alone.
+                Effect::Say(_) => {}
                 Effect::Stop => has_stopped = true,
             }
         }
@@ -329,6 +331,7 @@ fn record(lease: &Lease) -> LeaseRecord {
             .unwrap_or_default(),
         // A replica hands nothing over: it releases.
         offered: false,
+        challenger: None,
     }
 }
 

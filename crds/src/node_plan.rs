@@ -15,7 +15,7 @@ use crate::text::{ObjectName, RouterName};
 use crate::value::{
     AddressFamily, Forwarding, PacketScheduling, Persistence, Protocol, Scheduler, Timeouts, Tunnel,
 };
-use crate::virtual_router::Announcement;
+use crate::virtual_router::{Announcement, OnApiServerLoss};
 
 /// What one node does for one VirtualService or VirtualRouter. Written by the controller alone.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -184,11 +184,44 @@ pub struct LeadershipPlan {
     pub directors: Vec<String>,
     /// Lease duration, seconds.
     pub lease_duration_seconds: u32,
+    /// Heartbeats between the directors; unset = none, and a holder that dies is noticed when its Lease has run out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<HeartbeatPlan>,
+    /// What the holder does without the API server.
+    #[serde(default)]
+    pub on_api_server_loss: OnApiServerLoss,
     /// How addresses are announced.
     pub announcement: Announcement,
     /// IPVS timeouts of the node; unset = left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
+}
+
+/// Heartbeats of one router (leadership.md).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeartbeatPlan {
+    /// i: milliseconds between heartbeats.
+    pub interval_milliseconds: u16,
+    /// k: missed heartbeats after which a director is silent.
+    pub missed: u8,
+    /// c: milliseconds a challenged holder has to answer.
+    pub challenge_window_milliseconds: u16,
+    /// Where directors are reached, this one included, sorted by node; those without an address are left out.
+    #[schemars(length(max = 5000))]
+    pub peers: Vec<HeartbeatPeer>,
+}
+
+/// One director's address for heartbeats.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeartbeatPeer {
+    /// Node.
+    #[schemars(length(max = 253))]
+    pub node_name: String,
+    /// Its address.
+    #[schemars(with = "String", length(max = 45))]
+    pub address: IpAddr,
 }
 
 /// Whether a director may acquire the Lease (leadership.md rule 13).

@@ -75,9 +75,12 @@ pub struct VirtualRouterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub grants: Vec<Grant>,
-    /// How the loss of the holder is noticed. Default: leaseDurationSeconds 10.
+    /// How the loss of the holder is noticed. Default: profile Default, leaseDurationSeconds 10.
     #[serde(default)]
     pub detection: Detection,
+    /// What the holder does while it cannot reach the API server. Hold: it goes on as long as every other director has lost the API server too and promises to wait; one that is alone with its loss hands over, one that hears nobody releases. HoldAlways: it goes on until it hears otherwise, as VRRP does; in a partition two directors may hold. Release: it goes on until its Lease's time is over. A router with one director always goes on. Default Hold.
+    #[serde(default, rename = "onAPIServerLoss")]
+    pub on_api_server_loss: OnApiServerLoss,
     /// How addresses are announced after a takeover: gratuitous ARP and unsolicited neighbour advertisements. Default: 5 times, 100 ms apart, no refresh.
     #[serde(default)]
     pub announcement: Announcement,
@@ -227,10 +230,33 @@ pub enum RealServerNodes {
     All,
 }
 
-/// Times of the leadership protocol.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// How the loss of the holder is noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "(has(self.profile) && self.profile == 'Custom') == (has(self.heartbeatIntervalMilliseconds) && has(self.missedHeartbeats))",
+    "heartbeatIntervalMilliseconds and missedHeartbeats are required with profile Custom and refused with others: set profile Custom with both, or remove both"
+))]
+#[x_kube(validation = (
+    "has(self.heartbeatIntervalMilliseconds) == has(self.missedHeartbeats)",
+    "heartbeatIntervalMilliseconds and missedHeartbeats belong together: set both, or neither"
+))]
+#[x_kube(validation = (
+    "!has(self.heartbeatIntervalMilliseconds) || !has(self.missedHeartbeats) || self.heartbeatIntervalMilliseconds * self.missedHeartbeats <= 900",
+    "heartbeatIntervalMilliseconds times missedHeartbeats must not exceed 900, or addresses of an agent that died are gone before another director has them: reduce one of them"
+))]
 pub struct Detection {
+    /// How soon a director that is silent is challenged. Default: a heartbeat every 150 ms, 3 missed ones, 200 ms to answer. Fast: every 50 ms, 3 missed ones, 100 ms to answer; for directors whose network and API server answer within 20 ms. Custom: heartbeatIntervalMilliseconds and missedHeartbeats, 200 ms to answer. Default Default.
+    #[serde(default)]
+    pub profile: DetectionProfile,
+    /// Milliseconds between the heartbeats of a director to each other, 20..450. With profile Custom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 20, max = 450))]
+    pub heartbeat_interval_milliseconds: Option<u16>,
+    /// Heartbeats that must be missing before the holder is challenged, 2..20. With profile Custom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 20))]
+    pub missed_heartbeats: Option<u8>,
     /// Seconds for which a director holds the addresses without renewing its Lease; after that another takes over, 10..300. Default 10.
     #[serde(default = "Detection::default_lease_duration_seconds")]
     #[schemars(range(min = 10, max = 300))]
@@ -246,9 +272,36 @@ impl Detection {
 impl Default for Detection {
     fn default() -> Self {
         Self {
+            profile: DetectionProfile::default(),
+            heartbeat_interval_milliseconds: None,
+            missed_heartbeats: None,
             lease_duration_seconds: Self::default_lease_duration_seconds(),
         }
     }
+}
+
+/// A set of times for heartbeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum DetectionProfile {
+    /// A heartbeat every 150 ms.
+    #[default]
+    Default,
+    /// A heartbeat every 50 ms.
+    Fast,
+    /// Times of one's own.
+    Custom,
+}
+
+/// What a holder does that has lost the API server, when other directors could hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum OnApiServerLoss {
+    /// It goes on as long as every other director has lost the API server too and promises to wait.
+    #[default]
+    Hold,
+    /// It goes on until it hears otherwise, as VRRP does: in a partition two may hold.
+    HoldAlways,
+    /// It goes on until its Lease's time is over.
+    Release,
 }
 
 /// How an address is announced after takeover.

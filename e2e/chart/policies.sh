@@ -204,6 +204,17 @@ refused "lb-b releases for lb-a" "empty while lb-a/2 holds it" put lb-b lvs-rout
 refused "lb-b takes over without a new epoch" "grows with every acquisition" put lb-b lvs-router-default "$(hold lb-b/1 2 6)"
 refused "lb-b offers in lb-a's name" "only its holder renews or offers" \
     put lb-b lvs-router-default '.metadata.annotations["lvs.dev/offered"] = "2"'
+challenge() { printf '.metadata.annotations["lvs.dev/challenge"] = "%s"' "$1"; }
+refused "lb-b challenges in web-1's name" "challenge it in their own name" put lb-b lvs-router-default "$(challenge 2/web-1/1)"
+refused "lb-b challenges another epoch" "challenge it in their own name" put lb-b lvs-router-default "$(challenge 3/lb-b/1)"
+refused "lb-b challenges and annotates" "challenge it in their own name" \
+    put lb-b lvs-router-default "$(challenge 2/lb-b/1) | .metadata.annotations.other = \"1\""
+refused "lb-b challenges and renews" "challenge it in their own name" \
+    put lb-b lvs-router-default "$(challenge 2/lb-b/1) | .spec.renewTime = \"2030-01-01T00:02:00.000000Z\""
+refused "web-1 challenges, no director" "is not a director of this router" put web-1 lvs-router-default "$(challenge 2/web-1/1)"
+accepted "lb-b challenges" put lb-b lvs-router-default "$(challenge 2/lb-b/1)"
+refused "lb-b takes its challenge back" "challenge it in their own name" put lb-b lvs-router-default 'del(.metadata.annotations["lvs.dev/challenge"])'
+accepted "lb-a answers" put lb-a lvs-router-default "del(.metadata.annotations[\"lvs.dev/challenge\"]) | $(hold lb-a/2 2 5)"
 accepted "lb-a offers" put lb-a lvs-router-default '.metadata.annotations["lvs.dev/offered"] = "2"'
 accepted "lb-b takes over what is offered, epoch 3" put lb-b lvs-router-default \
     "del(.metadata.annotations[\"lvs.dev/offered\"]) | $(hold lb-b/1 3 7)"

@@ -60,6 +60,13 @@ pub struct RunArguments {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "LVS_HTTP_ADDRESS", default_value = "0.0.0.0:9650")]
     pub http_address: SocketAddr,
+    /// UDP port of heartbeats between directors, the same on every node.
+    #[arg(long, env = "LVS_HEARTBEAT_PORT", default_value_t = 8112)]
+    pub heartbeat_port: u16,
+    /// Directory with the key that authenticates heartbeats: file `key`, and `accepted-key` while keys are changed. Without
+    /// it there are no heartbeats, and a director that dies is noticed when its Lease has run out.
+    #[arg(long, env = "LVS_HEARTBEAT_KEY_DIRECTORY")]
+    pub heartbeat_key_directory: Option<PathBuf>,
     /// Seconds between looks at the kernel when nothing else happens; drift is repaired within this time. 1..3600.
     #[arg(
         long,

@@ -17,6 +17,7 @@ use crate::drive::{Wiring, drive};
 use crate::http::{self, Health};
 use crate::kernel::Host;
 use crate::leadership::fence::FenceError;
+use crate::leadership::heartbeat::HeartbeatConfig;
 use crate::leadership::journal::JournalError;
 use crate::leadership::{Leadership, LeadershipConfig, LeadershipError};
 use crate::leading::Leading;
@@ -55,6 +56,13 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         node_name: arguments.node_name.clone(),
         incarnation: incarnation()?,
         runtime_directory: arguments.runtime_directory.clone(),
+        heartbeat: arguments
+            .heartbeat_key_directory
+            .clone()
+            .map(|key_directory| HeartbeatConfig {
+                port: arguments.heartbeat_port,
+                key_directory,
+            }),
     })
     .await?;
     let leadership_failure = leadership.failure();

@@ -13,12 +13,14 @@ use std::process::Command as Program;
 use std::time::{Duration, Instant};
 
 use lease_api::LeaseApi;
-use lvs_agent::leadership::fence::{Command, FenceCounts, FenceOutput, FenceReport, FenceThread};
+use lvs_agent::leadership::fence::{
+    Command, FenceCounts, FenceOutput, FenceReport, FenceThread, RouterSettings,
+};
 use lvs_agent::leadership::{Leadership, LeadershipConfig, RouterConfig, clock};
-use lvs_core::election::{Hold, Lifetime, Role, Timing};
+use lvs_core::election::{Hold, Identity, Lifetime, Role, Timing};
 use lvs_core::fence::{DirectorAddress, HolderUntil, Trouble};
 use lvs_crds::node_plan::{Candidacy, LeadershipPlan, PlanState};
-use lvs_crds::virtual_router::Announcement;
+use lvs_crds::virtual_router::{Announcement, OnApiServerLoss};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -105,6 +107,13 @@ fn hold(epoch: u64, seconds: u64, lifetime: Lifetime) -> Command {
     Command::Hold("edge".to_owned(), hold)
 }
 
+fn me() -> Identity {
+    Identity {
+        node: "lb-a".to_owned(),
+        incarnation: "1".to_owned(),
+    }
+}
+
 struct Fence {
     thread: FenceThread,
     output: FenceOutput,
@@ -112,11 +121,19 @@ struct Fence {
 
 impl Fence {
     fn start(directory: &Path) -> Self {
-        let (thread, output) = FenceThread::start(directory, BOOT).unwrap();
+        let (thread, output) = FenceThread::start(directory, BOOT, me(), None).unwrap();
         let fence = Self { thread, output };
         let timing = Timing::for_lease_seconds(10).unwrap();
         fence.tell(Command::Configure(
-            [("edge".to_owned(), (timing, Announcement::default()))].into(),
+            [(
+                "edge".to_owned(),
+                RouterSettings {
+                    timing,
+                    announcement: Announcement::default(),
+                    heartbeats: None,
+                },
+            )]
+            .into(),
         ));
         fence
     }
@@ -385,6 +402,8 @@ fn plan(directors: &[&str]) -> LeadershipPlan {
         candidacy: Candidacy::Permitted,
         directors: directors.iter().map(|name| (*name).to_owned()).collect(),
         lease_duration_seconds: 10,
+        heartbeat: None,
+        on_api_server_loss: OnApiServerLoss::Hold,
         announcement: Announcement::default(),
         timeouts: None,
     }
@@ -406,6 +425,7 @@ fn leadership(api: &LeaseApi, directory: &Path, incarnation: &str) -> Leadership
         node_name: "lb-a".to_owned(),
         incarnation: incarnation.to_owned(),
         runtime_directory: directory.to_owned(),
+        heartbeat: None,
     })
     .unwrap()
 }
@@ -540,7 +560,7 @@ fn a_second_agent_on_the_node_is_refused() {
     in_namespace(|| async {
         let directory = tempfile::tempdir().unwrap();
         let _first = Fence::start(directory.path());
-        let error = FenceThread::start(directory.path(), BOOT).unwrap_err();
+        let error = FenceThread::start(directory.path(), BOOT, me(), None).unwrap_err();
         assert!(error.to_string().contains("another agent"), "{error}");
     });
 }

@@ -4,6 +4,11 @@ second release is refused by Helm instead of fighting over the hosts. */}}
 {{- define "lvs-operator.agent" -}}lvs-operator-agent{{- end }}
 {{- define "lvs-operator.uninstall" -}}lvs-operator-prepare-uninstall{{- end }}
 
+{{/* The Secret with the heartbeat key. */}}
+{{- define "lvs-operator.heartbeatKey" -}}
+{{- .Values.agent.heartbeat.keySecretName | default "lvs-operator-heartbeat-key" }}
+{{- end }}
+
 {{- define "lvs-operator.selector" -}}
 app.kubernetes.io/name: lvs-operator
 app.kubernetes.io/instance: {{ .root.Release.Name }}

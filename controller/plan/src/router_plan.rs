@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::lease_name;
 use lvs_crds::node_plan::{
-    DirectorPlan, LeadershipPlan, NodePlanSpec, PlanSource, PlannedAddress, SourceKind,
+    DirectorPlan, HeartbeatPeer, HeartbeatPlan, LeadershipPlan, NodePlanSpec, PlanSource,
+    PlannedAddress, SourceKind,
 };
+use lvs_crds::virtual_router::{Detection, DetectionProfile};
 
+use crate::input::Node;
 use crate::lifecycle::Holdings;
 use crate::name::plan_name;
 use crate::report::Verdict;
@@ -23,6 +26,7 @@ pub(crate) fn add(
     holdings: &Holdings,
     wanted: &mut BTreeMap<String, NodePlanSpec>,
 ) {
+    let nodes = &decisions.inputs.nodes;
     for (name, router) in &decisions.routers.decoded {
         let Some(membership) = decisions.memberships.get(name) else {
             continue;
@@ -46,8 +50,10 @@ pub(crate) fn add(
                 lease_name: lease_name(name),
                 priority,
                 candidacy,
+                heartbeat: heartbeat(&router.spec.detection, nodes, &directors),
                 directors,
                 lease_duration_seconds: router.spec.detection.lease_duration_seconds,
+                on_api_server_loss: router.spec.on_api_server_loss,
                 announcement: router.spec.announcement.clone(),
                 timeouts: settings
                     .timeouts
@@ -78,6 +84,42 @@ pub(crate) fn add(
             );
         }
     }
+}
+
+/// Heartbeats among these directors; none for one that is alone.
+fn heartbeat(
+    detection: &Detection,
+    nodes: &BTreeMap<String, Node>,
+    directors: &[String],
+) -> Option<HeartbeatPlan> {
+    if directors.len() < 2 {
+        return None;
+    }
+    let default = (150, 3, 200);
+    let (interval_milliseconds, missed, challenge_window_milliseconds) = match detection.profile {
+        DetectionProfile::Default => default,
+        DetectionProfile::Fast => (50, 3, 100),
+        DetectionProfile::Custom => (
+            detection
+                .heartbeat_interval_milliseconds
+                .unwrap_or(default.0),
+            detection.missed_heartbeats.unwrap_or(default.1),
+            default.2,
+        ),
+    };
+    let peers = directors.iter().filter_map(|node_name| {
+        let address = *nodes.get(node_name)?.internal_addresses.first()?;
+        Some(HeartbeatPeer {
+            node_name: node_name.clone(),
+            address,
+        })
+    });
+    Some(HeartbeatPlan {
+        interval_milliseconds,
+        missed,
+        challenge_window_milliseconds,
+        peers: peers.collect(),
+    })
 }
 
 /// The router's own addresses, without those that it may not have or not yet.

@@ -16,6 +16,7 @@ use lvs_crds::virtual_router::Announcement;
 use serde::{Deserialize, Serialize};
 
 use crate::election::{Hold, Lifetime, Tick, Timing};
+use crate::heartbeat::Carriage;
 
 /// Last moment at which an address may be added or refreshed: t0 + L − V − g.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,6 +173,8 @@ struct Announcements {
     contested_until: Tick,
     /// The one after that has been sent.
     confirmed: bool,
+    /// At least one has been sent since the addition.
+    begun: bool,
     next: Option<Tick>,
 }
 
@@ -283,6 +286,7 @@ impl Fence {
                             burst_left: 0,
                             contested_until: now,
                             confirmed: true,
+                            begun: true,
                             next: None,
                         },
                     },
@@ -423,6 +427,7 @@ impl Fence {
                                 burst_left: 0,
                                 contested_until: now,
                                 confirmed: true,
+                                begun: false,
                                 next: None,
                             },
                         },
@@ -454,7 +459,12 @@ impl Fence {
     pub fn done(&mut self, action: &Action, outcome: Outcome, now: Tick) -> Option<Action> {
         let router = self.routers.get_mut(&action.router)?;
         match (&action.step, outcome) {
-            (Step::Announce, Outcome::Done) => None,
+            (Step::Announce, Outcome::Done) => {
+                if let Some(entry) = router.entries.get_mut(&action.address) {
+                    entry.announcements.begun = true;
+                }
+                None
+            }
             (Step::Announce, outcome) => {
                 if let Some(trouble) = Trouble::of(outcome) {
                     router
@@ -597,6 +607,44 @@ impl Fence {
             .collect()
     }
 
+    /// Which of a router's addresses are in the kernel, for heartbeats: they say "all" only while each has been refreshed
+    /// in time.
+    pub fn carriage(&self, router: &str, now: Tick) -> Carriage {
+        let Some(router) = self.routers.get(router) else {
+            return Carriage::Nothing;
+        };
+        let (Some((_, timing, _)), Some(wanted)) = (router.permitted(now), &router.wanted) else {
+            return if router.entries.is_empty() {
+                Carriage::Nothing
+            } else {
+                Carriage::Some
+            };
+        };
+        let in_time = |refreshed_at| now.since(refreshed_at) <= 2 * timing.refresh_interval();
+        let carried = wanted
+            .iter()
+            .map(|address| match router.entries.get(address) {
+                Some(entry) => match entry.presence {
+                    Presence::Present {
+                        refreshed_at,
+                        lifetime,
+                    } if lifetime == Lifetime::Permanent || in_time(refreshed_at) => {
+                        if entry.announcements.begun {
+                            Carriage::Announced
+                        } else {
+                            Carriage::All
+                        }
+                    }
+                    Presence::Present { .. } | Presence::Adopted | Presence::Adding => {
+                        Carriage::Some
+                    }
+                },
+                None => Carriage::Some,
+            });
+        // A router without addresses has nothing left to announce.
+        carried.min().unwrap_or(Carriage::Announced)
+    }
+
     /// How late the latest refresh was, against its interval.
     pub const fn refresh_lateness(&self) -> Duration {
         self.lateness
@@ -661,6 +709,7 @@ impl Announcements {
             burst_left: announcement.burst_count.into(),
             contested_until: now + timing.fence_bound(),
             confirmed: false,
+            begun: false,
             next: Some(now),
         }
     }

@@ -6,6 +6,7 @@ pub mod diff;
 pub mod drift;
 pub mod election;
 pub mod fence;
+pub mod heartbeat;
 pub mod host;
 pub mod ipvs;
 pub mod journal;

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use lvs_core::election::{
-    Config, Effect, Event, Identity, Intent, LeaseRecord, LeaseWrite, Machine, OnShutdown,
+    ApiLoss, Config, Effect, Event, Identity, Intent, LeaseRecord, LeaseWrite, Machine, OnShutdown,
     Resumption, Role, Source, Tick, Timing, TimingError, TimingParts,
 };
 use proptest::prelude::*;
@@ -34,6 +34,7 @@ fn config() -> Config {
         intent: Intent::Hold,
         verified: true,
         on_shutdown: OnShutdown::HandOver,
+        on_api_loss: ApiLoss::Hold,
     }
 }
 
@@ -45,6 +46,7 @@ fn lease(version: u32, holder: Option<&str>, epoch: u64) -> LeaseRecord {
         lease_duration: Duration::from_secs(10),
         renewed: format!("renewal {version}"),
         offered: false,
+        challenger: None,
     }
 }
 
@@ -66,6 +68,7 @@ fn accepted(write: &LeaseWrite, version: u32) -> Event {
         lease_duration: write.lease_duration,
         renewed: format!("renewal {version}"),
         offered: write.offered,
+        challenger: write.challenger.clone(),
     })
 }
 
@@ -181,6 +184,7 @@ fn word(effect: &Effect) -> String {
         ),
         Effect::Hold(hold) => format!("hold {}", hold.epoch),
         Effect::Drop(reason) => format!("drop {reason:?}"),
+        Effect::Say(standing) => format!("say {standing:?}"),
         Effect::Stop => "stop".to_owned(),
     }
 }
@@ -339,6 +343,7 @@ fn parts() -> TimingParts {
         address_lifetime_seconds: 2,
         refresh_interval: Duration::from_millis(500),
         collector_lateness: Duration::from_millis(1250),
+        heartbeat: None,
     }
 }
 
@@ -394,6 +399,7 @@ proptest! {
             address_lifetime_seconds: lifetime,
             refresh_interval: Duration::from_millis(refresh),
             collector_lateness: Duration::from_millis(lateness),
+            heartbeat: None,
         };
         if let Ok(timing) = Timing::new(parts) {
             let until = timing.holder_until(BEGIN, timing.lease_duration(), lifetime);

@@ -17,6 +17,7 @@ use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use lvs_core::election::{Config, Effect, Event, LeaseWrite, Machine, Role, Source};
+use lvs_core::heartbeat::Heard;
 use tokio::sync::{mpsc, watch};
 
 use super::fence::Command;
@@ -33,6 +34,8 @@ const WATCH_SECONDS: u32 = 30;
 pub enum Control {
     /// Something about this candidate changed.
     Configure(Config),
+    /// Another director's heartbeat.
+    Heard(Heard),
     /// The process is to end.
     Shutdown,
 }
@@ -95,6 +98,7 @@ impl Driver {
     pub(super) async fn run(
         mut self,
         mut control: mpsc::UnboundedReceiver<Control>,
+        mut api_reached: watch::Receiver<bool>,
     ) -> Result<(), DriverError> {
         let config = watcher::Config::default()
             .fields(&format!("metadata.name={}", self.lease_name))
@@ -133,8 +137,16 @@ impl Driver {
                         self.timeout = config.timing.write_timeout();
                         Event::Configured(config)
                     }
+                    Control::Heard(heard) => Event::Heard(heard),
                     Control::Shutdown => Event::ShutdownRequested,
                 },
+                Ok(()) = api_reached.changed() => {
+                    if *api_reached.borrow_and_update() {
+                        Event::ApiBack
+                    } else {
+                        Event::ApiLost
+                    }
+                }
                 () = sleep(deadline) => Event::Deadline,
             };
         }
@@ -180,6 +192,9 @@ impl Driver {
                 Effect::Drop(reason) => {
                     tracing::info!(router = %self.router, ?reason, "addresses are given up");
                     self.command(Command::GiveUp(self.router.clone()))?;
+                }
+                Effect::Say(standing) => {
+                    self.command(Command::Say(self.router.clone(), standing))?;
                 }
                 Effect::Stop => stopped = true,
             }

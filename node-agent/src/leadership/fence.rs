@@ -9,10 +9,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lvs_core::election::{Hold, Timing};
+use lvs_core::election::{Hold, Identity, Timing};
 use lvs_core::fence::{
     Action, DirectorAddress, Fence, JournalEntry, Outcome, RouterAddresses, Step,
 };
+use lvs_core::heartbeat::{Message, Standing};
 use lvs_crds::virtual_router::Announcement;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
@@ -21,6 +22,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::address::{self, Put};
 use super::announce::Announcer;
 use super::clock;
+use super::driver::Control;
+use super::exchanges::{Exchanges, HeartbeatCounts, HeartbeatPlan};
+use super::heartbeat::{HeartbeatConfig, HeartbeatError, Keys, Wire};
 use super::journal::{Found, Journal, JournalError};
 use crate::kernel::error::KernelError;
 use crate::kernel::socket::NetlinkSocket;
@@ -34,17 +38,36 @@ const NETLINK_TIMEOUT: Duration = Duration::from_millis(500);
 /// The thread looks around at least this often.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// What the fence thread must know of a router.
+#[derive(Clone, Debug)]
+pub struct RouterSettings {
+    /// Times.
+    pub timing: Timing,
+    /// How addresses are announced.
+    pub announcement: Announcement,
+    /// Heartbeats; none = there are none.
+    pub heartbeats: Option<HeartbeatPlan>,
+}
+
 /// What the fence thread is told.
 #[derive(Debug)]
 pub enum Command {
     /// The routers of this node, all of them.
-    Configure(BTreeMap<String, (Timing, Announcement)>),
+    Configure(BTreeMap<String, RouterSettings>),
     /// The addresses of the routers named.
     Want(BTreeMap<String, BTreeSet<DirectorAddress>>),
     /// Carry a router's addresses.
     Hold(String, Hold),
     /// Delete a router's addresses now.
     GiveUp(String),
+    /// Tell this election what is heard of its router.
+    Attach(String, mpsc::UnboundedSender<Control>),
+    /// Say this in a router's heartbeats.
+    Say(String, Standing),
+    /// An authentic heartbeat came.
+    Received(Message),
+    /// Seal with these keys, and accept what they sealed.
+    Keys(Keys),
     /// Answer when everything before has been carried out.
     Flush(oneshot::Sender<()>),
     /// End the thread; what is held stays for its lifetime.
@@ -58,6 +81,8 @@ pub struct FenceReport {
     pub routers: BTreeMap<String, RouterAddresses>,
     /// Counts since the start.
     pub counts: FenceCounts,
+    /// Counts of heartbeats since the start.
+    pub heartbeats: HeartbeatCounts,
     /// How late the latest refresh was, against its interval.
     pub refresh_lateness: Duration,
     /// Why the journal cannot be written; no address is added then.
@@ -110,16 +135,22 @@ pub enum FenceError {
     /// The netlink socket.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// Heartbeats.
+    #[error(transparent)]
+    Heartbeat(#[from] HeartbeatError),
     /// The thread.
     #[error("starting the fence thread: {0}")]
     Thread(#[source] std::io::Error),
 }
 
 impl FenceThread {
-    /// Takes the journal and starts the thread in the network namespace of the caller's thread.
+    /// Takes the journal and starts the thread in the network namespace of the caller's thread, as this process of this
+    /// node; with heartbeats when they are configured.
     pub fn start(
         runtime_directory: &Path,
         boot_id: &str,
+        me: Identity,
+        heartbeat: Option<&HeartbeatConfig>,
     ) -> Result<(Self, FenceOutput), FenceError> {
         let (journal, found) = Journal::open(runtime_directory, boot_id)?;
         let (entries, journal_damage) = match found {
@@ -131,10 +162,14 @@ impl FenceThread {
         let (report_sender, report) = watch::channel(FenceReport::default());
         let (notes_sender, notes) = mpsc::channel(NOTES);
         let (ended_sender, ended) = oneshot::channel();
+        let wire = heartbeat
+            .map(|config| Wire::open(config, commands.clone()))
+            .transpose()?;
         let worker = Worker {
             fence: Fence::new(&entries, clock::now()),
             socket: open_socket()?,
             announcer: Announcer::default(),
+            exchanges: Exchanges::new(me, wire),
             journal,
             journal_error: None,
             counts: FenceCounts::default(),
@@ -186,6 +221,7 @@ struct Worker {
     fence: Fence,
     socket: NetlinkSocket,
     announcer: Announcer,
+    exchanges: Exchanges,
     journal: Journal,
     journal_error: Option<String>,
     counts: FenceCounts,
@@ -208,9 +244,11 @@ impl Worker {
     fn run(mut self, commands: &Receiver<Command>) {
         loop {
             let now = clock::now();
-            let wait = self
-                .fence
-                .next_wake(now)
+            let wakes = [self.fence.next_wake(now), self.exchanges.next_wake()];
+            let wait = wakes
+                .into_iter()
+                .flatten()
+                .min()
                 .map_or(LONGEST_WAIT, |wake| wake.since(now).min(LONGEST_WAIT));
             let mut command = match commands.recv_timeout(wait) {
                 Ok(command) => Some(command),
@@ -224,6 +262,7 @@ impl Worker {
                 command = commands.try_recv().ok();
             }
             self.work();
+            self.exchanges.beat(&self.fence, clock::now());
             self.publish();
             for flush in self.flushes.drain(..) {
                 let _ = flush.send(());
@@ -234,7 +273,16 @@ impl Worker {
     /// Returns whether the thread is to end.
     fn obey(&mut self, command: Command) -> bool {
         match command {
-            Command::Configure(routers) => self.fence.configure(routers),
+            Command::Configure(routers) => {
+                let heartbeats = routers.iter().filter_map(|(name, settings)| {
+                    Some((name.clone(), settings.heartbeats.clone()?))
+                });
+                self.exchanges.configure(heartbeats.collect());
+                let settings = routers
+                    .into_iter()
+                    .map(|(name, settings)| (name, (settings.timing, settings.announcement)));
+                self.fence.configure(settings.collect());
+            }
             Command::Want(addresses) => {
                 for (router, addresses) in addresses {
                     self.fence.want(&router, addresses);
@@ -242,6 +290,10 @@ impl Worker {
             }
             Command::Hold(router, hold) => self.fence.hold(&router, hold),
             Command::GiveUp(router) => self.fence.give_up(&router),
+            Command::Attach(router, election) => self.exchanges.attach(&router, election),
+            Command::Say(router, standing) => self.exchanges.say(&router, standing),
+            Command::Received(message) => self.exchanges.received(message, clock::now()),
+            Command::Keys(keys) => self.exchanges.set_keys(keys),
             Command::Flush(done) => self.flushes.push(done),
             Command::End => return true,
         }
@@ -370,6 +422,7 @@ impl Worker {
         let report = FenceReport {
             routers: self.fence.report(),
             counts: self.counts,
+            heartbeats: self.exchanges.counts,
             refresh_lateness: self.fence.refresh_lateness(),
             journal_error: self.journal_error.clone(),
         };

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use lvs_core::election::{Identity, LeaseRecord, LeaseWrite, OFFERED_ANNOTATION, WritePurpose};
+use lvs_core::election::{
+    CHALLENGE_ANNOTATION, Identity, LeaseRecord, LeaseWrite, OFFERED_ANNOTATION, WritePurpose,
+};
 
 /// Reads a Lease as the election sees it. A negative number in it counts as zero.
 pub fn record(lease: &Lease) -> LeaseRecord {
@@ -14,12 +16,13 @@ pub fn record(lease: &Lease) -> LeaseRecord {
         .lease_transitions
         .and_then(|count| u64::try_from(count).ok())
         .unwrap_or(0);
-    let offered = lease
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(OFFERED_ANNOTATION))
-        .is_some_and(|offered| *offered == epoch.to_string());
+    let annotation = |name: &str| lease.metadata.annotations.as_ref()?.get(name);
+    let offered =
+        annotation(OFFERED_ANNOTATION).is_some_and(|offered| *offered == epoch.to_string());
+    let challenger = annotation(CHALLENGE_ANNOTATION)
+        .and_then(|challenge| challenge.split_once('/'))
+        .filter(|(challenged, _)| *challenged == epoch.to_string())
+        .and_then(|(_, challenger)| Identity::parse(challenger));
     LeaseRecord {
         resource_version: lease.metadata.resource_version.clone().unwrap_or_default(),
         holder: Identity::parse(spec.holder_identity.as_deref().unwrap_or_default()),
@@ -33,6 +36,7 @@ pub fn record(lease: &Lease) -> LeaseRecord {
             .map(|time| time.0.to_string())
             .unwrap_or_default(),
         offered,
+        challenger,
     }
 }
 
@@ -42,6 +46,18 @@ pub fn record(lease: &Lease) -> LeaseRecord {
 /// None when a number does not fit the API's 32 bits.
 pub fn written(seen: &Lease, write: &LeaseWrite, wall_clock: Timestamp) -> Option<Lease> {
     let mut lease = seen.clone();
+    let annotations = lease.metadata.annotations.get_or_insert_default();
+    match &write.challenger {
+        Some(challenger) => {
+            let challenge = format!("{}/{challenger}", write.epoch);
+            annotations.insert(CHALLENGE_ANNOTATION.to_owned(), challenge);
+        }
+        None => drop(annotations.remove(CHALLENGE_ANNOTATION)),
+    }
+    if write.purpose == WritePurpose::Challenge {
+        // Anything else in it is the holder's.
+        return Some(lease);
+    }
     let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
     spec.holder_identity = write.holder.as_ref().map(ToString::to_string);
     spec.lease_transitions = Some(i32::try_from(write.epoch).ok()?);
@@ -74,6 +90,7 @@ mod tests {
             epoch: 4,
             lease_duration: Duration::from_secs(10),
             offered,
+            challenger: None,
         }
     }
 
@@ -122,6 +139,38 @@ mod tests {
         .unwrap();
         let read = record(&released);
         assert_eq!((read.holder, read.epoch, read.offered), (None, 4, false));
+    }
+
+    #[test]
+    fn a_challenge_changes_an_annotation_and_an_answer_removes_it() {
+        let held = written(
+            &made_by_controller(),
+            &write(WritePurpose::Acquire, false),
+            Timestamp::UNIX_EPOCH,
+        )
+        .unwrap();
+        let challenger = Identity {
+            node: "lb-b".to_owned(),
+            incarnation: "y2".to_owned(),
+        };
+        let challenge = LeaseWrite {
+            challenger: Some(challenger.clone()),
+            ..write(WritePurpose::Challenge, false)
+        };
+        let later = Timestamp::UNIX_EPOCH + Duration::from_mins(1);
+        let with_challenge = written(&held, &challenge, later).unwrap();
+        assert_eq!(with_challenge.spec, held.spec);
+        assert_eq!(record(&with_challenge).challenger, Some(challenger));
+        let renewed = written(&with_challenge, &write(WritePurpose::Renew, false), later).unwrap();
+        assert_eq!(record(&renewed).challenger, None);
+        assert_eq!(
+            renewed.metadata.annotations.as_ref().unwrap()["lvs.dev/directors"],
+            "lb-a,lb-b"
+        );
+        // One of an earlier epoch is none.
+        let mut later_epoch = with_challenge;
+        later_epoch.spec.as_mut().unwrap().lease_transitions = Some(5);
+        assert_eq!(record(&later_epoch).challenger, None);
     }
 
     #[test]

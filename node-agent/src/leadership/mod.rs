@@ -35,9 +35,12 @@
 
 pub mod address;
 pub mod announce;
+mod api_liveness;
 pub mod clock;
 mod driver;
+pub mod exchanges;
 pub mod fence;
+pub mod heartbeat;
 pub mod journal;
 pub mod lease;
 
@@ -50,16 +53,20 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use lvs_core::election::{
-    Config, Identity, Intent, Machine, OnShutdown, Resumption, Role, Tick, Timing, TimingError,
+    ApiLoss, Config, HeartbeatParts, Identity, Intent, Machine, OnShutdown, Resumption, Role, Tick,
+    Timing, TimingError,
 };
 use lvs_core::fence::{DirectorAddress, JournalEntry};
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{Candidacy, LeadershipPlan, PlanState};
+use lvs_crds::virtual_router::OnApiServerLoss;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use driver::{Control, Driver};
-use fence::{Command, FenceError, FenceReport, FenceThread};
+use exchanges::HeartbeatPlan;
+use fence::{Command, FenceError, FenceReport, FenceThread, RouterSettings};
+use heartbeat::{HeartbeatConfig, Keys};
 
 /// Name of a VirtualRouter.
 pub type RouterName = String;
@@ -68,6 +75,8 @@ pub type RouterName = String;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// A shutdown ends after this long whatever is left to do: an offer, a lease lent, a flush.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(8);
+/// How often the heartbeat keys are looked at.
+const KEY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What leadership needs to run.
 #[derive(Clone)]
@@ -82,6 +91,8 @@ pub struct LeadershipConfig {
     pub incarnation: String,
     /// Host directory that a reboot empties, for the journal and the lock.
     pub runtime_directory: PathBuf,
+    /// Heartbeats between directors; none = only the Lease tells.
+    pub heartbeat: Option<HeartbeatConfig>,
 }
 
 /// What one router wants of this node.
@@ -153,6 +164,9 @@ pub struct Leadership {
     addresses: watch::Receiver<FenceReport>,
     failure_sender: mpsc::UnboundedSender<LeadershipError>,
     failure: Option<mpsc::UnboundedReceiver<LeadershipError>>,
+    /// Whether any router has other directors: then it is worth knowing whether the API server answers.
+    has_peers: watch::Sender<bool>,
+    api_reached: watch::Receiver<bool>,
 }
 
 impl Leadership {
@@ -160,7 +174,16 @@ impl Leadership {
     /// [`Leadership::set_routers`]. Must be called inside the runtime.
     pub fn start(config: LeadershipConfig) -> Result<Self, LeadershipError> {
         let boot_id = std::fs::read_to_string(BOOT_ID).map_err(LeadershipError::BootId)?;
-        let (fence, output) = FenceThread::start(&config.runtime_directory, boot_id.trim())?;
+        let me = Identity {
+            node: config.node_name.clone(),
+            incarnation: config.incarnation.clone(),
+        };
+        let (fence, output) = FenceThread::start(
+            &config.runtime_directory,
+            boot_id.trim(),
+            me,
+            config.heartbeat.as_ref(),
+        )?;
         if let Some(damage) = &output.journal_damage {
             tracing::error!(%damage, "the leadership journal cannot be read; addresses it named run out by themselves");
         }
@@ -177,7 +200,15 @@ impl Leadership {
                 tracing::info!(action = %note, "fence");
             }
         });
+        let (has_peers, wanted) = watch::channel(false);
+        let (reached, api_reached) = watch::channel(true);
+        tokio::spawn(api_liveness::run(config.client.clone(), wanted, reached));
+        if let Some(heartbeat) = &config.heartbeat {
+            tokio::spawn(follow_keys(heartbeat.clone(), fence.commands()));
+        }
         Ok(Self {
+            has_peers,
+            api_reached,
             commands: fence.commands(),
             config,
             fence,
@@ -195,7 +226,7 @@ impl Leadership {
         let names: BTreeSet<RouterName> = routers.keys().cloned().collect();
         let mut configs = BTreeMap::new();
         for (name, router) in routers {
-            match election_config(&router) {
+            match election_config(&router, self.config.heartbeat.is_some()) {
                 Ok(config) => {
                     configs.insert(name, (config, router));
                 }
@@ -224,12 +255,23 @@ impl Leadership {
         });
         // Before any election may say Hold.
         let fences = configs.iter().map(|(name, (config, router))| {
-            (
-                name.clone(),
-                (config.timing, router.plan.announcement.clone()),
-            )
+            let settings = RouterSettings {
+                timing: config.timing,
+                announcement: router.plan.announcement.clone(),
+                heartbeats: self.heartbeats(config, router),
+            };
+            (name.clone(), settings)
         });
-        self.command(Command::Configure(fences.collect()));
+        let fences: BTreeMap<_, _> = fences.collect();
+        let has_peers = fences.values().any(|settings| {
+            settings
+                .heartbeats
+                .as_ref()
+                .is_some_and(|plan| !plan.peers.is_empty())
+        });
+        self.has_peers
+            .send_if_modified(|before| std::mem::replace(before, has_peers) != has_peers);
+        self.command(Command::Configure(fences));
         for (name, (config, router)) in configs {
             if let Some(task) = self.routers.get_mut(&name) {
                 if task.config != config {
@@ -242,6 +284,20 @@ impl Leadership {
                 self.routers.insert(name, task);
             }
         }
+    }
+
+    /// The heartbeats of a router; none when its plan or this agent has none.
+    fn heartbeats(&self, config: &Config, router: &RouterConfig) -> Option<HeartbeatPlan> {
+        let timing = config.timing.heartbeat()?;
+        self.config.heartbeat.as_ref()?;
+        let peers = router.plan.heartbeat.iter().flat_map(|plan| &plan.peers);
+        let others = peers
+            .filter(|peer| peer.node_name != self.config.node_name)
+            .map(|peer| (peer.node_name.clone(), peer.address));
+        Some(HeartbeatPlan {
+            timing,
+            peers: others.collect(),
+        })
     }
 
     fn publish_refusal(&self, name: RouterName, message: &str) {
@@ -279,9 +335,10 @@ impl Leadership {
             self.commands.clone(),
             Arc::clone(&self.roles),
         );
+        self.command(Command::Attach(name.to_owned(), control.clone()));
         let failure = self.failure_sender.clone();
         let router_name = name.to_owned();
-        let run = tokio::spawn(driver.run(receiver));
+        let run = tokio::spawn(driver.run(receiver, self.api_reached.clone()));
         let abort = run.abort_handle();
         let task = tokio::spawn(async move {
             // Aborting the outer task must end the inner one.
@@ -363,10 +420,37 @@ impl Leadership {
     }
 }
 
-/// What the election is told of a router.
-fn election_config(router: &RouterConfig) -> Result<Config, TimingError> {
+/// Reads the keys again from time to time: a Secret that changes appears in its mount within a minute or so.
+async fn follow_keys(config: HeartbeatConfig, commands: SyncSender<Command>) {
+    let mut known = Keys::read(&config.key_directory).ok();
+    loop {
+        tokio::time::sleep(KEY_INTERVAL).await;
+        match Keys::read(&config.key_directory) {
+            Ok(keys) if known.as_ref() == Some(&keys) => {}
+            Ok(keys) => {
+                tracing::info!(?keys, "the heartbeat keys have changed");
+                known = Some(keys.clone());
+                if commands.try_send(Command::Keys(keys)).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the heartbeat keys cannot be read; those in force stay");
+            }
+        }
+    }
+}
+
+/// What the election is told of a router, by an agent with or without heartbeats.
+fn election_config(router: &RouterConfig, has_heartbeats: bool) -> Result<Config, TimingError> {
+    let plan = router.plan.heartbeat.as_ref().filter(|_| has_heartbeats);
+    let heartbeat = plan.map(|plan| HeartbeatParts {
+        interval: Duration::from_millis(plan.interval_milliseconds.into()),
+        missed: plan.missed.into(),
+        challenge_window: Duration::from_millis(plan.challenge_window_milliseconds.into()),
+    });
     Ok(Config {
-        timing: Timing::for_lease_seconds(router.plan.lease_duration_seconds)?,
+        timing: Timing::for_detection(router.plan.lease_duration_seconds, heartbeat)?,
         priority: router.plan.priority,
         permitted: router.plan.candidacy == Candidacy::Permitted,
         directors: router.plan.directors.clone(),
@@ -378,6 +462,11 @@ fn election_config(router: &RouterConfig) -> Result<Config, TimingError> {
         },
         verified: router.verified,
         on_shutdown: OnShutdown::HandOver,
+        on_api_loss: match router.plan.on_api_server_loss {
+            OnApiServerLoss::Hold => ApiLoss::Hold,
+            OnApiServerLoss::HoldAlways => ApiLoss::HoldAlways,
+            OnApiServerLoss::Release => ApiLoss::Release,
+        },
     })
 }
 

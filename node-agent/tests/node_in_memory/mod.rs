@@ -20,7 +20,7 @@ use lvs_crds::node_plan::{
 use lvs_crds::value::{
     Forwarding, ForwardingType, PacketScheduling, Protocol, Scheduler, SchedulerName,
 };
-use lvs_crds::virtual_router::Announcement;
+use lvs_crds::virtual_router::{Announcement, OnApiServerLoss};
 use lvs_ipvs::fake::FakeKernel;
 use nix::errno::Errno;
 use prometheus_client::registry::Registry;
@@ -277,6 +277,8 @@ pub fn router(state: PlanState) -> NodePlanSpec {
                 candidacy: Candidacy::Permitted,
                 directors: vec![NODE.into()],
                 lease_duration_seconds: 10,
+                heartbeat: None,
+                on_api_server_loss: OnApiServerLoss::Hold,
                 announcement: Announcement::default(),
                 timeouts: None,
             }),

@@ -27,6 +27,18 @@ pub enum OnShutdown {
     Release,
 }
 
+/// What a holder does that has lost the API server (rule 9), when others could hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ApiLoss {
+    /// Go on as long as every other director has lost it too and promises to wait; else until the Lease's time is over.
+    #[default]
+    Hold,
+    /// Go on until another director's heartbeat, or the API server, says otherwise: VRRP's way. Two may hold in a partition.
+    HoldAlways,
+    /// Go on until the Lease's time is over.
+    Release,
+}
+
 /// Everything about a candidate that may change while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -36,8 +48,8 @@ pub struct Config {
     pub priority: u8,
     /// Whether the node may acquire (leadership.md rule 13).
     pub permitted: bool,
-    /// Nodes of all directors, for the order among equals and to know whether there are others. Empty:
-    /// there may be others, nobody knows who.
+    /// Nodes of all directors, to know whether there are others, and for the order among equals: the last goes first.
+    /// Empty: there may be others, nobody knows who.
     pub directors: Vec<String>,
     /// What is wanted.
     pub intent: Intent,
@@ -45,6 +57,8 @@ pub struct Config {
     pub verified: bool,
     /// What a shutdown does.
     pub on_shutdown: OnShutdown,
+    /// What the loss of the API server does.
+    pub on_api_loss: ApiLoss,
 }
 
 /// RFC 9568 §6.1 counts priorities in 256ths.
@@ -61,6 +75,7 @@ impl Config {
             intent: Intent::Hold,
             verified: true,
             on_shutdown: OnShutdown::Release,
+            on_api_loss: ApiLoss::Release,
         }
     }
 
@@ -69,19 +84,24 @@ impl Config {
         !self.directors.is_empty() && self.directors.iter().all(|director| director == node)
     }
 
+    /// Directors other than this node.
+    pub(crate) fn others(&self, node: &str) -> impl Iterator<Item = &str> {
+        self.directors
+            .iter()
+            .map(String::as_str)
+            .filter(move |director| *director != node)
+    }
+
     /// How long the node lets better ones go first: `Skew_Time` of RFC 9568 §6.1 with a master interval
-    /// of one second, (256 − priority)/256 s, and a part of one such step by name, higher first, which
+    /// of one second, (256 − priority)/256 s, and a part of one such step by place, last first, which
     /// orders equals alike everywhere and never reverses priorities.
     pub(crate) fn skew(&self, node: &str) -> Duration {
         if self.alone(node) {
             return Duration::ZERO;
         }
         let step = Duration::from_secs(1) / PRIORITY_STEPS;
-        let higher = self
-            .directors
-            .iter()
-            .filter(|director| director.as_str() > node)
-            .count();
+        let place = self.directors.iter().position(|director| director == node);
+        let higher = place.map_or(0, |place| self.directors.len() - place - 1);
         let count = u32::try_from(self.directors.len())
             .unwrap_or(u32::MAX)
             .saturating_add(1);

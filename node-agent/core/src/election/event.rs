@@ -8,6 +8,7 @@ use crate::election::config::Config;
 use crate::election::lease::{Identity, LeaseRecord, LeaseWrite};
 use crate::election::tick::Tick;
 use crate::fence::HolderUntil;
+use crate::heartbeat::{Heard, Standing};
 
 /// How a version of the Lease came to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +42,12 @@ pub enum Event {
     WriteRefused,
     /// Something about this candidate changed.
     Configured(Config),
+    /// A heartbeat of another director was heard.
+    Heard(Heard),
+    /// For a second nothing came from any API server.
+    ApiLost,
+    /// Something came from an API server again.
+    ApiBack,
     /// The process is to end.
     ShutdownRequested,
     /// [`Machine::next_deadline`] was reached.
@@ -74,6 +81,8 @@ pub struct Hold {
 pub enum DropReason {
     /// No renewal was acknowledged in time.
     Expired,
+    /// Neither the API server nor any other director can be heard: others may take over at any moment.
+    Isolated,
     /// Another node holds a higher epoch, or the Lease itself.
     Superseded,
     /// The successor has it, and had time to take over.
@@ -95,6 +104,8 @@ pub enum Effect {
     Hold(Hold),
     /// Delete the addresses now.
     Drop(DropReason),
+    /// Say this in heartbeats from now on.
+    Say(Standing),
     /// Nothing more will come of this machine. What is held stays for its lifetime.
     Stop,
 }
@@ -136,6 +147,7 @@ impl fmt::Display for Effect {
             Self::Write(write) => write.fmt(formatter),
             Self::Hold(hold) => write!(formatter, "hold epoch {} until {}", hold.epoch, hold.until),
             Self::Drop(reason) => write!(formatter, "drop the addresses: {reason:?}"),
+            Self::Say(standing) => write!(formatter, "say {standing:?}"),
             Self::Stop => formatter.write_str("stop"),
         }
     }

@@ -7,6 +7,10 @@ use std::time::Duration;
 /// take it over by compare-and-swap without waiting for its expiry. Value: the offered epoch.
 pub const OFFERED_ANNOTATION: &str = "lvs.dev/offered";
 
+/// Annotation of a Lease whose holder is silent to a candidate: the holder answers by renewing. Value: the epoch and the
+/// identity of the candidate, `<epoch>/<node>/<incarnation>`.
+pub const CHALLENGE_ANNOTATION: &str = "lvs.dev/challenge";
+
 /// Who holds a Lease: a node (or pod) and the incarnation of the process there, since a restarted
 /// process must not take its predecessor's writes for its own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +60,8 @@ pub struct LeaseRecord {
     pub renewed: String,
     /// Whether the holder offers it ([`OFFERED_ANNOTATION`] names the present epoch).
     pub offered: bool,
+    /// Who challenges the holder of the present epoch ([`CHALLENGE_ANNOTATION`]).
+    pub challenger: Option<Identity>,
 }
 
 impl LeaseRecord {
@@ -79,6 +85,8 @@ pub enum WritePurpose {
     Lend,
     /// Leave it without holder.
     Release,
+    /// Ask a silent holder for a sign of life: an annotation, and nothing else changes.
+    Challenge,
 }
 
 impl fmt::Display for WritePurpose {
@@ -89,6 +97,7 @@ impl fmt::Display for WritePurpose {
             Self::Renew => "renew",
             Self::Lend => "lend",
             Self::Release => "release",
+            Self::Challenge => "challenge",
         })
     }
 }
@@ -108,6 +117,8 @@ pub struct LeaseWrite {
     pub lease_duration: Duration,
     /// Whether [`OFFERED_ANNOTATION`] is set to the epoch, or removed.
     pub offered: bool,
+    /// Whom [`CHALLENGE_ANNOTATION`] names; none = it is removed.
+    pub challenger: Option<Identity>,
 }
 
 impl fmt::Display for LeaseWrite {

@@ -22,6 +22,9 @@
 //! holder that keeps the address for a moment beside its successor (`HandedOver`). Where the RFC counts
 //! missed advertisements, this counts time without a change of the Lease.
 
+mod api_loss;
+mod challenge;
+mod heartbeat;
 mod holder;
 mod knowledge;
 mod schedule;
@@ -31,8 +34,10 @@ use crate::election::config::{Config, Resumption};
 use crate::election::event::{Effect, Event, Source};
 use crate::election::lease::{Identity, LeaseWrite, WritePurpose};
 use crate::election::observation::Observation;
+use crate::election::peers::Peers;
 use crate::election::tick::Tick;
 use crate::election::timing::Timing;
+use crate::heartbeat::{Promise, Standing};
 
 // Each is a fact of its own; none excludes another.
 #[allow(clippy::struct_excessive_bools)]
@@ -47,6 +52,8 @@ struct Tenure {
     write_not_before: Tick,
     /// The Lease may carry our offer.
     offered: bool,
+    /// Heartbeats say that a successor is welcome.
+    consents: bool,
     /// The API refused a renewal: being the only director does not help then.
     refused: bool,
     /// Holding without an acknowledgement, as the only director.
@@ -63,6 +70,14 @@ enum State {
     Master(Tenure),
     HandedOver { epoch: u64, until: Tick },
     Stopped,
+}
+
+/// A challenge of the holder of an epoch.
+#[derive(Clone, Copy, Debug)]
+struct Challenge {
+    epoch: u64,
+    /// Until when the holder has time to answer; none while it is not known whether the challenge was written.
+    answer_by: Option<Tick>,
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +117,21 @@ pub struct Machine {
     lent_until: Tick,
     shutdown: Option<Tick>,
     release_tried: bool,
+    peers: Peers,
+    /// Node that holds the highest epoch known.
+    highest_holder: Option<String>,
+    challenge: Option<Challenge>,
+    /// Epoch of which a renewal was faster than a challenge.
+    challenge_beaten: Option<u64>,
+    /// Epoch whose holder is silent, but has answered a challenge.
+    heartbeat_lost: Option<u64>,
+    /// Since when nothing was heard of the API server.
+    api_lost: Option<Tick>,
+    /// The promise that heartbeats carry.
+    promise: Option<Promise>,
+    /// Until when every promise is kept: no challenge, no compare-and-swap.
+    promised_until: Tick,
+    said: Option<Standing>,
 }
 
 impl Machine {
@@ -126,6 +156,15 @@ impl Machine {
             lent_until: now,
             shutdown: None,
             release_tried: false,
+            peers: Peers::default(),
+            highest_holder: None,
+            challenge: None,
+            challenge_beaten: None,
+            heartbeat_lost: None,
+            api_lost: None,
+            promise: None,
+            promised_until: now,
+            said: None,
         }
     }
 
@@ -160,6 +199,31 @@ impl Machine {
             (State::Master(tenure), Event::Seen(lease, source)) => {
                 self.observe_as_master(tenure, lease, source, now, &mut effects);
             }
+
+            (
+                State::Start
+                | State::Backup
+                | State::Acquiring
+                | State::Master(_)
+                | State::HandedOver { .. },
+                Event::Heard(heard),
+            ) => self.hear(heard, now, &mut effects),
+            (
+                State::Start
+                | State::Backup
+                | State::Acquiring
+                | State::Master(_)
+                | State::HandedOver { .. },
+                Event::ApiLost,
+            ) => self.note_api_lost(now),
+            (
+                State::Start
+                | State::Backup
+                | State::Acquiring
+                | State::Master(_)
+                | State::HandedOver { .. },
+                Event::ApiBack,
+            ) => self.note_api_back(now),
 
             (State::Start, Event::Absent(source)) => {
                 self.note_absent(source, now);
@@ -204,12 +268,13 @@ impl Machine {
                     self.renewed(tenure, &sent, now, &mut effects);
                 }
             }
-            // A renewal that came too late, or a release: the Lease is as it says, nothing is held.
+            // A challenge; a renewal that came too late, or a release: the Lease is as it says, nothing is held.
             (
                 State::Start | State::Backup | State::HandedOver { .. },
                 Event::Acknowledged(lease),
             ) => {
-                self.write = None;
+                let sent = self.write.take();
+                self.note_challenged(sent.as_ref(), now);
                 self.observe(lease, Source::Read, now);
             }
 
@@ -292,13 +357,13 @@ impl Machine {
             }
 
             (State::Master(tenure), Event::Configured(config)) => {
-                self.config = config;
+                self.configure(config);
                 effects.push(self.hold(tenure));
             }
             (
                 State::Start | State::Backup | State::Acquiring | State::HandedOver { .. },
                 Event::Configured(config),
-            ) => self.config = config,
+            ) => self.configure(config),
 
             (
                 State::Start
@@ -320,6 +385,12 @@ impl Machine {
             ) => {}
         }
         self.settle(now, &mut effects);
+        self.say(&mut effects);
         effects
+    }
+
+    fn configure(&mut self, config: Config) {
+        self.config = config;
+        self.peers.retain(&self.config);
     }
 }

@@ -9,12 +9,15 @@ mod event;
 mod lease;
 mod machine;
 mod observation;
+mod peers;
 mod tick;
 mod timing;
 
-pub use config::{Config, Intent, OnShutdown, Resumption};
+pub use config::{ApiLoss, Config, Intent, OnShutdown, Resumption};
 pub use event::{DropReason, Effect, Event, Hold, Lifetime, Role, Source, Status};
-pub use lease::{Identity, LeaseRecord, LeaseWrite, OFFERED_ANNOTATION, WritePurpose};
+pub use lease::{
+    CHALLENGE_ANNOTATION, Identity, LeaseRecord, LeaseWrite, OFFERED_ANNOTATION, WritePurpose,
+};
 pub use machine::Machine;
 pub use tick::Tick;
-pub use timing::{Timing, TimingError, TimingParts};
+pub use timing::{HeartbeatParts, HeartbeatTiming, Timing, TimingError, TimingParts};

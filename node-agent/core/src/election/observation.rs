@@ -1,5 +1,7 @@
 //! What a candidate knows of the Lease, and from when a takeover is right.
 
+use std::time::Duration;
+
 use crate::election::config::{Config, Intent};
 use crate::election::lease::{Identity, LeaseRecord};
 use crate::election::tick::Tick;
@@ -15,6 +17,12 @@ pub(super) struct Observation {
     pub(super) seen_at: Tick,
     /// Since when the holder offers it.
     pub(super) offered_since: Option<Tick>,
+    /// Since when this epoch has been known.
+    pub(super) epoch_since: Tick,
+    /// Whether the present holder may have taken it from one that did not agree: that one's addresses may be there for F.
+    pub(super) seized: bool,
+    /// Since when another candidate has been challenging the holder.
+    pub(super) challenged_since: Option<Tick>,
     /// The watch was lost since: time does not count until the next reading.
     pub(super) lost: bool,
     /// The epoch went down: the Lease was made anew or restored, an empty holder proves no release.
@@ -28,6 +36,9 @@ impl Observation {
     pub(super) fn first(lease: LeaseRecord, known_epoch: u64, now: Tick) -> Self {
         Self {
             offered_since: lease.offered.then_some(now),
+            epoch_since: now,
+            seized: true,
+            challenged_since: lease.challenger.is_some().then_some(now),
             reset: lease.epoch < known_epoch,
             lease,
             unchanged_since: now,
@@ -53,6 +64,13 @@ impl Observation {
             (None, true) => Some(now),
             (_, false) => None,
         };
+        if lease.epoch != self.lease.epoch {
+            self.epoch_since = now;
+            self.seized = self.lost || !(self.lease.offered || self.lease.holder.is_none());
+        }
+        if lease.challenger != self.lease.challenger {
+            self.challenged_since = lease.challenger.is_some().then_some(now);
+        }
         self.reset = lease.epoch < known_epoch;
         self.lease = lease;
         self.seen_at = now;
@@ -62,11 +80,17 @@ impl Observation {
     /// From when this candidate may compare-and-swap; none = not on what is known now.
     ///
     /// - A Lease whose holder is this very node: at once, no other process can be on the node.
-    /// - One without holder: in the order of priorities, by a quarter of the skew. After a reset the
+    /// - One without holder: in the order of candidates, `turn` later than the first. After a reset the
     ///   old holder may not know yet: like an unchanged one.
-    /// - One that is offered: likewise, but only with services verified.
+    /// - One that has been given away since `given_since`: likewise, but only with services verified.
     /// - Else 1.05·L after the last change seen, plus the skew.
-    pub(super) fn takeover_at(&self, me: &Identity, config: &Config) -> Option<Tick> {
+    pub(super) fn takeover_at(
+        &self,
+        me: &Identity,
+        config: &Config,
+        turn: Duration,
+        given_since: Option<Tick>,
+    ) -> Option<Tick> {
         let mine = self
             .lease
             .holder
@@ -86,7 +110,7 @@ impl Observation {
         }
         let skew = config.skew(&me.node);
         let unverified = if config.verified {
-            std::time::Duration::ZERO
+            Duration::ZERO
         } else {
             config.timing.unverified_delay()
         };
@@ -95,10 +119,10 @@ impl Observation {
             + skew
             + unverified;
         if self.lease.holder.is_none() && !self.reset {
-            return Some(self.unchanged_since + skew / 4 + unverified);
+            return Some(self.unchanged_since + turn + unverified);
         }
-        match self.offered_since {
-            Some(since) if config.verified => Some(expired.min(since + skew / 4)),
+        match given_since {
+            Some(since) if config.verified => Some(expired.min(since + turn)),
             _ => Some(expired),
         }
     }

@@ -4,6 +4,17 @@ use std::time::Duration;
 
 use crate::election::Tick;
 
+/// Times of heartbeats before they are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatParts {
+    /// i: from one heartbeat to the next.
+    pub interval: Duration,
+    /// k: a peer is silent after this many intervals without a fresh heartbeat.
+    pub missed: u32,
+    /// c: how long a challenged holder has to renew.
+    pub challenge_window: Duration,
+}
+
 /// Times before they are checked. [`Timing::new`] checks them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimingParts {
@@ -19,6 +30,8 @@ pub struct TimingParts {
     pub refresh_interval: Duration,
     /// g: how late the kernel's address garbage collection may remove an expired address.
     pub collector_lateness: Duration,
+    /// Heartbeats between the candidates; none = only the Lease tells.
+    pub heartbeat: Option<HeartbeatParts>,
 }
 
 /// Why a set of times is refused. Every text names the rule and the values.
@@ -69,6 +82,71 @@ pub enum TimingError {
         /// V.
         address_lifetime_seconds: u32,
     },
+    /// Addresses of an agent that died could be gone before another director has them.
+    #[error(
+        "{missed} heartbeats of {interval:?}, a challenge of {challenge_window:?} and {TAKEOVER_ALLOWANCE:?} for the takeover \
+         exceed {limit:?}, for which addresses that are not refreshed any more are there"
+    )]
+    Detection {
+        /// i.
+        interval: Duration,
+        /// k.
+        missed: u32,
+        /// c.
+        challenge_window: Duration,
+        /// V less one refresh interval and 20 ms.
+        limit: Duration,
+    },
+}
+
+/// Two writes of 50 ms, the next rank, and programming: what a takeover takes besides detection.
+const TAKEOVER_ALLOWANCE: Duration = Duration::from_millis(300);
+/// P, how long a promise lasts. Longer than F, so that a holder that is never heard again has lost its addresses.
+const PROMISE: Duration = Duration::from_secs(6);
+/// From one rank of candidates to the next.
+const RANK_STEP: Duration = Duration::from_millis(100);
+
+/// Checked times of heartbeats; a part of [`Timing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatTiming {
+    parts: HeartbeatParts,
+}
+
+impl HeartbeatTiming {
+    /// i.
+    pub const fn interval(&self) -> Duration {
+        self.parts.interval
+    }
+
+    /// k·i: without a fresh heartbeat for this long a peer is silent.
+    pub fn silence(&self) -> Duration {
+        self.parts.interval * self.parts.missed
+    }
+
+    /// How old a heartbeat of ours may be that a fresh one answers.
+    pub fn freshness(&self) -> Duration {
+        2 * self.silence()
+    }
+
+    /// c.
+    pub const fn challenge_window(&self) -> Duration {
+        self.parts.challenge_window
+    }
+
+    /// P: a promise lasts this long after the heartbeat that asked for it was sent.
+    pub const fn promise(&self) -> Duration {
+        PROMISE
+    }
+
+    /// How long the one who promised keeps it, by its own clock, which may run faster than the other's.
+    pub fn promise_kept(&self) -> Duration {
+        PROMISE + PROMISE / 20
+    }
+
+    /// How much later the candidate of this rank acts than the first.
+    pub fn rank_delay(&self, rank: u32) -> Duration {
+        RANK_STEP * rank
+    }
 }
 
 /// The kernel was never seen to remove an address earlier than V less this.
@@ -95,6 +173,12 @@ impl Timing {
             (parts.renew_interval, "renew interval"),
             (parts.write_timeout, "write timeout"),
             (parts.refresh_interval, "refresh interval"),
+            (
+                parts.heartbeat.map_or(Duration::MAX, |heartbeat| {
+                    heartbeat.interval * heartbeat.missed
+                }),
+                "heartbeat interval, or the count of missed ones,",
+            ),
         ] {
             if value.is_zero() {
                 return Err(TimingError::Zero(name));
@@ -127,24 +211,58 @@ impl Timing {
                 address_lifetime_seconds: parts.address_lifetime_seconds,
             });
         }
+        if let Some(heartbeat) = parts.heartbeat {
+            let HeartbeatParts {
+                interval,
+                missed,
+                challenge_window,
+            } = heartbeat;
+            let limit = lifetime.saturating_sub(parts.refresh_interval + EARLIEST_EXPIRY);
+            if interval * missed + challenge_window + TAKEOVER_ALLOWANCE > limit {
+                return Err(TimingError::Detection {
+                    interval,
+                    missed,
+                    challenge_window,
+                    limit,
+                });
+            }
+        }
         Ok(timing)
     }
 
-    /// The defaults for a Lease of this duration: renewed five times in it, V = 2 s refreshed every
-    /// 0.5 s, g = 1.25 s, writes of at most 2 s.
+    /// The times for a Lease of this duration: renewed five times in it, V = 2 s refreshed every
+    /// 0.5 s, g = 1.25 s, writes of at most 2.2 s; and for these heartbeats.
     ///
     /// # Errors
-    /// [`TimingError::LeaseDuration`] when it is below 10 s.
-    pub fn for_lease_seconds(seconds: u32) -> Result<Self, TimingError> {
+    /// [`TimingError::LeaseDuration`] when it is below 10 s; [`TimingError::Detection`] when heartbeats are too slow.
+    pub fn for_detection(
+        seconds: u32,
+        heartbeat: Option<HeartbeatParts>,
+    ) -> Result<Self, TimingError> {
         let lease_duration = Duration::from_secs(seconds.into());
         Self::new(TimingParts {
             lease_duration,
             renew_interval: (lease_duration / 5).max(Duration::from_secs(1)),
-            write_timeout: Duration::from_secs(2),
+            // A store that takes two seconds for every write must not look like one that is lost.
+            write_timeout: Duration::from_millis(2_200),
             address_lifetime_seconds: 2,
             refresh_interval: Duration::from_millis(500),
             collector_lateness: Duration::from_millis(1250),
+            heartbeat,
         })
+    }
+
+    /// [`Timing::for_detection`] without heartbeats: for candidates that share nothing but the Lease.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn for_lease_seconds(seconds: u32) -> Result<Self, TimingError> {
+        Self::for_detection(seconds, None)
+    }
+
+    /// The times of heartbeats, when there are any.
+    pub fn heartbeat(&self) -> Option<HeartbeatTiming> {
+        self.parts.heartbeat.map(|parts| HeartbeatTiming { parts })
     }
 
     /// L.
@@ -190,6 +308,21 @@ impl Timing {
             + lease_duration.saturating_sub(
                 Duration::from_secs(lifetime_seconds.into()) + self.parts.collector_lateness,
             )
+    }
+
+    /// Until when a holder may refresh addresses on promises that were asked for at `asked_at`: now + V + g ≤ asked + P.
+    /// Without heartbeats there are no promises.
+    pub fn promised_until(&self, asked_at: Tick) -> Option<Tick> {
+        self.heartbeat()
+            .map(|heartbeat| asked_at + heartbeat.promise().saturating_sub(self.fence_bound()))
+    }
+
+    /// How long after its last acknowledged renewal a holder whose writes are not acknowledged, though the API server
+    /// can be read, offers the Lease: one second before its time ends.
+    pub fn slow_after(&self) -> Duration {
+        self.parts
+            .lease_duration
+            .saturating_sub(self.fence_bound() + Duration::from_secs(1))
     }
 
     /// How long an unchanged Lease of this duration is watched before it is taken over: 1.05·L, where

@@ -51,6 +51,7 @@ impl Machine {
             renew_at: now,
             write_not_before: now,
             offered: false,
+            consents: false,
             refused: false,
             unacknowledged: true,
             reclaim: false,
@@ -115,6 +116,10 @@ impl Machine {
         }
         self.leftover = None;
         self.refused = false;
+        self.challenge = None;
+        self.challenge_beaten = None;
+        self.heartbeat_lost = None;
+        self.highest_holder = Some(self.me.node.clone());
         let tenure = Tenure {
             epoch: sent.write.epoch,
             sent_at: sent.sent_at,
@@ -122,6 +127,7 @@ impl Machine {
             renew_at,
             write_not_before: now,
             offered: sent.write.offered,
+            consents: false,
             refused: false,
             unacknowledged: false,
             reclaim: false,
@@ -201,7 +207,7 @@ impl Machine {
             }
         } else if epoch > tenure.epoch && !this_node {
             self.observe(lease, source, now);
-            if tenure.offered {
+            if tenure.offered || tenure.consents {
                 let until = (now + self.config.timing.handover_keep()).min(tenure.until);
                 self.state = State::HandedOver {
                     epoch: tenure.epoch,

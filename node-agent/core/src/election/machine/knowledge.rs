@@ -45,19 +45,28 @@ impl Machine {
             return;
         }
         self.absent = false;
-        self.highest_epoch = self.highest_epoch.max(lease.epoch);
-        if lease
-            .holder
-            .as_ref()
-            .is_some_and(|holder| holder.node != self.me.node)
-        {
-            self.foreign_epoch = self.foreign_epoch.max(lease.epoch);
-        }
+        let holder = lease.holder.as_ref().map(|holder| holder.node.clone());
+        self.learn(lease.epoch, holder);
+        self.judge_challenge(&lease, source);
         let known_epoch = self.known_epoch();
         match &mut self.observation {
             Some(observation) => observation.renew(lease, known_epoch, &self.config, now),
             None => self.observation = Some(Observation::first(lease, known_epoch, now)),
         }
+    }
+
+    /// An epoch and who holds it, from a Lease or from a heartbeat.
+    pub(super) fn learn(&mut self, epoch: u64, holder: Option<String>) {
+        if holder
+            .as_ref()
+            .is_some_and(|holder| *holder != self.me.node)
+        {
+            self.foreign_epoch = self.foreign_epoch.max(epoch);
+        }
+        if epoch > self.highest_epoch || (epoch == self.highest_epoch && holder.is_some()) {
+            self.highest_holder = holder;
+        }
+        self.highest_epoch = self.highest_epoch.max(epoch);
     }
 
     pub(super) fn note_absent(&mut self, source: Source, now: Tick) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::election::config::{Intent, OnShutdown};
+use crate::election::config::{ApiLoss, Intent, OnShutdown};
 use crate::election::event::{DropReason, Effect};
 use crate::election::lease::{LeaseWrite, WritePurpose};
 use crate::election::machine::{InFlight, Machine, State, Tenure};
@@ -28,14 +28,25 @@ impl Machine {
         let write = LeaseWrite {
             purpose,
             resource_version: observation.lease.resource_version.clone(),
-            holder: (purpose != WritePurpose::Release).then(|| self.me.clone()),
+            holder: match purpose {
+                WritePurpose::Release => None,
+                WritePurpose::Challenge => observation.lease.holder.clone(),
+                _ => Some(self.me.clone()),
+            },
             epoch,
-            lease_duration: if purpose == WritePurpose::Lend || now < self.lent_until {
+            lease_duration: if purpose == WritePurpose::Challenge {
+                observation.lease.lease_duration
+            } else if purpose == WritePurpose::Lend || now < self.lent_until {
                 timing.lent_duration()
             } else {
                 timing.lease_duration()
             },
-            offered: matches!(purpose, WritePurpose::Renew) && self.offering(now),
+            offered: match purpose {
+                WritePurpose::Renew => self.offering(now),
+                WritePurpose::Challenge => observation.lease.offered,
+                _ => false,
+            },
+            challenger: (purpose == WritePurpose::Challenge).then(|| self.me.clone()),
         };
         self.read_overtaken = self.reading;
         effects.push(Effect::Write(write.clone()));
@@ -76,6 +87,9 @@ impl Machine {
     }
 
     pub(super) fn settle(&mut self, now: Tick, effects: &mut Vec<Effect>) {
+        if let Some(heartbeat) = self.config.timing.heartbeat() {
+            self.peers.expire_consent(heartbeat.silence(), now);
+        }
         if let State::Master(tenure) = self.state {
             self.settle_master(tenure, now, effects);
         }
@@ -126,9 +140,22 @@ impl Machine {
                 tenure.unacknowledged = true;
                 effects.push(self.hold(tenure));
             }
-        } else if now > tenure.until {
-            return self.give_up(DropReason::Expired, effects);
+        } else {
+            if let Some(until) = self.promised_to_us_until()
+                && until > tenure.until
+            {
+                tenure.until = until;
+                tenure.unacknowledged = true;
+                effects.push(self.hold(tenure));
+            }
+            if self.isolated_at().is_some_and(|at| now >= at) {
+                return self.give_up(DropReason::Isolated, effects);
+            }
+            if now > tenure.until {
+                return self.give_up(DropReason::Expired, effects);
+            }
         }
+        tenure.consents = self.yields_to_the_reachable(tenure, now);
         self.state = State::Master(tenure);
         if self.observation.is_none() {
             self.must_read = true;
@@ -159,7 +186,12 @@ impl Machine {
         let window = self.offer_window();
         let offer = window.filter(|_| !tenure.offered).map(|(begins, _)| begins);
         // An offer that is no longer meant is taken back at once.
-        let at_once = tenure.reclaim || (tenure.offered && window.is_none());
+        // So is a challenge answered: it shows that we are not heard.
+        let is_challenged = self
+            .observation
+            .as_ref()
+            .is_some_and(|observation| observation.challenged_since.is_some());
+        let at_once = tenure.reclaim || is_challenged || (tenure.offered && window.is_none());
         let at_once = at_once.then_some(tenure.write_not_before);
         let due = [Some(tenure.renew_at), offer, self.lend_at(), at_once];
         due.into_iter()
@@ -171,8 +203,9 @@ impl Machine {
 
     /// Whether mastership does not end with the time of the last acknowledged renewal.
     pub(super) fn holds_by_itself(&self, tenure: Tenure) -> bool {
+        let always = self.config.on_api_loss == ApiLoss::HoldAlways && self.api_lost.is_some();
         self.config.intent == Intent::Retain
-            || (self.config.alone(&self.me.node) && !tenure.refused)
+            || ((always || self.config.alone(&self.me.node)) && !tenure.refused)
     }
 
     pub(super) fn shutdown_limit(&self, since: Tick) -> Tick {
@@ -225,14 +258,45 @@ impl Machine {
             }
             self.note_lost(false, now);
         }
+        if let Some(epoch) = lease_epoch
+            && may_write
+            && self.challenge_at().is_some_and(|at| now >= at)
+        {
+            self.begin_challenge(epoch);
+            self.send(WritePurpose::Challenge, epoch, now, effects);
+        }
         self.read_if_due(now, effects);
     }
 
+    /// From when this candidate may compare-and-swap; none = not on what is known now.
     pub(super) fn takeover_at(&self) -> Option<Tick> {
-        self.observation
-            .as_ref()
-            .and_then(|observation| observation.takeover_at(&self.me, &self.config))
-            .map(|at| at.max(self.acquire_not_before))
+        let observation = self.observation.as_ref()?;
+        let lease = &observation.lease;
+        let holder = lease.holder.as_ref().map(|holder| holder.node.as_str());
+        let consent_since = holder
+            .and_then(|holder| self.peers.get(holder))
+            .filter(|peer| peer.standing.epoch == lease.epoch)
+            .filter(|_| lease.lease_duration <= self.config.timing.lease_duration())
+            .and_then(|peer| peer.offers_since);
+        let heartbeat = self.config.timing.heartbeat();
+        // Offered in the Lease, or in heartbeats.
+        let first = observation
+            .offered_since
+            .into_iter()
+            .chain(consent_since)
+            .min()
+            .map(|since| heartbeat.map_or(since, |_| since.max(self.fence_clear_at())));
+        let rank = heartbeat.and_then(|heartbeat| {
+            let at = first.unwrap_or(observation.unchanged_since);
+            let rank =
+                self.peers
+                    .rank(&self.config, &self.me.node, holder, heartbeat.silence(), at)?;
+            Some(heartbeat.rank_delay(rank))
+        });
+        let turn = rank.unwrap_or_else(|| self.config.skew(&self.me.node) / 4);
+        let by_lease = observation.takeover_at(&self.me, &self.config, turn, first)?;
+        let at = self.unanswered_at().map_or(by_lease, |at| at.min(by_lease));
+        Some(at.max(self.acquire_not_before).max(self.promised_until))
     }
 
     pub(super) fn read_due(&self) -> Tick {
@@ -263,10 +327,14 @@ impl Machine {
             State::Backup => {
                 let may_write = self.write.is_none() && !self.must_read;
                 let takeover = self.takeover_at().filter(|_| may_write);
+                let challenge = self.challenge_at().filter(|_| may_write);
                 let unwanted = matches!(self.config.intent, Intent::Leave | Intent::Withdraw);
                 let release = (unwanted && may_write && self.holder_is_this_node())
                     .then_some(self.acquire_not_before);
-                [read, takeover, release].into_iter().flatten().min()
+                [read, takeover, challenge, release]
+                    .into_iter()
+                    .flatten()
+                    .min()
             }
             State::Master(tenure) => {
                 let end = if self.holds_by_itself(tenure) {
@@ -278,7 +346,8 @@ impl Machine {
                 let write =
                     (self.write.is_none() && !self.must_read).then(|| self.write_due(tenure));
                 let shutdown = self.shutdown.map(|since| self.shutdown_limit(since));
-                [Some(end), read, write, shutdown]
+                let alone = self.isolated_at().filter(|_| !self.holds_by_itself(tenure));
+                [Some(end), read, write, shutdown, alone]
                     .into_iter()
                     .flatten()
                     .min()

@@ -114,6 +114,21 @@ impl Machine {
             )
         } else {
             match holder {
+                Some(holder)
+                    if !this_node
+                        && self
+                            .observation
+                            .as_ref()
+                            .is_some_and(|seen| self.heartbeat_lost == Some(seen.lease.epoch)) =>
+                {
+                    (
+                        Reason::HeartbeatLost,
+                        format!(
+                            "{} holds the Lease and renews it, but its heartbeats do not arrive",
+                            holder.node
+                        ),
+                    )
+                }
                 Some(_) if this_node => (
                     Reason::Fenced,
                     "the time of the last renewal has run out".to_owned(),

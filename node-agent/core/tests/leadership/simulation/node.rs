@@ -1,4 +1,4 @@
-//! A node: a clock of its own, a kernel that carries an address with a lifetime, an agent that may die,
+//! A node: a clock of its own that a suspension stops, a kernel that carries an address with a lifetime, an agent that may die,
 //! hang and come back, and a journal that survives the agent but not the boot.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +8,7 @@ use lvs_core::election::{
     Config, Effect, Event, Identity, Lifetime, Machine, Resumption, Tick, Timing,
 };
 use lvs_core::fence::{Action, DirectorAddress, Fence, JournalEntry, Outcome, Step};
+use lvs_core::heartbeat::{Exchange, Heard, Ignored, Message, Standing};
 use lvs_crds::virtual_router::Announcement;
 
 use super::random::Random;
@@ -15,11 +16,13 @@ use super::random::Random;
 pub const ROUTER: &str = "edge";
 
 /// A clock that runs at its own speed from its own beginning.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Clock {
     offset: Duration,
     /// Speed in millionths.
     parts_per_million: u64,
+    /// When it stood still, and for how long.
+    pauses: Vec<(Duration, Duration)>,
 }
 
 impl Clock {
@@ -28,20 +31,36 @@ impl Clock {
         Self {
             offset: Duration::from_secs(1 + random.below(1_000_000)),
             parts_per_million: 1_000_000 - drift + random.below(2 * drift + 1),
+            pauses: Vec::new(),
         }
     }
 
-    pub fn local(self, at: Duration) -> Tick {
+    pub fn pause(&mut self, at: Duration, length: Duration) {
+        self.pauses.push((at, length));
+    }
+
+    pub fn local(&self, at: Duration) -> Tick {
+        let stood = self
+            .pauses
+            .iter()
+            .map(|(from, length)| at.saturating_sub(*from).min(*length));
+        let at = at.saturating_sub(stood.sum::<Duration>());
         let run = at.as_nanos() * u128::from(self.parts_per_million) / 1_000_000;
         let nanoseconds = self.offset.as_nanos() + run;
         Tick::from_nanoseconds(u64::try_from(nanoseconds).unwrap())
     }
 
     /// The first moment at which the clock shows at least `tick`.
-    pub fn global(self, tick: Tick) -> Duration {
+    pub fn global(&self, tick: Tick) -> Duration {
         let run = u128::from(tick.nanoseconds()).saturating_sub(self.offset.as_nanos());
         let nanoseconds = (run * 1_000_000).div_ceil(u128::from(self.parts_per_million));
-        Duration::from_nanos(u64::try_from(nanoseconds).unwrap())
+        let mut at = Duration::from_nanos(u64::try_from(nanoseconds).unwrap());
+        for (from, length) in &self.pauses {
+            if at > *from {
+                at += *length;
+            }
+        }
+        at
     }
 }
 
@@ -49,7 +68,8 @@ impl Clock {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum InKernel {
     Nothing,
-    Until(Duration),
+    /// By the node's own clock.
+    Until(Tick),
     ForEver,
 }
 
@@ -58,6 +78,8 @@ pub enum InKernel {
 pub struct Agent {
     pub machine: Machine,
     pub fence: Fence,
+    pub exchange: Option<Exchange>,
+    pub standing: Option<Standing>,
     pub stopped: bool,
 }
 
@@ -73,6 +95,10 @@ pub struct Node {
     pub reachable: bool,
     /// Events wait until then.
     pub frozen_until: Duration,
+    /// The whole machine stands still until then: its kernel answers nobody.
+    pub suspended_until: Duration,
+    /// Its key is another one than the others'.
+    pub wrong_key: bool,
     /// Only the newest timer counts.
     pub timer: u64,
     pub watch_version: u64,
@@ -98,17 +124,32 @@ impl Node {
             config,
             reachable: true,
             frozen_until: Duration::ZERO,
+            suspended_until: Duration::ZERO,
+            wrong_key: false,
             timer: 0,
             watch_version: 0,
             last_timer: None,
         }
     }
 
+    /// Whether its kernel answers for the address.
     pub fn carries(&self, at: Duration) -> bool {
+        at >= self.suspended_until && self.has_address(at)
+    }
+
+    fn has_address(&self, at: Duration) -> bool {
         match self.kernel {
             InKernel::Nothing => false,
-            InKernel::Until(until) => at < until,
+            InKernel::Until(until) => self.clock.local(at) < until,
             InKernel::ForEver => true,
+        }
+    }
+
+    /// When the address expires, if it does.
+    pub fn expires_at(&self) -> Option<Duration> {
+        match self.kernel {
+            InKernel::Until(until) => Some(self.clock.global(until)),
+            InKernel::Nothing | InKernel::ForEver => None,
         }
     }
 
@@ -126,9 +167,16 @@ impl Node {
         let mut fence = Fence::new(&self.journal, now);
         fence.configure([(ROUTER.to_owned(), self.settings())].into());
         fence.want(ROUTER, BTreeSet::from([address()]));
+        let exchange = self.config.timing.heartbeat().map(|timing| {
+            let mut exchange = Exchange::new(ROUTER, identity.clone(), timing);
+            exchange.configure(&self.config.directors.iter().cloned().collect(), timing);
+            exchange
+        });
         self.agent = Some(Agent {
             machine: Machine::new(identity, self.config.clone(), resumption, now),
             fence,
+            exchange,
+            standing: None,
             stopped: false,
         });
     }
@@ -151,11 +199,38 @@ impl Node {
             match effect {
                 Effect::Hold(hold) => agent.fence.hold(ROUTER, hold),
                 Effect::Drop(_) => agent.fence.give_up(ROUTER),
+                Effect::Say(standing) => agent.standing = Some(standing),
                 Effect::Stop => agent.stopped = true,
                 Effect::Read | Effect::Write(_) => requests.push(effect),
             }
         }
         requests
+    }
+
+    /// The heartbeats that the fence thread sends after its round.
+    pub fn beat(&mut self, at: Duration) -> Vec<Message> {
+        let now = self.clock.local(at);
+        let Some(agent) = &mut self.agent else {
+            return Vec::new();
+        };
+        match (&mut agent.exchange, &agent.standing) {
+            (Some(exchange), Some(standing)) => {
+                exchange.due(standing, agent.fence.carriage(ROUTER, now), now)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A heartbeat that came in.
+    pub fn receive(&mut self, message: Message, at: Duration) -> Result<Heard, Ignored> {
+        let now = self.clock.local(at);
+        let exchange = self
+            .agent
+            .as_mut()
+            .and_then(|agent| agent.exchange.as_mut());
+        exchange.map_or(Err(Ignored::NotForUs), |exchange| {
+            exchange.receive(message, now)
+        })
     }
 
     /// One round of the fence thread. Returns the action before whose sending the node is to be frozen,
@@ -210,13 +285,12 @@ impl Node {
 
     fn tell_kernel(&mut self, action: &Action, at: Duration, random: &mut Random) -> Outcome {
         match &action.step {
-            Step::Add(_) if self.carries(at) => return Outcome::Foreign,
+            Step::Add(_) if self.has_address(at) => return Outcome::Foreign,
             Step::Add(Lifetime::Seconds(seconds)) | Step::Refresh(Lifetime::Seconds(seconds)) => {
                 // Measured: V - 20 ms at the earliest, V + 1 s when the collector has just run.
                 let lifetime = Duration::from_millis(u64::from(*seconds) * 1000 - 20)
                     + random.milliseconds(0..1000);
-                let expires = self.clock.local(at) + lifetime;
-                self.kernel = InKernel::Until(self.clock.global(expires));
+                self.kernel = InKernel::Until(self.clock.local(at) + lifetime);
             }
             Step::Add(Lifetime::Permanent) | Step::Refresh(Lifetime::Permanent) => {
                 self.kernel = InKernel::ForEver;
@@ -236,7 +310,12 @@ impl Node {
         } else {
             agent.machine.next_deadline()
         };
-        let wake = [election, agent.fence.next_wake(now)]
+        let beat = agent
+            .exchange
+            .as_ref()
+            .filter(|_| agent.standing.is_some())
+            .and_then(Exchange::next_wake);
+        let wake = [election, agent.fence.next_wake(now), beat]
             .into_iter()
             .flatten()
             .min()?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lvs_core::election::{Identity, LeaseRecord, LeaseWrite};
+use lvs_core::election::{Identity, LeaseRecord, LeaseWrite, WritePurpose};
 
 /// One accepted write.
 #[derive(Clone, Debug)]
@@ -55,6 +55,7 @@ impl Store {
             lease_duration: Duration::ZERO,
             renewed: String::new(),
             offered: false,
+            challenger: None,
         });
     }
 
@@ -66,7 +67,8 @@ impl Store {
         }
     }
 
-    pub fn serve(&mut self, request: &Request, at: Duration) -> Reply {
+    /// `consented`: the holder's heartbeats say that a successor is welcome.
+    pub fn serve(&mut self, request: &Request, consented: bool, at: Duration) -> Reply {
         let Some(lease) = self.lease.clone() else {
             return Reply::Absent;
         };
@@ -83,17 +85,22 @@ impl Store {
             self.history.push(Written {
                 holder: write.holder.clone(),
                 epoch: write.epoch,
-                given: lease.offered || lease.holder.is_none(),
+                given: lease.offered || lease.holder.is_none() || consented,
             });
         }
         let resource_version = self.next_version();
         let record = LeaseRecord {
-            renewed: format!("{at:?} {resource_version}"),
+            renewed: if write.purpose == WritePurpose::Challenge {
+                lease.renewed
+            } else {
+                format!("{at:?} {resource_version}")
+            },
             resource_version,
             holder: write.holder.clone(),
             epoch: write.epoch,
             lease_duration: write.lease_duration,
             offered: write.offered,
+            challenger: write.challenger.clone(),
         };
         self.lease = Some(record.clone());
         Reply::Accepted(record)

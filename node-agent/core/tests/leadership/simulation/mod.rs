@@ -1,16 +1,18 @@
-//! N machines with their fences, one Lease, and everything that may go wrong between them. Time is
+//! N machines with their fences, one Lease, a network for heartbeats, and everything that may go wrong between them. Time is
 //! virtual; a schedule is fixed by its seed.
 
 pub mod node;
 pub mod random;
+pub mod scenario;
 pub mod store;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use lvs_core::election::{Config, Effect, Event, LeaseRecord, Source};
 use lvs_core::fence::Action;
+use lvs_core::heartbeat::Message;
 
 use node::{Agent, Clock, Node};
 use random::Random;
@@ -56,6 +58,25 @@ pub enum Fault {
         node: usize,
         config: Box<Config>,
     },
+    /// The whole machine stands still, its clocks too.
+    Suspend {
+        node: usize,
+        length: Duration,
+    },
+    /// Heartbeats of one reach the other no more.
+    Deafen {
+        from: usize,
+        to: usize,
+    },
+    Undeafen {
+        from: usize,
+        to: usize,
+    },
+    /// Its key is another one than the others', or the right one again.
+    Key {
+        node: usize,
+        right: bool,
+    },
     Annotate,
     DeleteLease,
     CreateLease,
@@ -90,6 +111,17 @@ enum Happening {
         node: usize,
         incarnation: u64,
     },
+    /// A heartbeat arrives.
+    Heartbeat {
+        to: usize,
+        message: Message,
+    },
+    /// A look at whether the API answers.
+    ApiLooked {
+        node: usize,
+        incarnation: u64,
+        reached: bool,
+    },
     Resumes {
         node: usize,
         incarnation: u64,
@@ -103,6 +135,17 @@ pub struct Api {
     /// Milliseconds of a way, at most.
     pub latency: u64,
     /// Percent of answers that are lost.
+    pub loss: u64,
+    /// Milliseconds the store takes for each write.
+    pub write_delay: u64,
+}
+
+/// How the network between the directors behaves where it is not cut.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Network {
+    /// Milliseconds of a way, at most.
+    pub latency: u64,
+    /// Percent of heartbeats that are lost.
     pub loss: u64,
 }
 
@@ -123,6 +166,8 @@ pub struct World {
     pub store: Store,
     pub random: Random,
     pub api: Api,
+    pub network: Network,
+    deaf: BTreeSet<(usize, usize)>,
     pub overlaps: Overlaps,
     /// Since when nobody has carried the address, and the longest such time since `measure_from`.
     pub longest_gap: Duration,
@@ -136,7 +181,7 @@ pub struct World {
     pub trace: Vec<String>,
 }
 
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
+const CLIENT_TIMEOUT: Duration = Duration::from_millis(2_200);
 
 impl World {
     pub fn new(seed: u64, configs: Vec<(String, Config)>, api: Api, drift_percent: u64) -> Self {
@@ -156,6 +201,8 @@ impl World {
             store,
             random,
             api,
+            network: Network::default(),
+            deaf: BTreeSet::new(),
             overlaps: Overlaps::default(),
             longest_gap: Duration::ZERO,
             measure_from: Duration::ZERO,
@@ -196,10 +243,9 @@ impl World {
             let expiry = self
                 .nodes
                 .iter()
-                .filter_map(|node| match node.kernel {
-                    node::InKernel::Until(until) if until > self.now => Some(until),
-                    _ => None,
-                })
+                .flat_map(|node| [node.expires_at(), Some(node.suspended_until)])
+                .flatten()
+                .filter(|at| *at > self.now)
                 .min();
             let next = self.queue.peek().map(|Reverse((time, _))| *time);
             let step = [expiry, next].into_iter().flatten().min();
@@ -276,7 +322,8 @@ impl World {
                 request,
                 answered_at,
             } => {
-                let reply = self.store.serve(&request, self.now);
+                let consented = self.holder_consents();
+                let reply = self.store.serve(&request, consented, self.now);
                 if let Reply::Accepted(_) = reply {
                     let text = match &request {
                         Request::Write(write) => write.to_string(),
@@ -360,6 +407,44 @@ impl World {
                     self.feed(node, Event::WatchLost);
                 }
             }
+            Happening::Heartbeat { to, message } => {
+                if let Some(until) = frozen(self, to) {
+                    // A stopped machine receives nothing; a stopped process finds it in its socket.
+                    if self.nodes[to].suspended_until <= self.now {
+                        self.schedule(until, Happening::Heartbeat { to, message });
+                    }
+                    return;
+                }
+                let now = self.now;
+                if let Ok(heard) = self.nodes[to].receive(message, now) {
+                    self.feed(to, Event::Heard(heard));
+                }
+            }
+            Happening::ApiLooked {
+                node,
+                incarnation,
+                reached,
+            } => {
+                if let Some(until) = frozen(self, node) {
+                    let later = Happening::ApiLooked {
+                        node,
+                        incarnation,
+                        reached,
+                    };
+                    return self.schedule(until, later);
+                }
+                let current = &self.nodes[node];
+                if current.incarnation == incarnation && current.reachable == reached {
+                    self.feed(
+                        node,
+                        if reached {
+                            Event::ApiBack
+                        } else {
+                            Event::ApiLost
+                        },
+                    );
+                }
+            }
             Happening::Resumes {
                 node,
                 incarnation,
@@ -433,7 +518,12 @@ impl World {
             match effect {
                 Effect::Read => self.request(node, Request::Read),
                 Effect::Write(write) => self.request(node, Request::Write(write)),
-                Effect::Hold(_) | Effect::Drop(_) | Effect::Stop => {}
+                Effect::Hold(_) | Effect::Drop(_) | Effect::Say(_) | Effect::Stop => {}
+            }
+        }
+        if self.nodes[node].frozen_until <= now {
+            for message in self.nodes[node].beat(now) {
+                self.post(node, message);
             }
         }
         if self.nodes[node]
@@ -451,6 +541,51 @@ impl World {
         }
     }
 
+    fn post(&mut self, from: usize, message: Message) {
+        let Some(to) = self.nodes.iter().position(|node| node.name == message.to) else {
+            return;
+        };
+        let is_cut = self.deaf.contains(&(from, to))
+            || self.nodes[from].wrong_key != self.nodes[to].wrong_key
+            || self.random.chance(self.network.loss);
+        if !is_cut {
+            let at = self.now + self.random.milliseconds(0..self.network.latency + 1);
+            self.schedule(at, Happening::Heartbeat { to, message });
+        }
+    }
+
+    /// Whether the Lease's holder says that a successor is welcome.
+    fn holder_consents(&self) -> bool {
+        let holder = self
+            .store
+            .lease
+            .as_ref()
+            .and_then(|lease| lease.holder.as_ref());
+        holder.is_some_and(|holder| {
+            self.nodes
+                .iter()
+                .filter(|node| node.name == holder.node)
+                .filter_map(|node| node.agent.as_ref()?.standing.as_ref())
+                .any(|standing| standing.offers)
+        })
+    }
+
+    fn look_at_api(&mut self, node: usize) {
+        let incarnation = self.nodes[node].incarnation;
+        let reached = self.nodes[node].reachable;
+        let after = if reached {
+            self.random.milliseconds(1..300)
+        } else {
+            Duration::from_secs(1)
+        };
+        let looked = Happening::ApiLooked {
+            node,
+            incarnation,
+            reached,
+        };
+        self.schedule(self.now + after, looked);
+    }
+
     fn request(&mut self, node: usize, request: Request) {
         let incarnation = self.nodes[node].incarnation;
         let write = matches!(request, Request::Write(_));
@@ -462,10 +597,11 @@ impl World {
             reply: None,
         };
         if !self.nodes[node].reachable {
-            let refused = self.now + self.random.milliseconds(1..2000);
+            let refused = self.now + self.random.milliseconds(1..2_000);
             return self.schedule(refused, failed);
         }
-        let arrives = self.now + self.random.milliseconds(1..self.api.latency + 2);
+        let store = Duration::from_millis(if write { self.api.write_delay } else { 0 });
+        let arrives = self.now + store + self.random.milliseconds(1..self.api.latency + 2);
         let answered = arrives + self.random.milliseconds(1..self.api.latency + 2);
         // Both a request and its answer may be lost; nobody but the store knows which it was.
         let answer_lost = self.random.chance(self.api.loss) || answered >= timed_out;
@@ -520,11 +656,25 @@ impl World {
                     let at = now + self.random.milliseconds(1..1000);
                     self.schedule(at, Happening::WatchLost { node, incarnation });
                 }
+                self.look_at_api(node);
             }
             Fault::Reachable { node } => {
                 self.nodes[node].reachable = true;
                 self.tell_watcher(node, Duration::from_millis(800));
+                self.look_at_api(node);
             }
+            Fault::Suspend { node, length } => {
+                let suspended = &mut self.nodes[node];
+                // One that stands still already cannot be stopped again.
+                if suspended.suspended_until <= now {
+                    suspended.clock.pause(now, length);
+                    suspended.suspended_until = now + length;
+                    suspended.frozen_until = suspended.frozen_until.max(now + length);
+                }
+            }
+            Fault::Deafen { from, to } => drop(self.deaf.insert((from, to))),
+            Fault::Undeafen { from, to } => drop(self.deaf.remove(&(from, to))),
+            Fault::Key { node, right } => self.nodes[node].wrong_key = !right,
             Fault::Freeze { node, length } => {
                 let until = now + length;
                 self.nodes[node].frozen_until = self.nodes[node].frozen_until.max(until);
@@ -539,12 +689,14 @@ impl World {
                 self.nodes[node].journal.clear();
             }
             Fault::Start { node } => {
-                if self.nodes[node].agent.is_none() {
-                    self.nodes[node].frozen_until = now;
+                if self.nodes[node].agent.is_none() && self.nodes[node].suspended_until <= now {
+                    self.nodes[node].frozen_until = self.nodes[node].suspended_until.max(now);
                     self.freeze_at_write.remove(&node);
                     self.nodes[node].start(now);
                     if self.nodes[node].reachable {
                         self.tell_watcher(node, Duration::ZERO);
+                    } else {
+                        self.look_at_api(node);
                     }
                     self.feed(node, Event::Deadline);
                 }

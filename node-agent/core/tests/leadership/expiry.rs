@@ -1,57 +1,18 @@
-//! Elections and fences of several nodes under everything that may happen to them: the invariants of
-//! docs/leadership.md, in its words. Every schedule is fixed by its seed; a failure prints seed and story.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-
-mod simulation;
+//! Directors that share nothing but the Lease: so it is where heartbeats are not heard.
 
 use std::time::Duration;
 
-use lvs_core::election::{Config, Intent, OnShutdown, Role, Timing};
-use simulation::random::Random;
-use simulation::{Api, Fault, World};
-
-const NAMES: [&str; 4] = ["lb-a", "lb-b", "lb-c", "lb-d"];
-const QUIET: Api = Api {
-    latency: 20,
-    loss: 0,
-};
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
+use super::simulation::random::Random;
+use super::simulation::scenario::{self, NAMES, QUIET, master, seconds};
+use super::simulation::{Api, Fault, World};
+use lvs_core::election::{Config, Intent, Role};
 
 fn config(nodes: usize, priority: u8) -> Config {
-    Config {
-        timing: Timing::for_lease_seconds(10).unwrap(),
-        priority,
-        permitted: true,
-        directors: NAMES[..nodes]
-            .iter()
-            .map(|name| (*name).to_owned())
-            .collect(),
-        intent: Intent::Hold,
-        verified: true,
-        on_shutdown: OnShutdown::HandOver,
-    }
+    scenario::config(nodes, priority, None)
 }
 
 fn world(seed: u64, priorities: &[u8], api: Api) -> World {
-    let configs = priorities
-        .iter()
-        .enumerate()
-        .map(|(node, priority)| (NAMES[node].to_owned(), config(priorities.len(), *priority)))
-        .collect();
-    let mut world = World::new(seed, configs, api, 2);
-    for node in 0..priorities.len() {
-        world.at(Duration::ZERO, Fault::Start { node });
-    }
-    world
-}
-
-fn master(world: &World) -> usize {
-    let carriers = world.carriers();
-    assert_eq!(carriers.len(), 1, "{}", world.trace.join("\n"));
-    carriers[0]
+    scenario::world(seed, priorities, api, None)
 }
 
 #[test]
@@ -75,7 +36,7 @@ fn the_highest_priority_goes_first_and_equals_are_decided_by_name() {
     // Answers within a quarter of a VRRP step, so that the order is the candidates' own.
     let instant = Api {
         latency: 0,
-        loss: 0,
+        ..QUIET
     };
     for seed in 0..50 {
         let mut unequal = world(seed, &[10, 200, 100], instant);
@@ -555,6 +516,7 @@ fn storm(seed: u64) -> World {
     let api = Api {
         latency: 1 + random.below(900),
         loss: random.below(5),
+        ..QUIET
     };
     let mut world = world(seed, &priorities, api);
     let storm_ends = 60_000;

@@ -1,0 +1,117 @@
+//! What heartbeats of the others mean, and what ours say.
+
+use crate::election::config::Intent;
+use crate::election::event::{DropReason, Effect};
+use crate::election::machine::{Machine, State};
+use crate::election::tick::Tick;
+use crate::heartbeat::{Carriage, Heard, Promise, Standing};
+
+impl Machine {
+    pub(super) fn hear(&mut self, heard: Heard, now: Tick, effects: &mut Vec<Effect>) {
+        if self.config.timing.heartbeat().is_none() {
+            return;
+        }
+        let epoch = heard.standing.epoch;
+        let holder = heard.standing.holder.clone();
+        self.learn(epoch, holder.clone());
+        let is_mine = holder.as_ref() == Some(&self.me.node);
+        let has_announced =
+            heard.carriage == Carriage::Announced && holder.as_ref() == Some(&heard.from.node);
+        if heard.fresh {
+            let lease_holder = self
+                .observation
+                .as_ref()
+                .and_then(|observation| observation.lease.holder.as_ref());
+            if lease_holder.is_some_and(|holder| holder.node == heard.from.node) {
+                self.challenge = None;
+                self.challenge_beaten = None;
+                self.heartbeat_lost = None;
+            }
+            self.promise_if_asked(&heard, now);
+            self.peers.hear(heard, now);
+        }
+        match self.state {
+            // I3: whoever learns of a higher epoch gives up at once, but for one that has agreed to it.
+            State::Master(tenure) if epoch > tenure.epoch => {
+                if is_mine {
+                    // Our own, of which the acknowledgement got lost.
+                    self.must_read = true;
+                } else if (tenure.offered || tenure.consents) && !has_announced {
+                    self.state = State::HandedOver {
+                        epoch: tenure.epoch,
+                        until: (now + self.config.timing.handover_keep()).min(tenure.until),
+                    };
+                } else if tenure.offered || tenure.consents {
+                    self.give_up(DropReason::HandedOver, effects);
+                } else {
+                    self.give_up(DropReason::Superseded, effects);
+                }
+            }
+            State::HandedOver { epoch: mine, .. } if epoch > mine && has_announced => {
+                self.give_up(DropReason::HandedOver, effects);
+            }
+            State::Start | State::Backup | State::Acquiring
+                if !is_mine
+                    && holder.is_some()
+                    && self.leftover.is_some_and(|left| epoch > left) =>
+            {
+                self.drop_leftover(DropReason::Superseded, effects);
+            }
+            State::Start
+            | State::Backup
+            | State::Acquiring
+            | State::Master(_)
+            | State::HandedOver { .. }
+            | State::Stopped => {}
+        }
+    }
+
+    /// Rule 9: one that has lost the API server too promises the holder that asks to do nothing for a while.
+    fn promise_if_asked(&mut self, heard: &Heard, now: Tick) {
+        let Some(heartbeat) = self.config.timing.heartbeat() else {
+            return;
+        };
+        let is_idle = matches!(self.state, State::Start | State::Backup) && self.write.is_none();
+        let holds_the_newest = heard.standing.epoch >= self.highest_epoch
+            && heard.standing.holder.as_ref() == Some(&heard.from.node);
+        if heard.standing.asks && self.api_lost.is_some() && is_idle && holds_the_newest {
+            self.promised_until = self.promised_until.max(now + heartbeat.promise_kept());
+            self.promise = Some(Promise {
+                to: heard.from.node.clone(),
+                sequence: heard.sequence,
+            });
+        }
+    }
+
+    /// Tells the heartbeats what to say, when it has changed.
+    pub(super) fn say(&mut self, effects: &mut Vec<Effect>) {
+        if self.config.timing.heartbeat().is_none() || matches!(self.state, State::Stopped) {
+            return;
+        }
+        let (holds, offers) = match self.state {
+            State::Master(tenure) => (true, tenure.offered || tenure.consents),
+            _ => (false, false),
+        };
+        let standing = Standing {
+            epoch: self.highest_epoch,
+            holder: if holds {
+                Some(self.me.node.clone())
+            } else {
+                self.highest_holder.clone()
+            },
+            priority: self.config.priority,
+            ready: self.config.permitted
+                && self.config.verified
+                && self.config.intent == Intent::Hold
+                && self.shutdown.is_none(),
+            offers,
+            api_lost: self.api_lost.is_some(),
+            asks: holds && self.asks_for_promises(),
+            promise: self.promise.clone(),
+        };
+        if self.said.as_ref() != Some(&standing) {
+            self.said = Some(standing.clone());
+            effects.push(Effect::Say(standing));
+        }
+    }
+}

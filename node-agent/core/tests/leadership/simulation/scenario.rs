@@ -1,0 +1,70 @@
+//! Worlds to begin with.
+
+use std::time::Duration;
+
+use lvs_core::election::{ApiLoss, Config, HeartbeatParts, Intent, OnShutdown, Timing};
+
+use super::{Api, Fault, World};
+
+pub const NAMES: [&str; 4] = ["lb-a", "lb-b", "lb-c", "lb-d"];
+pub const QUIET: Api = Api {
+    latency: 20,
+    loss: 0,
+    write_delay: 0,
+};
+/// Profile Default of `spec.detection`.
+pub const DEFAULT: HeartbeatParts = HeartbeatParts {
+    interval: Duration::from_millis(150),
+    missed: 3,
+    challenge_window: Duration::from_millis(200),
+};
+/// Profile Fast.
+pub const FAST: HeartbeatParts = HeartbeatParts {
+    interval: Duration::from_millis(50),
+    missed: 3,
+    challenge_window: Duration::from_millis(100),
+};
+
+pub fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+pub fn milliseconds(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+pub fn config(nodes: usize, priority: u8, heartbeat: Option<HeartbeatParts>) -> Config {
+    Config {
+        timing: Timing::for_detection(10, heartbeat).unwrap(),
+        priority,
+        permitted: true,
+        directors: NAMES[..nodes]
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect(),
+        intent: Intent::Hold,
+        verified: true,
+        on_shutdown: OnShutdown::HandOver,
+        on_api_loss: ApiLoss::Hold,
+    }
+}
+
+/// As many nodes as priorities, all of them started.
+pub fn world(seed: u64, priorities: &[u8], api: Api, heartbeat: Option<HeartbeatParts>) -> World {
+    let configs = priorities.iter().enumerate().map(|(node, priority)| {
+        let config = config(priorities.len(), *priority, heartbeat);
+        (NAMES[node].to_owned(), config)
+    });
+    let mut world = World::new(seed, configs.collect(), api, 2);
+    for node in 0..priorities.len() {
+        world.at(Duration::ZERO, Fault::Start { node });
+    }
+    world
+}
+
+/// The one that carries the address.
+pub fn master(world: &World) -> usize {
+    let carriers = world.carriers();
+    assert_eq!(carriers.len(), 1, "{}", world.trace.join("\n"));
+    carriers[0]
+}
