@@ -8,11 +8,12 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use lvs_e2e::failover::etcd::SlowEtcd;
 use lvs_e2e::failover::events::{self, Among, Event, Stage};
 use lvs_e2e::failover::keepalived::{self, Vrrp};
+use lvs_e2e::failover::measurement::Round;
 use lvs_e2e::failover::operator::{self, Echo};
 use lvs_e2e::failover::probe::Probe;
 use lvs_e2e::failover::subject::Subject;
@@ -161,6 +162,15 @@ fn rounds(
             event.name,
             begun.elapsed().as_secs_f64()
         );
+        if let Ok(round) = &told
+            && let Err(error) = keep(
+                stage.lab,
+                &format!("{}-{}-{number}", subject.name, event.name),
+                round,
+            )
+        {
+            eprintln!("{error:#}");
+        }
         match told.map(|round| (round.held, round.figures())) {
             Ok((held, Some(figures))) => {
                 println!(
@@ -186,6 +196,22 @@ fn rounds(
         }
     }
     row
+}
+
+/// Every line of a round, for those who ask why a figure is what it is.
+fn keep(lab: &Lab, name: &str, round: &Round) -> Result<()> {
+    let folder = lab.state.join("rounds");
+    std::fs::create_dir_all(&folder)?;
+    let mut text = format!(
+        "{}\n",
+        serde_json::json!({"struck": round.struck, "old": round.old})
+    );
+    for line in &round.lines {
+        text += &serde_json::to_string(line)?;
+        text.push('\n');
+    }
+    let path = folder.join(format!("{}.jsonl", name.replace(' ', "-")));
+    std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "minutes at most")]

@@ -49,7 +49,7 @@ impl SlowEtcd {
                 for client in listener.incoming().flatten() {
                     // The API server connects again when this cannot be.
                     if let Ok(server) = TcpStream::connect(("127.0.0.1", etcd_port)) {
-                        let _ = relay_both(client, server, Arc::clone(&delay));
+                        let _ = relay_both(client, &server, Arc::clone(&delay));
                     }
                 }
             })?;
@@ -64,7 +64,7 @@ impl SlowEtcd {
     }
 }
 
-fn relay_both(client: TcpStream, server: TcpStream, delay: Arc<AtomicU64>) -> Result<()> {
+fn relay_both(client: TcpStream, server: &TcpStream, delay: Arc<AtomicU64>) -> Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut answers, mut back) = (server.try_clone()?, client.try_clone()?);
@@ -126,7 +126,7 @@ fn read_frames(
     pass(Instant::now(), preface);
     // Streams whose first message was seen, and until when a stream's frames wait.
     let mut known: BTreeSet<u32> = BTreeSet::new();
-    let mut held: BTreeMap<u32, Instant> = BTreeMap::new();
+    let mut waiting: BTreeMap<u32, Instant> = BTreeMap::new();
     loop {
         let mut head = [0; HEAD_BYTES];
         client.read_exact(&mut head)?;
@@ -141,13 +141,16 @@ fn read_frames(
             let payload = &frame[HEAD_BYTES + usize::from(flags & FLAG_PADDED != 0)..];
             let delay = Duration::from_millis(delay_milliseconds.load(Ordering::SeqCst));
             if !delay.is_zero() && payload.get(MESSAGE_HEAD_BYTES..).is_some_and(is_write) {
-                held.insert(stream, now + delay);
+                waiting.insert(stream, now + delay);
             }
         }
-        let due = held.get(&stream).copied().map_or(now, |due| due.max(now));
+        let due = waiting
+            .get(&stream)
+            .copied()
+            .map_or(now, |due| due.max(now));
         if kind == TYPE_RST_STREAM || (kind == TYPE_DATA && flags & FLAG_END_STREAM != 0) {
             known.remove(&stream);
-            held.remove(&stream);
+            waiting.remove(&stream);
         }
         if !pass(due, frame) {
             return Ok(());

@@ -23,11 +23,11 @@ const WRITE_RHYTHM_MILLISECONDS: u64 = 250;
 /// A move that has not come by now does not come.
 const MOVE_LIMIT: Duration = Duration::from_secs(16);
 /// The old director has lost the address by now: longer than V + g of leadership.md.
-const OVERLAP_LIMIT: Duration = Duration::from_secs(5);
+const OVERLAP_LIMIT: Duration = Duration::from_secs(4);
 /// What else may follow: further moves, late losses.
 const AFTERMATH: Duration = Duration::from_secs(2);
 /// How long a state in which nothing should happen is watched.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(8);
 const STOPPED: Duration = Duration::from_secs(30);
 const API_AWAY: Duration = Duration::from_mins(1);
 const SLOW_WRITES: Duration = Duration::from_secs(30);
@@ -78,6 +78,9 @@ pub enum Among {
     UsersOfTheApi,
 }
 
+/// Makes a state from the present carrier's index; returns the index of the carrier then.
+pub type Before = fn(&Stage<'_>, &Subject, usize) -> Result<usize>;
+
 /// An event.
 pub struct Event {
     /// Word to choose it by.
@@ -87,7 +90,7 @@ pub struct Event {
     /// To whom it can happen.
     pub among: Among,
     /// What comes before the traffic; returns who carries the address then.
-    pub before: Option<fn(&Stage<'_>, &Subject, usize) -> Result<usize>>,
+    pub before: Option<Before>,
     /// The event.
     pub run: fn(&Scene<'_>) -> Result<Struck>,
     /// What must be reached.
@@ -98,6 +101,14 @@ pub struct Event {
 pub fn all() -> Vec<Event> {
     let none = Aim::default();
     vec![
+        Event {
+            name: "nothing",
+            title: "nothing (what the machine itself costs)",
+            among: Among::All,
+            before: None,
+            run: nothing,
+            aim: none,
+        },
         Event {
             name: "sigterm",
             title: "SIGTERM of the holder's process",
@@ -292,6 +303,7 @@ fn play(stage: &Stage<'_>, subject: &Subject, event: &Event) -> Result<Round> {
             rhythm_milliseconds: WRITE_RHYTHM_MILLISECONDS,
         }),
     };
+    let _quiet = stage.lab.without_probes();
     let watch = stage.probe.begin(&order)?;
     watch.await_steady()?;
     let struck = (event.run)(&Scene {
@@ -338,6 +350,13 @@ impl Scene<'_> {
         }
         self.watch_for(AFTERMATH)
     }
+}
+
+/// Nothing happens: no figure can be better than this.
+pub fn nothing(scene: &Scene<'_>) -> Result<Struck> {
+    let at = scene.strike("")?;
+    scene.watch_for(PATIENCE)?;
+    Ok(at.into())
 }
 
 /// The holder's process is asked to end. An agent starts again at once, as in a rolling update; keepalived stays away,

@@ -59,7 +59,8 @@ pub fn start(lab: &Lab, vrrp: Vrrp) -> Result<Subject> {
             script,
             "mkdir -p {work}; rm -f {work}/stop {work}/hold; : >{work}/log\n\
              cat >{work}/keepalived.conf <<'C'\n{}C\n\
-             echo 'exec ip netns exec {host} keepalived --dont-fork --log-console --use-file {work}/keepalived.conf \
+             echo 'rm -f {work}/main.pid {work}/vrrp.pid {work}/checkers.pid\n\
+             exec ip netns exec {host} keepalived --dont-fork --log-console --use-file {work}/keepalived.conf \
              --pid {work}/main.pid --vrrp_pid {work}/vrrp.pid --checkers_pid {work}/checkers.pid' >{work}/start.sh\n\
              setsid bash {}/e2e/machine/supervise.sh {work} >/dev/null 2>&1 </dev/null &\n",
             configuration(host, priority, vrrp),

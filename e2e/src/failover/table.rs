@@ -60,7 +60,7 @@ struct Worst {
     forbidden_writes: usize,
     late: Microseconds,
     write_median: Option<Microseconds>,
-    write_worst: Option<Microseconds>,
+    write_longest: Option<Microseconds>,
     writes_failed: usize,
 }
 
@@ -101,7 +101,7 @@ fn worst(rounds: &[Figures]) -> Worst {
             .unwrap_or(0),
         late: rounds.iter().map(|one| one.late).max().unwrap_or(0),
         write_median: writes.get(writes.len() / 2).copied(),
-        write_worst: writes.last().copied(),
+        write_longest: writes.last().copied(),
         writes_failed: rounds.iter().map(|one| one.writes_failed).sum(),
     }
 }
@@ -196,7 +196,7 @@ impl Row {
         Some(missed)
     }
 
-    fn cells(&self) -> [String; 13] {
+    fn cells(&self) -> [String; 14] {
         let seen = worst(&self.rounds);
         let moves = if seen.moves.0 == seen.moves.1 {
             seen.moves.0.to_string()
@@ -230,7 +230,8 @@ impl Row {
             cell(of_span(seen.neither)),
             cell(of_time(seen.new_owner_after)),
             cell(moves),
-            milliseconds(seen.write_median) + "/" + &milliseconds(seen.write_worst),
+            milliseconds(seen.write_median) + "/" + &milliseconds(seen.write_longest),
+            cell(milliseconds(Some(seen.late))),
             self.aim.map_or_else(String::new, |aim| aim.text()),
             match self.verdict() {
                 None => String::new(),
@@ -268,7 +269,7 @@ impl Row {
             "one_owner_after_seconds": seen.one_owner_after.map(seconds),
             "moves": [seen.moves.0, seen.moves.1],
             "writes_by_old_director_when_it_must_be_silent": seen.forbidden_writes,
-            "write_seconds": {"median": seen.write_median.map(seconds), "worst": seen.write_worst.map(seconds), "failed": seen.writes_failed},
+            "write_seconds": {"median": seen.write_median.map(seconds), "worst": seen.write_longest.map(seconds), "failed": seen.writes_failed},
             "measuring_program_late_seconds": seconds(seen.late),
             "aim": self.aim.map(|aim| aim.text()),
             "reached": verdict.as_ref().map(Vec::is_empty),
@@ -277,7 +278,7 @@ impl Row {
     }
 }
 
-const HEAD: [&str; 13] = [
+const HEAD: [&str; 14] = [
     "event",
     "who",
     "rounds",
@@ -289,6 +290,7 @@ const HEAD: [&str; 13] = [
     "new owner s",
     "moves",
     "W ms",
+    "late ms",
     "aim",
     "",
 ];
@@ -316,7 +318,7 @@ pub fn text(rows: &[Row]) -> String {
     for line in &cells {
         let mut padded = String::new();
         for (index, (width, cell)) in widths.iter().zip(line).enumerate() {
-            let is_text = matches!(index, 0 | 1 | 11 | 12);
+            let is_text = matches!(index, 0 | 1 | 12 | 13);
             let _ = if is_text {
                 write!(padded, "{cell:<width$}  ")
             } else {
