@@ -2,7 +2,7 @@
 # slow is kept in ~/.cache/lvs-operator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test generate image stories stories-cluster bench-apply bench-netlink differential fuzz
+.PHONY: help demo demo-down test generate image stories stories-cluster bench-apply bench-failover bench-netlink differential fuzz
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,11 @@ bench-apply: image ## Apply to first packet, and the agent's memory with 10,100 
 	@e2e/setup/provision.sh packages rust kubernetes helm kernel
 	@cargo build --quiet --locked --package lvs-e2e
 	@cargo run --quiet --locked --package lvs-e2e --bin bench-apply
+
+bench-failover: image ## What clients see of a failover, ours and keepalived (ROUNDS=5 EVENTS="sigterm node-dies")
+	@e2e/setup/provision.sh packages rust kubernetes helm kernel
+	@cargo build --quiet --locked --package lvs-e2e
+	@cargo run --quiet --locked --package lvs-e2e --bin bench-failover -- $(if $(ROUNDS),--rounds $(ROUNDS)) $(EVENTS)
 
 bench-netlink: ## Programming IPVS, against ipvsadm and keepalived (ROUNDS=5)
 	@e2e/setup/provision.sh packages rust kernel

@@ -5,14 +5,18 @@
 #                                        scheduler (default: all four)
 #   control-plane.sh down DIR            ends exactly what up started
 #   control-plane.sh stop DIR PART       one part, for stories of its absence
+#   control-plane.sh kill DIR PART       the same without its knowing (SIGKILL)
 #   control-plane.sh start DIR PART
+#   control-plane.sh etcd-through DIR PORT
+#                                        from now on the API server reaches etcd at 127.0.0.1:PORT
+#                                        (whoever listens there relays to ETCD_PORT); restarts it
 #   control-plane.sh credentials DIR COMMON_NAME ORGANISATION SERVER FILE
 #                                        a kubeconfig for a client certificate
 #   control-plane.sh name DIR HOST ADDRESS
 #                                        how the API server finds a kubelet
 #
 # Left in DIR: kubeconfig (cluster-admin), pki/ca.crt, control-plane.env
-# (API_PORT, API_URL, GUEST_API_URL), logs/, run/. See e2e/README.md.
+# (API_PORT, API_URL, GUEST_API_URL, ETCD_PORT), logs/, run/. See e2e/README.md.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 # shellcheck source=process.sh
@@ -89,7 +93,7 @@ start_part() {
         # shellcheck disable=SC2016  # expanded by the inner shell
         launch "$dir" apiserver unshare --mount bash -c 'mount --bind "$0" /etc/hosts && exec "$@"' "$dir/hosts" \
             "$("$tool" kube-apiserver)" \
-            --etcd-servers="http://127.0.0.1:$ETCD_PORT" \
+            --etcd-servers="http://127.0.0.1:${ETCD_RELAY_PORT:-$ETCD_PORT}" \
             --bind-address=127.0.0.1 --secure-port="$API_PORT" --advertise-address="$GUEST_VIEW_OF_HOST" \
             --tls-cert-file="$dir/pki/apiserver.crt" --tls-private-key-file="$dir/pki/apiserver.key" \
             --client-ca-file="$dir/pki/ca.crt" \
@@ -198,6 +202,15 @@ case "$command" in
 up) up "$dir" "$@" ;;
 down) finish_all "$dir" ;;
 stop) finish "$dir" "$1" ;;
+kill) finish "$dir" "$1" KILL ;;
+etcd-through)
+    dir="$(cd "$dir" && pwd)"
+    kubectl="$("$tool" kubectl)"
+    printf 'ETCD_RELAY_PORT=%s\n' "$1" >>"$dir/control-plane.env"
+    finish "$dir" apiserver
+    start_part "$dir" apiserver
+    await_api "$dir"
+    ;;
 start)
     dir="$(cd "$dir" && pwd)"
     kubectl="$("$tool" kubectl)"

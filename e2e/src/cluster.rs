@@ -15,6 +15,8 @@ pub struct Cluster {
     kubectl: PathBuf,
     /// Port of the API server on loopback.
     pub port: u16,
+    /// Port of etcd on loopback.
+    pub etcd_port: u16,
 }
 
 fn run(command: &mut Command) -> Result<String> {
@@ -55,22 +57,45 @@ impl Cluster {
     /// The control plane that runs in `folder`.
     pub fn open(repository: &Path, folder: &Path) -> Result<Self> {
         let environment = std::fs::read_to_string(folder.join("control-plane.env"))?;
-        let port = environment
-            .lines()
-            .find_map(|line| line.strip_prefix("API_PORT="))
-            .context("API_PORT in control-plane.env")?
-            .parse()?;
+        let port = |name: &str| -> Result<u16> {
+            Ok(environment
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+                .with_context(|| format!("{name} in control-plane.env"))?
+                .parse()?)
+        };
         Ok(Self {
             folder: folder.to_owned(),
             repository: repository.to_owned(),
             kubectl: tool(repository, "kubectl")?,
-            port,
+            port: port("API_PORT")?,
+            etcd_port: port("ETCD_PORT")?,
         })
     }
 
     /// Stops one part, such as `apiserver`.
     pub fn stop(&self, part: &str) -> Result<()> {
         self.control("stop", &[part])
+    }
+
+    /// Kills one part: it says good-bye to nobody.
+    pub fn kill(&self, part: &str) -> Result<()> {
+        self.control("kill", &[part])
+    }
+
+    /// From now on the API server reaches etcd at this port of loopback; restarts it.
+    pub fn etcd_through(&self, port: u16) -> Result<()> {
+        self.control("etcd-through", &[&port.to_string()])
+    }
+
+    /// Writes a kubeconfig of an administrator that works in guests.
+    pub fn guest_kubeconfig(&self, path: &Path) -> Result<()> {
+        let server = format!("https://10.0.2.2:{}", self.port);
+        let path = path.display().to_string();
+        self.control(
+            "credentials",
+            &["lab-probe", "system:masters", &server, &path],
+        )
     }
 
     /// Starts one part again and waits until the API server answers.

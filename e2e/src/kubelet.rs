@@ -76,6 +76,7 @@ impl Images {
 /// The running kubelet.
 pub struct Kubelet {
     stop: Arc<AtomicBool>,
+    quiet: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -91,6 +92,7 @@ struct Shell {
     stopping: BTreeMap<String, Instant>,
     ready: BTreeMap<String, bool>,
     probed: Instant,
+    quiet: Arc<AtomicBool>,
 }
 
 impl Kubelet {
@@ -129,7 +131,9 @@ impl Kubelet {
             stopping: BTreeMap::new(),
             ready: BTreeMap::new(),
             probed: Instant::now(),
+            quiet: Arc::default(),
         };
+        let quiet = Arc::clone(&shell.quiet);
         runtime.block_on(shell.register())?;
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
@@ -155,8 +159,14 @@ impl Kubelet {
             })?;
         Ok(Self {
             stop,
+            quiet,
             thread: Some(thread),
         })
+    }
+
+    /// Probes no container while `quiet`: a process per pod at once is what figures of milliseconds notice.
+    pub fn set_quiet(&self, quiet: bool) {
+        self.quiet.store(quiet, Ordering::SeqCst);
     }
 
     /// Ends the kubelet; pods go on until `e2e/machine/down.sh`.
@@ -486,7 +496,7 @@ impl Shell {
             .iter()
             .any(|pod| self.ready.get(&uid(pod)) != Some(&true));
         let period = Duration::from_secs(if waiting { 2 } else { 10 });
-        if self.probed.elapsed() < period {
+        if self.probed.elapsed() < period || self.quiet.load(Ordering::SeqCst) {
             return Ok(());
         }
         self.probed = Instant::now();

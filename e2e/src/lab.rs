@@ -279,6 +279,14 @@ impl Lab {
         carry(&self.repository, &self.state, &words)
     }
 
+    /// The kubelet probes nothing until the answer is dropped. A lab that another process keeps up goes on as it was.
+    pub fn without_probes(&self) -> WithoutProbes<'_> {
+        if let Some(kubelet) = &self.kubelet {
+            kubelet.set_quiet(true);
+        }
+        WithoutProbes(self)
+    }
+
     /// Waits until every pod of the product is ready.
     pub fn await_product(&self) -> Result<()> {
         until(
@@ -554,6 +562,17 @@ impl Lab {
                 Err(differences)
             })
         })
+    }
+}
+
+/// See [`Lab::without_probes`].
+pub struct WithoutProbes<'a>(&'a Lab);
+
+impl Drop for WithoutProbes<'_> {
+    fn drop(&mut self) {
+        if let Some(kubelet) = &self.0.kubelet {
+            kubelet.set_quiet(false);
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod await_condition;
 pub mod cluster;
+pub mod failover;
 pub mod guest;
 pub mod kubelet;
 pub mod lab;

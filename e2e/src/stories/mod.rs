@@ -7,6 +7,7 @@ use crate::lab::{Hosts, Lab, Machine, OPERATOR_NAMESPACE};
 mod bare;
 mod boundaries;
 mod direct_routing;
+mod failover;
 mod nat;
 mod persistence;
 mod protocols;
@@ -37,6 +38,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         persistence::stories(),
         protocols::stories(),
         resilience::stories(),
+        failover::stories(),
         boundaries::stories(),
     ]
     .into_iter()
