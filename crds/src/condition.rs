@@ -154,6 +154,8 @@ reasons! {
     BecameBackup,
     /// The node stopped holding because its authority ended.
     Fenced,
+    /// The node is cordoned or drained: it gives way to other directors.
+    Cordoned,
     /// The holder renews its Lease, but its heartbeats do not arrive: it is not challenged any more.
     HeartbeatLost,
     /// The controller has not made the router's Lease yet.

@@ -25,6 +25,8 @@ pub const VERSION: &str = "v1alpha1";
 
 /// Annotation on a VirtualRouter: `true` makes it the default router.
 pub const IS_DEFAULT_ROUTER_ANNOTATION: &str = "lvs.dev/is-default-router";
+/// Annotation of a VirtualRouter: the director that is to get the addresses, once, as soon as it is ready.
+pub const HAND_OVER_ANNOTATION: &str = "lvs.dev/hand-over-to";
 /// Annotation on a router's Lease: comma-separated, sorted names of the nodes that may update it.
 /// Written by the controller, read by the admission policy.
 pub const LEASE_DIRECTORS_ANNOTATION: &str = "lvs.dev/directors";

@@ -175,8 +175,16 @@ pub struct LeadershipPlan {
     /// Name of the Lease that the controller made.
     #[schemars(length(max = 253))]
     pub lease_name: String,
-    /// VRRP priority of this node, 1..254.
+    /// VRRP priority of this node, 1..254; 0: it gives way to any other director that is ready.
     pub priority: u8,
+    /// Seconds for which a director with a higher priority must be ready before the holder gives way to it; unset = it never
+    /// does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preemption_delay_seconds: Option<u32>,
+    /// Director to which the holder is to hand over once that one is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub hand_over_to: Option<String>,
     /// Whether this node may acquire the Lease.
     pub candidacy: Candidacy,
     /// Nodes of all directors, this one included, sorted.
@@ -188,7 +196,7 @@ pub struct LeadershipPlan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<HeartbeatPlan>,
     /// What the holder does without the API server.
-    #[serde(default)]
+    #[serde(default, rename = "onAPIServerLoss")]
     pub on_api_server_loss: OnApiServerLoss,
     /// How addresses are announced.
     pub announcement: Announcement,

@@ -75,6 +75,9 @@ pub struct VirtualRouterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub grants: Vec<Grant>,
+    /// Whether a director with a higher priority takes the addresses from one that holds them. Default: mode Disabled.
+    #[serde(default)]
+    pub preemption: Preemption,
     /// How the loss of the holder is noticed. Default: profile Default, leaseDurationSeconds 10.
     #[serde(default)]
     pub detection: Detection,
@@ -230,6 +233,33 @@ pub enum RealServerNodes {
     All,
 }
 
+/// Preemption (RFC 9568 §6.1, Preempt_Mode). A director that comes back moves nothing unless it is enabled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.delaySeconds) || self.delaySeconds == 0 || (has(self.mode) && self.mode == 'Enabled')",
+    "delaySeconds is only for mode Enabled: set mode Enabled, or remove delaySeconds"
+))]
+pub struct Preemption {
+    /// Disabled: who holds the addresses keeps them. Enabled: a ready director with a higher priority gets them, by a handover without an outage. Default Disabled.
+    #[serde(default)]
+    pub mode: PreemptionMode,
+    /// Seconds for which a director with a higher priority must have been ready, 0..3600. With mode Enabled. Default 0.
+    #[serde(default)]
+    #[schemars(range(max = 3600))]
+    pub delay_seconds: u32,
+}
+
+/// Whether preemption takes place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum PreemptionMode {
+    /// It does not.
+    #[default]
+    Disabled,
+    /// It does.
+    Enabled,
+}
+
 /// How the loss of the holder is noticed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -367,6 +397,10 @@ pub struct VirtualRouterStatus {
     #[schemars(length(max = 5000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["nodeName".into()]))]
     pub candidates: Vec<Candidate>,
+    /// Director to which the router was handed over as annotation lvs.dev/hand-over-to asked; the annotation asks anew when it changes, or is removed and set again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub handed_over_to: Option<String>,
     /// Use of each pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]

@@ -105,7 +105,7 @@ boot_guest() {
     # turns a hundred thousand times a second, and waking another processor
     # each time would cost several times the work.
     # shellcheck disable=SC2086  # words
-    launch_on_wire "$state" "$name" taskset --cpu-list "$(((index - 1) % $(nproc)))" \
+    launch_on_wire "$state" "$name" taskset --cpu-list "$(((index - 1 + ${LVS_LAB_PROCESSOR:-0}) % $(nproc)))" \
         "$kernel/linux" "mem=${memory}M" "umid=$name" "uml_dir=$directory/uml" rootfstype=hostfs ro quiet panic=-1 \
         con0=fd:0,fd:1 con=null init="$GUEST_HERE/guest-root.sh" "${devices[@]}" \
         "lvs.init=$script" "lvs.kernel=$kernel" "lvs.share=$directory/share" "lvs.address=$address" \

@@ -402,6 +402,8 @@ fn plan(directors: &[&str]) -> LeadershipPlan {
         candidacy: Candidacy::Permitted,
         directors: directors.iter().map(|name| (*name).to_owned()).collect(),
         lease_duration_seconds: 10,
+        preemption_delay_seconds: None,
+        hand_over_to: None,
         heartbeat: None,
         on_api_server_loss: OnApiServerLoss::Hold,
         announcement: Announcement::default(),

@@ -215,7 +215,16 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// Whether an agent runs there, or did a moment ago.
     pub has_agent: bool,
+    /// Whether people or an autoscaler are about to take the node away: `kubectl cordon` and `drain`, or a taint that says so.
+    pub is_cordoned: bool,
 }
+
+/// Taints of nodes that are about to go.
+const LEAVING_TAINTS: [&str; 3] = [
+    "node.kubernetes.io/unschedulable",
+    "node.kubernetes.io/out-of-service",
+    "ToBeDeletedByClusterAutoscaler",
+];
 
 /// The Lease of a router.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -339,6 +348,11 @@ impl Node {
             addresses: addresses.iter().map(|(_, address)| *address).collect(),
             labels: node.metadata.labels.clone().unwrap_or_default(),
             has_agent,
+            is_cordoned: node.spec.as_ref().is_some_and(|spec| {
+                let mut taints = spec.taints.iter().flatten();
+                spec.unschedulable == Some(true)
+                    || taints.any(|taint| LEAVING_TAINTS.contains(&taint.key.as_str()))
+            }),
         }
     }
 }

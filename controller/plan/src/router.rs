@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lvs_crds::IS_DEFAULT_ROUTER_ANNOTATION;
 use lvs_crds::VirtualRouterSpec;
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::node_plan::PlannedAddress;
 use lvs_crds::virtual_router::{Assignment, Grant, NamespacesFrom, RealServerNodes};
+use lvs_crds::{HAND_OVER_ANNOTATION, IS_DEFAULT_ROUTER_ANNOTATION};
 
 use crate::address_range::{AddressRange, parse_address};
 use crate::input::{EXCLUDE_LABEL, Inputs, Meta, Node, VirtualServiceObject};
@@ -32,6 +32,8 @@ pub struct Router<'a> {
     pub pools: Vec<Pool>,
     /// Addresses that move with the router by themselves; tenancy may refuse some.
     pub additional_addresses: Vec<PlannedAddress>,
+    /// Director that is to get the addresses, once it is ready; none = nobody, or it had them since.
+    pub hand_over_to: Option<String>,
     /// What is wrong with the router.
     pub problems: Vec<Verdict>,
 }
@@ -100,7 +102,11 @@ pub fn read(inputs: &Inputs) -> Routers<'_> {
                 routers.frozen.insert(name.clone(), undecodable(error));
             }
             crate::input::Body::Decoded(spec) => {
-                match read_one(inputs, &object.meta, spec) {
+                let handed_over_to = object
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.handed_over_to.as_deref());
+                match read_one(inputs, &object.meta, spec, handed_over_to) {
                     Ok(router) => routers.decoded.insert(name.clone(), router).map(|_| ()),
                     Err(verdict) => routers.frozen.insert(name.clone(), verdict).map(|_| ()),
                 };
@@ -148,6 +154,7 @@ fn read_one<'a>(
     inputs: &Inputs,
     meta: &'a Meta,
     spec: &'a VirtualRouterSpec,
+    handed_over_to: Option<&str>,
 ) -> Result<Router<'a>, Verdict> {
     let mut problems = Vec::new();
     let mut invalid = |message: String| {
@@ -233,6 +240,22 @@ fn read_one<'a>(
         return Err(verdict);
     }
     let (directors, missing_directors) = directors(inputs, spec);
+    let wanted = meta.annotations.get(HAND_OVER_ANNOTATION);
+    if let Some(node_name) = wanted.filter(|node_name| !directors.contains_key(*node_name)) {
+        problems.push(Verdict::bad(
+            ConditionType::Accepted,
+            Reason::NodeNotFound,
+            format!(
+                "annotation {HAND_OVER_ANNOTATION} names {node_name:?}, which is no director of this router; its directors are {}: \
+                 name one of them, or remove the annotation",
+                directors.keys().cloned().collect::<Vec<_>>().join(", ")
+            ),
+        ));
+    }
+    let hand_over_to = wanted
+        .filter(|node_name| directors.contains_key(*node_name))
+        .filter(|node_name| handed_over_to != Some(node_name.as_str()))
+        .cloned();
     Ok(Router {
         meta,
         spec,
@@ -240,6 +263,7 @@ fn read_one<'a>(
         missing_directors,
         pools,
         additional_addresses,
+        hand_over_to,
         problems,
     })
 }

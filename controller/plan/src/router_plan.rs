@@ -8,7 +8,7 @@ use lvs_crds::node_plan::{
     DirectorPlan, HeartbeatPeer, HeartbeatPlan, LeadershipPlan, NodePlanSpec, PlanSource,
     PlannedAddress, SourceKind,
 };
-use lvs_crds::virtual_router::{Detection, DetectionProfile};
+use lvs_crds::virtual_router::{Detection, DetectionProfile, PreemptionMode};
 
 use crate::input::Node;
 use crate::lifecycle::Holdings;
@@ -41,6 +41,9 @@ pub(crate) fn add(
                 .get(node_name)
                 .copied()
                 .unwrap_or((1, lvs_crds::node_plan::Candidacy::Pending));
+            // Whoever is about to go gives way to those who stay.
+            let is_cordoned = nodes.get(node_name).is_some_and(|node| node.is_cordoned);
+            let preemption = &router.spec.preemption;
             let mut directors = set.clone();
             if is_leaving {
                 directors.push(node_name.clone());
@@ -48,7 +51,10 @@ pub(crate) fn add(
             }
             let leadership = LeadershipPlan {
                 lease_name: lease_name(name),
-                priority,
+                priority: if is_cordoned { 0 } else { priority },
+                preemption_delay_seconds: (preemption.mode == PreemptionMode::Enabled)
+                    .then_some(preemption.delay_seconds),
+                hand_over_to: router.hand_over_to.clone(),
                 candidacy,
                 heartbeat: heartbeat(&router.spec.detection, nodes, &directors),
                 directors,

@@ -29,6 +29,8 @@ fn config() -> Config {
     Config {
         timing: Timing::for_lease_seconds(10).unwrap(),
         priority: 100,
+        preemption_delay: None,
+        hand_over_to: None,
         permitted: true,
         directors: vec!["lb-a".to_owned(), "lb-b".to_owned()],
         intent: Intent::Hold,

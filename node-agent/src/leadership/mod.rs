@@ -452,6 +452,11 @@ fn election_config(router: &RouterConfig, has_heartbeats: bool) -> Result<Config
     Ok(Config {
         timing: Timing::for_detection(router.plan.lease_duration_seconds, heartbeat)?,
         priority: router.plan.priority,
+        preemption_delay: router
+            .plan
+            .preemption_delay_seconds
+            .map(|seconds| Duration::from_secs(seconds.into())),
+        hand_over_to: router.plan.hand_over_to.clone(),
         permitted: router.plan.candidacy == Candidacy::Permitted,
         directors: router.plan.directors.clone(),
         intent: match router.state {

@@ -277,6 +277,8 @@ pub fn router(state: PlanState) -> NodePlanSpec {
                 candidacy: Candidacy::Permitted,
                 directors: vec![NODE.into()],
                 lease_duration_seconds: 10,
+                preemption_delay_seconds: None,
+                hand_over_to: None,
                 heartbeat: None,
                 on_api_server_loss: OnApiServerLoss::Hold,
                 announcement: Announcement::default(),

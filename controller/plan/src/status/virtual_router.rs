@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use lvs_crds::HAND_OVER_ANNOTATION;
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::node_plan::{Candidacy, SourceKind};
 use lvs_crds::virtual_router::{
@@ -113,7 +114,14 @@ impl Reporter<'_> {
                 "every director is ready",
             )
         };
+        let wanted = router.meta.annotations.get(HAND_OVER_ANNOTATION);
+        let has_it = master.as_ref().map(|master| &master.node_name) == wanted;
+        let handed_over_to = wanted
+            .filter(|_| has_it || router.hand_over_to.is_none())
+            .filter(|node_name| router.directors.contains_key(*node_name))
+            .cloned();
         let status = VirtualRouterStatus {
+            handed_over_to,
             master,
             address_pools: self.pool_uses(name, router),
             summary: VirtualRouterSummary {
@@ -140,6 +148,10 @@ impl Reporter<'_> {
                     _ if *candidacy == Candidacy::Pending => {
                         let message = "an older director has not acknowledged it yet".to_owned();
                         (CandidateState::Pending, Some((Reason::Pending, message)))
+                    }
+                    Some(Progress::Programmed) if self.is_cordoned(node_name) => {
+                        let message = "the node is cordoned: it gives way to others".to_owned();
+                        (CandidateState::Backup, Some((Reason::Cordoned, message)))
                     }
                     Some(Progress::Programmed) => (CandidateState::Backup, None),
                     Some(Progress::Failed(reason, why) | Progress::Unknown(reason, why)) => {
@@ -178,6 +190,11 @@ impl Reporter<'_> {
         }));
         candidates.sort_by(|left, right| left.node_name.cmp(&right.node_name));
         candidates
+    }
+
+    fn is_cordoned(&self, node_name: &str) -> bool {
+        let node = self.decisions.inputs.nodes.get(node_name);
+        node.is_some_and(|node| node.is_cordoned)
     }
 
     fn pool_uses(&self, name: &str, router: &Router<'_>) -> Vec<AddressPoolUse> {

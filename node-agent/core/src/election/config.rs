@@ -44,8 +44,12 @@ pub enum ApiLoss {
 pub struct Config {
     /// Times.
     pub timing: Timing,
-    /// VRRP priority, 1..254, or 0 where all are equal.
+    /// VRRP priority, 1..254. 0: it gives way to any other that is ready (RFC 9568 §5.2.4), and to none where all are 0.
     pub priority: u8,
+    /// How long a director with a higher priority must be ready before the holder gives way to it; none = it never does.
+    pub preemption_delay: Option<Duration>,
+    /// Node to which the holder is to hand over once it is ready.
+    pub hand_over_to: Option<String>,
     /// Whether the node may acquire (leadership.md rule 13).
     pub permitted: bool,
     /// Nodes of all directors, to know whether there are others, and for the order among equals: the last goes first.
@@ -70,6 +74,8 @@ impl Config {
         Self {
             timing,
             priority: 0,
+            preemption_delay: None,
+            hand_over_to: None,
             permitted: true,
             directors: Vec::new(),
             intent: Intent::Hold,

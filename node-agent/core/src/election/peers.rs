@@ -18,6 +18,8 @@ pub(super) struct Peer {
     carriage: Carriage,
     /// When this node sent the heartbeat that its latest promise answers.
     pub(super) promised_at: Option<Tick>,
+    /// Since when it has been ready without a break, with this priority.
+    pub(super) ready_since: Option<Tick>,
     /// Since when it has offered the epoch that it holds.
     pub(super) offers_since: Option<Tick>,
 }
@@ -30,8 +32,17 @@ pub(super) struct Peers {
 
 impl Peers {
     /// Notes a fresh heartbeat.
-    pub(super) fn hear(&mut self, heard: Heard, now: Tick) {
+    pub(super) fn hear(&mut self, heard: Heard, silence: Duration, now: Tick) {
         let before = self.peers.get(&heard.from.node);
+        let ready_since = heard.standing.ready.then(|| {
+            before
+                .filter(|before| {
+                    before.standing.priority == heard.standing.priority
+                        && now.since(before.heard_at) < silence
+                })
+                .and_then(|before| before.ready_since)
+                .unwrap_or(now)
+        });
         let offers_since = heard.standing.offers.then(|| {
             before
                 .filter(|before| before.standing.epoch == heard.standing.epoch)
@@ -46,6 +57,7 @@ impl Peers {
             standing: heard.standing,
             carriage: heard.carriage,
             promised_at,
+            ready_since,
             offers_since,
         };
         self.peers.insert(heard.from.node, peer);
@@ -105,8 +117,9 @@ impl Peers {
         self.peers.values().map(|peer| peer.heard_at).max()
     }
 
-    /// How many ready candidates, `holder` aside, go before one of this priority and node: RFC 9568 §6.4.3 lets the higher
-    /// priority go first, and among equals the one later in the list of directors. None when nobody was ever heard.
+    /// How many ready candidates, `holder` aside, go before one of this priority and node: first the one that is to have it,
+    /// then RFC 9568 §6.4.3 lets the higher priority go, and among equals the one later in the list of directors. None when
+    /// nobody was ever heard.
     pub(super) fn rank(
         &self,
         config: &Config,
@@ -124,13 +137,14 @@ impl Peers {
                 .iter()
                 .position(|director| director == name)
         };
-        let mine = (config.priority, place(node));
+        let is_wanted = |name: &str| config.hand_over_to.as_deref() == Some(name);
+        let mine = (is_wanted(node), config.priority, place(node));
         let better = self
             .alive(silence, now)
             .filter(|(name, peer)| {
                 Some(*name) != holder
                     && peer.standing.ready
-                    && (peer.standing.priority, place(name)) > mine
+                    && (is_wanted(name), peer.standing.priority, place(name)) > mine
             })
             .count();
         Some(u32::try_from(better).unwrap_or(u32::MAX))

@@ -7,7 +7,7 @@ use super::simulation::scenario::{
     self, DEFAULT, FAST, NAMES, QUIET, master, milliseconds, seconds,
 };
 use super::simulation::{Api, Fault, Network, World};
-use lvs_core::election::HeartbeatParts;
+use lvs_core::election::{Config, HeartbeatParts};
 use lvs_crds::condition::Reason;
 
 /// F, as long as it takes on a clock that is two percent slow.
@@ -424,7 +424,7 @@ fn suspends(seed: u64) -> bool {
 }
 
 /// Everything at once.
-fn storm(seed: u64) -> World {
+fn storm(seed: u64, tracing: bool) -> World {
     let mut random = Random::new(seed ^ 0xbeef);
     let nodes = 2 + usize::try_from(random.below(3)).unwrap();
     let equal = random.chance(50);
@@ -448,11 +448,17 @@ fn storm(seed: u64) -> World {
     };
     let heartbeat = if random.chance(30) { FAST } else { DEFAULT };
     let mut world = world_of(seed, &priorities, api, heartbeat);
+    world.tracing = tracing;
     world.network = Network {
         latency: random.below(40),
         loss: random.below(15),
     };
-    let ends = 25_000;
+    // Some last as long as it takes a Lease to run out.
+    let ends = if seed.is_multiple_of(8) {
+        25_000
+    } else {
+        14_000
+    };
     let stands_still = suspends(seed);
     for _ in 0..=random.below(8) {
         let any = |random: &mut Random| {
@@ -460,7 +466,7 @@ fn storm(seed: u64) -> World {
         };
         let (node, other) = (any(&mut random), any(&mut random));
         let at = random.milliseconds(1_000..ends - 5_000);
-        let length = random.milliseconds(50..15_000);
+        let length = random.milliseconds(50..ends * 3 / 5);
         match random.below(12) {
             0 | 1 => {
                 let silent = random.chance(50);
@@ -526,74 +532,198 @@ fn storm(seed: u64) -> World {
     world
 }
 
-/// Longest overlap of two kernels that the seeds drove the directors into, and whether any was voluntary.
-fn weather_storms(seeds: std::ops::Range<u64>) {
-    let mut worst = super::simulation::Overlaps::default();
-    for seed in seeds {
-        let mut world = storm(seed);
-        world.assert_one_holder_per_epoch();
-        let most = if suspends(seed) { 3 } else { 2 };
-        assert!(world.overlaps.most <= most, "{}", story(seed, &world));
-        assert!(
-            world.overlaps.involuntary <= FENCE,
-            "{:?} {}",
-            world.overlaps,
-            story(seed, &world)
-        );
-        assert!(
-            world.overlaps.voluntary <= FENCE,
-            "{:?} {}",
-            world.overlaps,
-            story(seed, &world)
-        );
-        worst.involuntary = worst.involuntary.max(world.overlaps.involuntary);
-        worst.voluntary = worst.voluntary.max(world.overlaps.voluntary);
-        if seed % 16 != 0 {
-            continue;
-        }
-        // All is healed: wait out a Lease that was lent, then nothing may move any more.
-        let healed = seconds(42);
-        for node in 0..world.nodes.len() {
-            world.at(healed, Fault::Reachable { node });
-            world.at(healed, Fault::Key { node, right: true });
-            world.at(healed, Fault::Start { node });
-            for to in 0..world.nodes.len() {
-                world.at(healed, Fault::Undeafen { from: node, to });
-            }
-        }
-        world.api = QUIET;
-        world.network.loss = 0;
-        world.run_until(seconds(85));
-        let holder = world.carriers();
-        assert_eq!(
-            holder.len(),
-            1,
-            "nobody or two hold after healing: {}",
-            story(seed, &world)
-        );
-        let acquisitions = world.store.history.len();
-        world.measure_from = world.now;
-        world.longest_gap = Duration::ZERO;
-        world.run_until(seconds(110));
-        assert_eq!(
-            world.carriers(),
-            holder,
-            "flapping: {}",
-            story(seed, &world)
-        );
-        assert_eq!(
-            world.store.history.len(),
-            acquisitions,
-            "flapping: {}",
-            story(seed, &world)
-        );
-        assert_eq!(world.longest_gap, Duration::ZERO, "{}", story(seed, &world));
+/// What the invariants say of a storm, and of the calm after some of them.
+fn judge(seed: u64, world: &mut World) -> Result<(), String> {
+    let demand = |truth: bool, what: &str| if truth { Ok(()) } else { Err(what.to_owned()) };
+    world.assert_one_holder_per_epoch();
+    let most = if suspends(seed) { 3 } else { 2 };
+    demand(world.overlaps.most <= most, "too many carry the address")?;
+    let longest = world.overlaps.involuntary.max(world.overlaps.voluntary);
+    demand(longest <= FENCE, &format!("shared for {longest:?}"))?;
+    if !seed.is_multiple_of(16) {
+        return Ok(());
     }
+    // All is healed: wait out a Lease that was lent, then nothing may move any more.
+    let healed = seconds(42);
+    for node in 0..world.nodes.len() {
+        world.at(healed, Fault::Reachable { node });
+        world.at(healed, Fault::Key { node, right: true });
+        world.at(healed, Fault::Start { node });
+        for to in 0..world.nodes.len() {
+            world.at(healed, Fault::Undeafen { from: node, to });
+        }
+    }
+    world.api = QUIET;
+    world.network.loss = 0;
+    world.run_until(seconds(85));
+    let holder = world.carriers();
+    demand(holder.len() == 1, "nobody or two hold after healing")?;
+    let acquisitions = world.store.history.len();
+    world.measure_from = world.now;
+    world.longest_gap = Duration::ZERO;
+    world.run_until(seconds(110));
+    demand(world.carriers() == holder, "flapping")?;
+    demand(world.store.history.len() == acquisitions, "flapping")?;
+    demand(world.longest_gap.is_zero(), "a gap in the calm")
+}
+
+/// The longest time for which two kernels had the address against the old holder's will.
+fn weather_storms(seeds: std::ops::Range<u64>) -> Duration {
+    let mut worst = Duration::ZERO;
+    for seed in seeds {
+        let mut world = storm(seed, false);
+        if let Err(why) = judge(seed, &mut world) {
+            let mut again = storm(seed, true);
+            let _ = judge(seed, &mut again);
+            panic!("{why}: {}", story(seed, &again));
+        }
+        worst = worst.max(world.overlaps.involuntary);
+    }
+    worst
+}
+
+/// Storms of every run; `LVS_STORMS` sets another number (`make soak`).
+const STORMS: u64 = 100_000;
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test may use every processor, and be told how long to go on"
+)]
+fn storms_keep_the_invariants_and_calm_returns() {
+    let storms = std::env::var("LVS_STORMS").map_or(STORMS, |count| count.parse().unwrap());
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let worst = std::thread::scope(|scope| {
+        let share = storms.div_ceil(threads);
+        let workers: Vec<_> = (0..threads)
+            .map(|worker| {
+                scope.spawn(move || {
+                    weather_storms(worker * share..((worker + 1) * share).min(storms))
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap())
+            .max()
+    });
     // The storms must have driven some director into trouble, or they blow too gently to show anything.
-    assert!(worst.involuntary > seconds(2), "{worst:?}");
+    assert!(worst > Some(seconds(2)), "{worst:?}");
+}
+
+/// Every node gets its configuration changed alike.
+fn configure(world: &mut World, at: Duration, change: impl Fn(usize, &mut Config)) {
+    for node in 0..world.nodes.len() {
+        let mut config = world.nodes[node].config.clone();
+        change(node, &mut config);
+        let config = Box::new(config);
+        world.at(at, Fault::Configure { node, config });
+    }
+}
+
+fn assert_handed_over(seed: u64, world: &World, acquisitions: usize) {
+    assert_eq!(
+        world.store.history.len(),
+        acquisitions,
+        "{}",
+        story(seed, world)
+    );
+    assert_eq!(world.longest_gap, Duration::ZERO, "{}", story(seed, world));
+    assert!(
+        world.overlaps.voluntary <= HANDOVER,
+        "{:?} {}",
+        world.overlaps,
+        story(seed, world)
+    );
+    assert_eq!(
+        world.overlaps.involuntary,
+        Duration::ZERO,
+        "{}",
+        story(seed, world)
+    );
 }
 
 #[test]
-fn storms_keep_the_invariants_and_calm_returns() {
-    weather_storms(0..2_000);
+fn a_holder_hands_over_to_whom_people_want() {
+    for seed in 0..100 {
+        let mut world = world(seed, &[100, 50, 150]);
+        let node = settled(&mut world);
+        let wanted = usize::try_from(seed % 3).unwrap();
+        configure(&mut world, seconds(20), |_, config| {
+            config.hand_over_to = Some(NAMES[wanted].to_owned());
+        });
+        world.run_until(seconds(22));
+        assert_eq!(master(&world), wanted, "{}", story(seed, &world));
+        world.run_until(seconds(60));
+        assert_handed_over(seed, &world, if wanted == node { 1 } else { 2 });
+    }
+}
+
+#[test]
+fn nobody_who_is_not_ready_is_handed_anything() {
+    for seed in 0..50 {
+        let mut world = world(seed, &[100, 100]);
+        let node = settled(&mut world);
+        let other = 1 - node;
+        configure(&mut world, seconds(20), |this, config| {
+            config.hand_over_to = Some(NAMES[other].to_owned());
+            config.verified = this == node;
+        });
+        world.run_until(seconds(40));
+        assert_eq!(master(&world), node, "{}", story(seed, &world));
+        configure(&mut world, seconds(40), |_, config| config.verified = true);
+        world.run_until(seconds(41));
+        configure(&mut world, seconds(41), |_, config| {
+            config.hand_over_to = Some(NAMES[other].to_owned());
+            config.verified = true;
+        });
+        world.run_until(seconds(43));
+        assert_eq!(master(&world), other, "{}", story(seed, &world));
+    }
+}
+
+#[test]
+fn the_higher_priority_preempts_after_its_delay_and_only_where_that_is_wanted() {
+    for seed in 0..100 {
+        let mut world = world(seed, &[250, 10, 100]);
+        let node = settled(&mut world);
+        assert_eq!(node, 0);
+        world.at(seconds(20), Fault::Reboot { node });
+        world.run_until(seconds(30));
+        assert_eq!(master(&world), 2);
+        world.at(seconds(30), Fault::Start { node });
+        world.run_until(seconds(60));
+        assert_eq!(master(&world), 2, "no preemption unless it is wanted");
+        world.measure_from = seconds(60);
+        world.longest_gap = Duration::ZERO;
+        configure(&mut world, seconds(60), |_, config| {
+            config.preemption_delay = Some(seconds(50));
+        });
+        // It has been ready for thirty seconds.
+        world.run_until(seconds(75));
+        assert_eq!(master(&world), 2, "{}", story(seed, &world));
+        world.run_until(seconds(90));
+        assert_eq!(master(&world), 0, "{}", story(seed, &world));
+        world.run_until(seconds(150));
+        assert_handed_over(seed, &world, 3);
+    }
+}
+
+#[test]
+fn a_director_of_priority_0_gives_way_and_takes_over_when_nobody_else_can() {
+    for seed in 0..100 {
+        let mut world = world(seed, &[100, 100]);
+        let node = settled(&mut world);
+        let other = 1 - node;
+        configure(&mut world, seconds(20), |this, config| {
+            config.priority = if this == node { 0 } else { 100 };
+        });
+        world.run_until(seconds(22));
+        assert_eq!(master(&world), other, "{}", story(seed, &world));
+        world.run_until(seconds(40));
+        assert_handed_over(seed, &world, 2);
+        world.at(seconds(40), Fault::Reboot { node: other });
+        world.run_until(seconds(42));
+        assert_eq!(master(&world), node, "{}", story(seed, &world));
+    }
 }

@@ -202,6 +202,8 @@ fn timeouts_are_put_back_unless_someone_set_them_since() {
         candidacy: Candidacy::Permitted,
         directors: vec!["node-a".to_owned()],
         lease_duration_seconds: 10,
+        preemption_delay_seconds: None,
+        hand_over_to: None,
         heartbeat: None,
         on_api_server_loss: OnApiServerLoss::Hold,
         announcement: serde_json::from_str("{}").unwrap(),

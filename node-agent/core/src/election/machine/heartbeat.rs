@@ -8,9 +8,9 @@ use crate::heartbeat::{Carriage, Heard, Promise, Standing};
 
 impl Machine {
     pub(super) fn hear(&mut self, heard: Heard, now: Tick, effects: &mut Vec<Effect>) {
-        if self.config.timing.heartbeat().is_none() {
+        let Some(heartbeat) = self.config.timing.heartbeat() else {
             return;
-        }
+        };
         let epoch = heard.standing.epoch;
         let holder = heard.standing.holder.clone();
         self.learn(epoch, holder.clone());
@@ -28,7 +28,7 @@ impl Machine {
                 self.heartbeat_lost = None;
             }
             self.promise_if_asked(&heard, now);
-            self.peers.hear(heard, now);
+            self.peers.hear(heard, heartbeat.silence(), now);
         }
         match self.state {
             // I3: whoever learns of a higher epoch gives up at once, but for one that has agreed to it.

@@ -78,6 +78,27 @@ impl Machine {
         }
     }
 
+    /// Whether somebody who is ready is to have it by the wish of people, by preemption, or since this node gives way to any.
+    pub(super) fn gives_way(&self, tenure: Tenure, now: Tick) -> bool {
+        let Some(heartbeat) = self.config.timing.heartbeat() else {
+            return false;
+        };
+        let priority = self.config.priority;
+        self.peers
+            .alive(heartbeat.silence(), now)
+            .filter(|(_, peer)| peer.standing.epoch >= tenure.epoch && !peer.standing.api_lost)
+            .filter_map(|(node, peer)| Some((node, peer, peer.ready_since?)))
+            .any(|(node, peer, ready_since)| {
+                let is_wanted = self.config.hand_over_to.as_deref() == Some(node);
+                let preempts = self
+                    .config
+                    .preemption_delay
+                    .is_some_and(|delay| now >= ready_since + delay);
+                let is_better = peer.standing.priority > priority;
+                is_wanted || (is_better && (priority == 0 || preempts))
+            })
+    }
+
     // ---- Mastership --------------------------------------------------------------------------
 
     pub(super) fn authority(&self, sent_at: Tick, lease_duration: Duration) -> Tick {

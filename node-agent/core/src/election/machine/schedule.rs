@@ -155,7 +155,7 @@ impl Machine {
                 return self.give_up(DropReason::Expired, effects);
             }
         }
-        tenure.consents = self.yields_to_the_reachable(tenure, now);
+        tenure.consents = self.yields_to_the_reachable(tenure, now) || self.gives_way(tenure, now);
         self.state = State::Master(tenure);
         if self.observation.is_none() {
             self.must_read = true;

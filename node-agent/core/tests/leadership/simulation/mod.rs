@@ -178,6 +178,8 @@ pub struct World {
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     sequence: u64,
+    /// Whether the story is written down: thousands of storms go faster without.
+    pub tracing: bool,
     pub trace: Vec<String>,
 }
 
@@ -212,6 +214,7 @@ impl World {
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             sequence: 0,
+            tracing: true,
             trace: Vec::new(),
         }
     }
@@ -227,9 +230,12 @@ impl World {
         self.happenings.insert(self.sequence, happening);
     }
 
-    fn note(&mut self, line: &str) {
-        self.trace
-            .push(format!("{:>9.3} {line}", self.now.as_secs_f64()));
+    fn note(&mut self, line: impl FnOnce(&Self) -> String) {
+        if self.tracing {
+            let line = line(self);
+            self.trace
+                .push(format!("{:>9.3} {line}", self.now.as_secs_f64()));
+        }
     }
 
     pub fn carriers(&self) -> Vec<usize> {
@@ -329,7 +335,7 @@ impl World {
                         Request::Write(write) => write.to_string(),
                         Request::Read => String::new(),
                     };
-                    self.note(&format!("{}: {text}", self.nodes[node].name));
+                    self.note(|world| format!("{}: {text}", world.nodes[node].name));
                     self.tell_watchers();
                 }
                 if let Some(at) = answered_at {
@@ -479,20 +485,24 @@ impl World {
 
     fn feed(&mut self, node: usize, event: Event) {
         let now = self.now;
-        let before = self.nodes[node].agent.as_ref().map(role);
+        let role = |world: &Self| {
+            let agent = world.nodes[node].agent.as_ref().filter(|_| world.tracing);
+            agent.map(role)
+        };
+        let before = role(self);
         let effects = self.nodes[node].handle(event, now);
         let freeze = self.freeze_at_write.contains_key(&node);
         let (done, interrupted) = self.nodes[node].fence(now, &mut self.random, freeze);
-        let after = self.nodes[node].agent.as_ref().map(role);
+        let after = role(self);
         if before != after {
-            self.note(&format!("{}: {after:?}", self.nodes[node].name));
+            self.note(|world| format!("{}: {after:?}", world.nodes[node].name));
         }
         for action in done {
             if !matches!(
                 action.step,
                 lvs_core::fence::Step::Refresh(_) | lvs_core::fence::Step::Announce
             ) {
-                self.note(&format!("{}: {action}", self.nodes[node].name));
+                self.note(|world| format!("{}: {action}", world.nodes[node].name));
             }
         }
         if let Some(action) = interrupted
@@ -501,10 +511,7 @@ impl World {
             let until = now + length;
             self.nodes[node].frozen_until = until;
             let incarnation = self.nodes[node].incarnation;
-            self.note(&format!(
-                "{}: frozen before {action}",
-                self.nodes[node].name
-            ));
+            self.note(|world| format!("{}: frozen before {action}", world.nodes[node].name));
             self.schedule(
                 until,
                 Happening::Resumes {
@@ -531,7 +538,7 @@ impl World {
             .as_ref()
             .is_some_and(|agent| agent.stopped)
         {
-            self.note(&format!("{}: stops", self.nodes[node].name));
+            self.note(|world| format!("{}: stops", world.nodes[node].name));
             self.nodes[node].agent = None;
         }
         self.nodes[node].timer += 1;
@@ -645,8 +652,7 @@ impl World {
     }
 
     fn fault(&mut self, fault: Fault) {
-        let line: String = format!("{fault:?}").chars().take(60).collect();
-        self.note(&line);
+        self.note(|_| format!("{fault:?}").chars().take(60).collect());
         let now = self.now;
         match fault {
             Fault::Unreachable { node, silent } => {

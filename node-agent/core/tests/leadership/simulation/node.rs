@@ -197,8 +197,14 @@ impl Node {
         let mut requests = Vec::new();
         for effect in agent.machine.handle(event, now) {
             match effect {
-                Effect::Hold(hold) => agent.fence.hold(ROUTER, hold),
-                Effect::Drop(_) => agent.fence.give_up(ROUTER),
+                Effect::Hold(hold) => {
+                    agent.fence.hold(ROUTER, hold);
+                    self.journal = agent.fence.journal();
+                }
+                Effect::Drop(_) => {
+                    agent.fence.give_up(ROUTER);
+                    self.journal = agent.fence.journal();
+                }
                 Effect::Say(standing) => agent.standing = Some(standing),
                 Effect::Stop => agent.stopped = true,
                 Effect::Read | Effect::Write(_) => requests.push(effect),
@@ -247,7 +253,9 @@ impl Node {
         };
         let mut done = Vec::new();
         let actions = agent.fence.due(now);
-        self.journal = agent.fence.journal();
+        if !actions.is_empty() {
+            self.journal = agent.fence.journal();
+        }
         for action in actions {
             if !self
                 .agent

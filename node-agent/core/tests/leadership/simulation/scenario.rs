@@ -37,6 +37,8 @@ pub fn config(nodes: usize, priority: u8, heartbeat: Option<HeartbeatParts>) -> 
     Config {
         timing: Timing::for_detection(10, heartbeat).unwrap(),
         priority,
+        preemption_delay: None,
+        hand_over_to: None,
         permitted: true,
         directors: NAMES[..nodes]
             .iter()
