@@ -135,6 +135,8 @@ reasons! {
     InterfaceNotFound,
     /// An IPVS service, address or device that is not ours stands in the way.
     ForeignObject,
+    /// A device that carries addresses of the router, or that it tracks, is down or has no carrier.
+    LinkDown,
     /// The way back from a NAT real server cannot be decided.
     ReturnPathUnresolved,
     /// The kernel refused an operation.

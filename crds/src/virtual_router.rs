@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::text::{DeviceName, Network, ObjectName, PartName, PoolEntry, UnicastAddress};
+use crate::tracking::Tracking;
 use crate::value::Timeouts;
 
 /// A VRRP instance (RFC 9568): the directors among which a set of addresses moves as one.
@@ -42,6 +43,10 @@ use crate::value::Timeouts;
 #[x_kube(validation = (
     "!has(self.addressPools) || self.addressPools.all(entry, !has(entry.interfaceName) || (has(self.interfaces) && self.interfaces.exists(known, known.name == entry.interfaceName)))",
     "addressPools[].interfaceName must be a name in interfaces: add the interface or correct the name"
+))]
+#[x_kube(validation = (
+    "!has(self.tracking) || !has(self.tracking.interfaces) || self.tracking.interfaces.all(entry, has(self.interfaces) && self.interfaces.exists(known, known.name == entry.interfaceName))",
+    "tracking.interfaces[].interfaceName must be a name in interfaces: add the interface or correct the name"
 ))]
 #[x_kube(validation = (
     "!has(self.grants) || self.grants.all(grant, !has(grant.addressPoolNames) || grant.addressPoolNames.all(name, has(self.addressPools) && self.addressPools.exists(pool, pool.name == name)))",
@@ -78,6 +83,9 @@ pub struct VirtualRouterSpec {
     /// How the loss of the holder is noticed. Default: leaseDurationSeconds 10.
     #[serde(default)]
     pub detection: Detection,
+    /// What a director watches beside the devices of its addresses. A device that carries an address of the router and is missing, down or without carrier is a fault by itself. Default nothing.
+    #[serde(default, skip_serializing_if = "Tracking::is_empty")]
+    pub tracking: Tracking,
     /// How addresses are announced after a takeover: gratuitous ARP and unsolicited neighbour advertisements. Default: 5 times, 100 ms apart, no refresh.
     #[serde(default)]
     pub announcement: Announcement,
@@ -346,7 +354,10 @@ pub struct Candidate {
     pub node_name: String,
     /// Priority from spec.
     pub priority: u8,
-    /// Master, Backup, Pending (not yet permitted) or Unknown.
+    /// Priority with what tracking takes off, as its agent reports it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_priority: Option<u8>,
+    /// Master, Backup, Fault, Pending (not yet permitted) or Unknown.
     pub state: CandidateState,
     /// Reason word, when not fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -365,6 +376,8 @@ pub enum CandidateState {
     Master,
     /// Ready to take over.
     Backup,
+    /// Cannot hold every address, or a tracked interface is down: it does not take over.
+    Fault,
     /// Not yet permitted to take over: older directors have not acknowledged it.
     Pending,
     /// Its agent has not reported.

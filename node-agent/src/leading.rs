@@ -70,6 +70,7 @@ impl LeadershipPort for Leading {
                 plan,
                 state,
                 verified,
+                fitness,
             } = router;
             (
                 name,
@@ -77,6 +78,7 @@ impl LeadershipPort for Leading {
                     plan,
                     state,
                     verified,
+                    fitness,
                 },
             )
         });

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use lvs_core::desired::Fitness;
 use lvs_core::host::AddressKey;
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{LeadershipPlan, PlanState};
@@ -16,6 +17,8 @@ pub struct DirectedRouter {
     pub state: PlanState,
     /// Whether the kernel was read and the router's services are in it as far as they can be.
     pub verified: bool,
+    /// What speaks against this node as director.
+    pub fitness: Fitness,
 }
 
 /// Role of this node in a router.

@@ -16,6 +16,7 @@ use crate::args::RunArguments;
 use crate::drive::{Wiring, drive};
 use crate::http::{self, Health};
 use crate::kernel::Host;
+use crate::kernel::link_watch::LinkWatch;
 use crate::leadership::fence::FenceError;
 use crate::leadership::journal::JournalError;
 use crate::leadership::{Leadership, LeadershipConfig, LeadershipError};
@@ -79,12 +80,14 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         },
         metrics.clone(),
     )?;
+    let link_watch = LinkWatch::open(KERNEL_ANSWER)?;
     let (events_sender, events) = mpsc::channel(PLAN_EVENTS);
     let (reports, reports_receiver) = watch::channel(Reports::new());
     let (stop, stop_receiver) = watch::channel(false);
     let wiring = Wiring {
         events,
         leadership: bell,
+        links: link_watch.links(),
         stop: stop_receiver,
         reports,
         health: health.clone(),
@@ -109,6 +112,10 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         events_sender,
     );
     tasks.spawn(async { ("plan watch", watch.await) });
+    tasks.spawn(async {
+        let ended = link_watch.run().await.map_err(anyhow::Error::from);
+        ("link watch", ended)
+    });
     let writer = StatusWriter::new(
         client,
         &arguments.namespace,

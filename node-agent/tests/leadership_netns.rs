@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use lease_api::LeaseApi;
 use lvs_agent::leadership::fence::{Command, FenceCounts, FenceOutput, FenceReport, FenceThread};
 use lvs_agent::leadership::{Leadership, LeadershipConfig, RouterConfig, clock};
+use lvs_core::desired::Fitness;
 use lvs_core::election::{Hold, Lifetime, Role, Timing};
 use lvs_core::fence::{DirectorAddress, HolderUntil, Trouble};
 use lvs_crds::node_plan::{Candidacy, LeadershipPlan, PlanState};
@@ -387,6 +388,8 @@ fn plan(directors: &[&str]) -> LeadershipPlan {
         lease_duration_seconds: 10,
         announcement: Announcement::default(),
         timeouts: None,
+        tracked_interfaces: Vec::new(),
+        addresses_set_aside: Vec::new(),
     }
 }
 
@@ -395,6 +398,7 @@ fn router(directors: &[&str], state: PlanState) -> BTreeMap<String, RouterConfig
         plan: plan(directors),
         state,
         verified: true,
+        fitness: Fitness::default(),
     };
     [("edge".to_owned(), config)].into()
 }

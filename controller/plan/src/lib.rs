@@ -14,7 +14,8 @@
 
 pub mod address_range;
 pub mod check;
-pub mod hold;
+pub mod fitness;
+mod hold;
 pub mod input;
 pub mod lifecycle;
 pub mod mark;

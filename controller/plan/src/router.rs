@@ -209,6 +209,10 @@ fn read_one<'a>(
             )),
         }
     }
+    for tracked in &spec.tracking.interfaces {
+        let name = &tracked.interface_name;
+        devices(Some(name), "spec.tracking.interfaces[]", &mut invalid);
+    }
     additional_addresses.sort();
     additional_addresses.dedup_by_key(|planned| planned.address);
     for grant in &spec.grants {

@@ -12,6 +12,7 @@ mod persistence;
 mod protocols;
 mod resilience;
 mod schedulers;
+mod sync_group;
 mod tunnel;
 
 /// One story.
@@ -32,6 +33,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
     [
         direct_routing::stories(),
         nat::stories(),
+        sync_group::stories(),
         tunnel::stories(),
         schedulers::stories(),
         persistence::stories(),

@@ -94,10 +94,23 @@ pub struct Link {
     pub kind: Option<LinkKind>,
     /// `IFF_UP`.
     pub up: bool,
+    /// `IFF_LOWER_UP`: the layer below carries, such as a cable with something at its other end.
+    pub carrier: bool,
     /// `IFF_LOOPBACK`.
     pub loopback: bool,
     /// Hardware address, empty when it has none.
     pub hardware_address: Vec<u8>,
+}
+
+impl Link {
+    /// Why packets cannot pass, if they cannot.
+    pub const fn obstacle(&self) -> Option<&'static str> {
+        match (self.up, self.carrier) {
+            (false, _) => Some("is down"),
+            (true, false) => Some("has no carrier"),
+            (true, true) => None,
+        }
+    }
 }
 
 /// One address on one device.
@@ -280,6 +293,17 @@ impl ObservedHost {
     /// Device and prefix whose connected subnet holds `address`: the longest prefix on an up, non-loopback
     /// device that is not ours; on equal length the first name.
     pub fn connected_device(&self, address: IpAddr) -> Option<&str> {
+        self.device_with_subnet(address, true)
+    }
+
+    /// As [`connected_device`](Self::connected_device), and where no such device is up, one that is down: where the
+    /// address belongs does not change with a link.
+    pub fn home_device(&self, address: IpAddr) -> Option<&str> {
+        self.device_with_subnet(address, true)
+            .or_else(|| self.device_with_subnet(address, false))
+    }
+
+    fn device_with_subnet(&self, address: IpAddr, up: bool) -> Option<&str> {
         self.addresses
             .iter()
             .filter(|(key, _)| {
@@ -287,7 +311,7 @@ impl ObservedHost {
                     && self
                         .links
                         .get(&key.device)
-                        .is_some_and(|link| link.up && !link.loopback)
+                        .is_some_and(|link| link.up == up && !link.loopback)
                     && key.prefix_length < if key.address.is_ipv4() { 32 } else { 128 }
                     && IpNet::new(key.address, key.prefix_length)
                         .is_ok_and(|net| net.contains(&address))

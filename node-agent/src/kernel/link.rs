@@ -29,6 +29,8 @@ const GRE_FLAGS: u16 = 13;
 const IGNORE_ENCAPSULATION_LIMIT: u32 = 1;
 /// `RTEXT_FILTER_SKIP_STATS`: counters are half of a link's dump and of no use here.
 const SKIP_STATISTICS: u32 = 1 << 3;
+/// `IFF_LOWER_UP` (`include/uapi/linux/if.h`); libc has no name for it.
+const LOWER_UP: u32 = 1 << 16;
 /// Longest name, without the terminating zero (`IFNAMSIZ`).
 const MAXIMUM_NAME_BYTES: usize = 15;
 
@@ -97,6 +99,7 @@ pub fn read(body: &[u8]) -> Result<(String, Link), MessageError> {
             index,
             kind: kind.flatten(),
             up: flags & libc::IFF_UP as u32 != 0,
+            carrier: flags & LOWER_UP != 0,
             loopback: flags & libc::IFF_LOOPBACK as u32 != 0,
             hardware_address: attributes
                 .get(libc::IFLA_ADDRESS)

@@ -49,6 +49,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
+use lvs_core::desired::Fitness;
 use lvs_core::election::{
     Config, Identity, Intent, Machine, OnShutdown, Resumption, Role, Tick, Timing, TimingError,
 };
@@ -94,6 +95,8 @@ pub struct RouterConfig {
     /// Whether the last sync verified what this router's services need on this node. A node that is not
     /// verified lets others go first, and takes no offer.
     pub verified: bool,
+    /// What speaks against this node. One that is not fit acquires nothing, and offers what it holds.
+    pub fitness: Fitness,
 }
 
 /// Role of this node for one router.
@@ -367,10 +370,12 @@ impl Leadership {
 fn election_config(router: &RouterConfig) -> Result<Config, TimingError> {
     Ok(Config {
         timing: Timing::for_lease_seconds(router.plan.lease_duration_seconds)?,
-        priority: router.plan.priority,
+        priority: router.fitness.priority(router.plan.priority),
         permitted: router.plan.candidacy == Candidacy::Permitted,
         directors: router.plan.directors.clone(),
         intent: match router.state {
+            // Its addresses move as one: a director that cannot hold all of them leaves them to another.
+            PlanState::Active if !router.fitness.is_fit() => Intent::Leave,
             PlanState::Active => Intent::Hold,
             PlanState::Leaving => Intent::Leave,
             PlanState::Withdrawn => Intent::Withdraw,

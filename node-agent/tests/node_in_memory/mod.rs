@@ -279,6 +279,8 @@ pub fn router(state: PlanState) -> NodePlanSpec {
                 lease_duration_seconds: 10,
                 announcement: Announcement::default(),
                 timeouts: None,
+                tracked_interfaces: Vec::new(),
+                addresses_set_aside: Vec::new(),
             }),
             ..DirectorPlan::default()
         }),

@@ -213,6 +213,7 @@ impl HostModel {
                 index,
                 kind,
                 up,
+                carrier: true,
                 loopback,
                 hardware_address: Vec::new(),
             },

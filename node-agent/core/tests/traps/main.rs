@@ -9,6 +9,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod fitness;
 mod host;
 mod journal;
 mod services;

@@ -202,6 +202,8 @@ fn timeouts_are_put_back_unless_someone_set_them_since() {
         lease_duration_seconds: 10,
         announcement: serde_json::from_str("{}").unwrap(),
         timeouts: Some(timeouts(tcp_seconds)),
+        tracked_interfaces: Vec::new(),
+        addresses_set_aside: Vec::new(),
     };
     router.spec.director = Some(lvs_crds::node_plan::DirectorPlan {
         leadership: Some(leadership(600)),
