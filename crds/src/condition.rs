@@ -156,6 +156,8 @@ reasons! {
     BecameBackup,
     /// The node stopped holding because its authority ended.
     Fenced,
+    /// Another host claims an address that is held.
+    ConflictDetected,
     /// The controller has not made the router's Lease yet.
     LeaseNotFound,
     /// Drift in the kernel was repaired.

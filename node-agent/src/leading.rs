@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lvs_core::election::Role;
-use lvs_core::fence::{DirectorAddress, Trouble};
+use lvs_core::fence::{DirectorAddress, RouterAddresses, Trouble};
 use lvs_core::host::AddressKey;
 use lvs_crds::condition::Reason;
 use tokio::sync::watch;
@@ -61,6 +61,20 @@ fn key(address: &DirectorAddress) -> AddressKey {
         address: address.address,
         prefix_length: if address.address.is_ipv4() { 32 } else { 128 },
     }
+}
+
+fn conflicts(state: &RouterAddresses) -> Vec<AddressTrouble> {
+    let conflicts = state.conflicts.iter();
+    conflicts
+        .map(|(address, hardware_address)| AddressTrouble {
+            address: address.address,
+            reason: Reason::ConflictDetected,
+            message: format!(
+                "{address} is held here, and {hardware_address} claims it too: find the host with this hardware address \
+                 and take the address away from it"
+            ),
+        })
+        .collect()
 }
 
 impl LeadershipPort for Leading {
@@ -135,6 +149,12 @@ impl LeadershipPort for Leading {
                         });
                     (router.clone(), troubles.collect())
                 })
+                .collect(),
+            conflicts: report
+                .routers
+                .iter()
+                .filter(|(_, state)| !state.conflicts.is_empty())
+                .map(|(router, state)| (router.clone(), conflicts(state)))
                 .collect(),
             journal_error: report.journal_error.clone(),
             address_writes: report.counts.additions

@@ -232,9 +232,31 @@ impl Context<'_> {
         }
     }
 
-    /// What keeps the fence from holding an address of this plan.
+    /// What keeps the fence from holding an address of this plan, or who disputes it.
     fn trouble(&self, spec: Option<&NodePlanSpec>) -> Option<(Reason, String)> {
         let spec = spec?;
+        self.obstacle(spec).or_else(|| self.conflict(spec))
+    }
+
+    /// Told of the plan that has the address, and of the router's.
+    fn conflict(&self, spec: &NodePlanSpec) -> Option<(Reason, String)> {
+        let leads = spec
+            .director
+            .as_ref()
+            .is_some_and(|director| director.leadership.is_some());
+        let conflicts = self.view.conflicts.get(&spec.virtual_router_name)?;
+        let mut concerned = conflicts
+            .iter()
+            .filter(|conflict| leads || planned(spec).any(|address| address == conflict.address));
+        let first = concerned.next()?;
+        let message = match concerned.count() {
+            0 => first.message.clone(),
+            more => format!("{}; and {more} more", first.message),
+        };
+        Some((first.reason, message))
+    }
+
+    fn obstacle(&self, spec: &NodePlanSpec) -> Option<(Reason, String)> {
         let addresses: BTreeSet<IpAddr> = planned(spec).collect();
         let troubles = self.view.troubles.get(&spec.virtual_router_name)?;
         let first = troubles

@@ -6,6 +6,7 @@ use crate::lab::{Hosts, Lab, Machine, OPERATOR_NAMESPACE};
 
 mod bare;
 mod boundaries;
+mod conflict;
 mod direct_routing;
 mod nat;
 mod persistence;
@@ -40,6 +41,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         protocols::stories(),
         resilience::stories(),
         boundaries::stories(),
+        conflict::stories(),
     ]
     .into_iter()
     .flatten()

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lvs_core::election::{Hold, Timing};
+use lvs_core::fence::claim::Claim;
 use lvs_core::fence::{
     Action, DirectorAddress, Fence, JournalEntry, Outcome, RouterAddresses, Step,
 };
@@ -45,6 +46,8 @@ pub enum Command {
     Hold(String, Hold),
     /// Delete a router's addresses now.
     GiveUp(String),
+    /// Somebody else claims an address.
+    Claimed(Claim),
     /// Answer when everything before has been carried out.
     Flush(oneshot::Sender<()>),
     /// End the thread; what is held stays for its lifetime.
@@ -75,6 +78,8 @@ pub struct FenceCounts {
     pub deletions: u64,
     /// Announcements sent.
     pub announcements: u64,
+    /// Claims of others that were heard.
+    pub claims: u64,
     /// Addresses deleted since the time had run out between the check and the end of the write.
     pub late_deletions: u64,
 }
@@ -242,6 +247,10 @@ impl Worker {
             }
             Command::Hold(router, hold) => self.fence.hold(&router, hold),
             Command::GiveUp(router) => self.fence.give_up(&router),
+            Command::Claimed(claim) => {
+                self.counts.claims += 1;
+                self.fence.claimed(&claim, clock::now());
+            }
             Command::Flush(done) => self.flushes.push(done),
             Command::End => return true,
         }

@@ -35,6 +35,7 @@
 
 pub mod address;
 pub mod announce;
+pub mod claim_watch;
 pub mod clock;
 mod driver;
 pub mod fence;
@@ -53,6 +54,7 @@ use lvs_core::desired::Fitness;
 use lvs_core::election::{
     Config, Identity, Intent, Machine, OnShutdown, Resumption, Role, Tick, Timing, TimingError,
 };
+use lvs_core::fence::claim::Claim;
 use lvs_core::fence::{DirectorAddress, JournalEntry};
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{Candidacy, LeadershipPlan, PlanState};
@@ -321,6 +323,15 @@ impl Leadership {
     /// Director addresses in the kernel. Wakes when addresses or troubles change, not at refreshes.
     pub fn addresses(&self) -> watch::Receiver<FenceReport> {
         self.addresses.clone()
+    }
+
+    /// What takes the claims of others on addresses that are held. It never waits: a claim that finds no room is lost, as
+    /// the next one says the same.
+    pub fn claims(&self) -> impl Fn(Claim) + Send + use<> {
+        let commands = self.commands.clone();
+        move |claim| {
+            let _ = commands.try_send(Command::Claimed(claim));
+        }
     }
 
     /// Resolves when a part of leadership has ended; the process must end then. To be taken once.
