@@ -13,8 +13,11 @@ pub struct HardwareAddress(pub [u8; 6]);
 
 impl fmt::Display for HardwareAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, f] = self.0;
-        write!(formatter, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+        for (index, byte) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ":" };
+            write!(formatter, "{separator}{byte:02x}")?;
+        }
+        Ok(())
     }
 }
 
