@@ -9,6 +9,8 @@
 
 mod support;
 
+use std::net::IpAddr;
+
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::node_plan::LeadershipPlan;
 use lvs_crds::virtual_router::{Candidate, CandidateState};
@@ -117,18 +119,19 @@ fn an_address_that_no_director_can_hold_is_set_aside_until_one_can() {
     let spec = json!({"virtualRouterName": "edge", "addresses": ["203.0.113.1"]});
     cluster.apply(service("web", spec));
     cluster.settle();
+    let nothing: [Vec<IpAddr>; 2] = [vec![], vec![]];
     let set_aside = |cluster: &Cluster| {
         ["a", "b"].map(|node| leadership(cluster, node, "edge").addresses_set_aside)
     };
-    assert_eq!(set_aside(&cluster), [vec![], vec![]]);
+    assert_eq!(set_aside(&cluster), nothing);
     // One of them: it is that node's fault.
     cluster.report_unavailable("a", "web");
     cluster.pass();
-    assert_eq!(set_aside(&cluster), [vec![], vec![]]);
+    assert_eq!(set_aside(&cluster), nothing);
     // Every one of them: it would stop the whole router.
     cluster.report_unavailable("b", "web");
     cluster.pass();
-    let address: std::net::IpAddr = "203.0.113.1".parse().unwrap();
+    let address: IpAddr = "203.0.113.1".parse().unwrap();
     assert_eq!(set_aside(&cluster), [vec![address], vec![address]]);
     // The router's own are its administrator's word: never.
     for node in ["a", "b"] {
@@ -138,5 +141,5 @@ fn an_address_that_no_director_can_hold_is_set_aside_until_one_can() {
     assert_eq!(set_aside(&cluster), [vec![address], vec![address]]);
     cluster.acknowledge("b");
     cluster.pass();
-    assert_eq!(set_aside(&cluster), [vec![], vec![]]);
+    assert_eq!(set_aside(&cluster), nothing);
 }
