@@ -60,8 +60,10 @@ impl<'a> Claimant<'a> {
             (32, format!("arping -U -I out {address}"))
         };
         let address = format!("{address}/{length}");
-        lab.guest
-            .on(Self::HOST, &format!("ip address add {address} dev out nodad"))?;
+        lab.guest.on(
+            Self::HOST,
+            &format!("ip address add {address} dev out nodad"),
+        )?;
         let process = lab.guest.on(
             Self::HOST,
             &format!("setsid {claim} >/run/claim.log 2>&1 </dev/null & echo $!"),
@@ -155,7 +157,9 @@ fn told_and_cleared(lab: &Lab, name: &str, address: &str) -> Result<()> {
             "--field-selector",
             "reason=ConflictDetected",
         ])?;
-        let found = events["items"].as_array().is_some_and(|list| !list.is_empty());
+        let found = events["items"]
+            .as_array()
+            .is_some_and(|list| !list.is_empty());
         Ok(if found { Ok(()) } else { Err("none") })
     })?;
     // Against the claims stand announcements: the client hears both.

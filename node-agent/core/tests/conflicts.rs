@@ -83,11 +83,7 @@ impl Node {
 
     /// Lets time pass as the fence thread does: it wakes when it asked for.
     fn until(&mut self, end: Tick) {
-        loop {
-            let wake = self.fence.next_wake(self.now).unwrap_or(end);
-            if wake > end {
-                break;
-            }
+        while let Some(wake) = self.fence.next_wake(self.now).filter(|wake| *wake <= end) {
             assert!(
                 wake > self.now || !self.fence.clone().due(self.now).is_empty(),
                 "it would turn in circles at {}",

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::clock;
 use super::fence::FenceReport;
-use crate::kernel::link_watch::Links;
+use crate::kernel::link_watch::{Links, readable};
 
 #[allow(clippy::cast_possible_truncation)]
 const PACKET_FAMILY: libc::sa_family_t = libc::AF_PACKET as libc::sa_family_t;
@@ -112,7 +112,7 @@ fn open(ethertype: u16) -> io::Result<AsyncFd<Socket>> {
     socket.set_nonblocking(true)?;
     socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?;
     socket.bind(&every_device(ethertype))?;
-    AsyncFd::new(socket)
+    readable(socket)
 }
 
 #[allow(unsafe_code)]

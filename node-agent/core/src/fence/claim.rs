@@ -67,8 +67,7 @@ impl Claim {
 
     /// From an IPv6 packet, the link's header removed: a neighbour advertisement that says where its target is.
     pub fn from_ipv6(packet: &[u8]) -> Option<Self> {
-        let header: &[u8; IPV6_HEADER_BYTES] =
-            packet.get(..IPV6_HEADER_BYTES)?.try_into().ok()?;
+        let header: &[u8; IPV6_HEADER_BYTES] = packet.get(..IPV6_HEADER_BYTES)?.try_into().ok()?;
         if header[0] >> 4 != 6 || header[6] != ICMPV6 || header[7] != HOP_LIMIT {
             return None;
         }
@@ -194,7 +193,11 @@ mod tests {
         // Another option before it.
         let second = [&[14, 1, 0, 0, 0, 0, 0, 0][..], &option].concat();
         assert_eq!(Claim::from_ipv6(&advertisement(&second)), Some(claim));
-        assert_eq!(Claim::from_ipv6(&advertisement(&[])), None, "says not where");
+        assert_eq!(
+            Claim::from_ipv6(&advertisement(&[])),
+            None,
+            "says not where"
+        );
         assert_eq!(Claim::from_ipv6(&advertisement(&[2, 0])), None, "no length");
         let mut routed = advertisement(&option);
         routed[7] = 254;
