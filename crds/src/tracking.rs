@@ -33,5 +33,5 @@ pub struct TrackedInterface {
     /// What is added to a director's priority while its device of this interface is missing, down or without carrier, -253..0; the sum stays within 1..254. 0 is a fault: such a director does not take the addresses over, and gives them to one without a fault. Default 0.
     #[serde(default)]
     #[schemars(range(min = -253, max = 0))]
-    pub priority_delta: i16,
+    pub priority_delta: i32,
 }

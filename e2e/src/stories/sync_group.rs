@@ -47,7 +47,10 @@ fn sync_group(lab: &Lab) -> Result<()> {
 fn cables(lab: &Lab) -> Result<()> {
     lab.cluster.apply_example(NAMESPACE, "sync-group.yaml")?;
     let master = lab.await_serving(NAMESPACE, "web")?;
-    ensure!(master == "lb-a", "lb-a has the priority, master is {master}");
+    ensure!(
+        master == "lb-a",
+        "lb-a has the priority, master is {master}"
+    );
     await_both(lab, "lb-a", LIMIT)?;
     await_candidate(lab, "lb-b", "Backup", None)?;
 
@@ -83,7 +86,11 @@ fn cables(lab: &Lab) -> Result<()> {
             .cluster
             .get(&["-n", OPERATOR_NAMESPACE, "lease", "lvs-router-edge"])?;
         let offered = lease["metadata"]["annotations"]["lvs.dev/offered"].is_string();
-        Ok(if offered { Ok(()) } else { Err(lease["metadata"].clone()) })
+        Ok(if offered {
+            Ok(())
+        } else {
+            Err(lease["metadata"].clone())
+        })
     })?;
     await_candidate(lab, "lb-a", "Master", Some("LinkDown"))?;
     ensure!(
@@ -113,8 +120,10 @@ fn priorities(lab: &Lab) -> Result<()> {
     ])?;
     await_priorities(lab, [50, 30])?;
     await_candidate(lab, "lb-a", "Backup", None)?;
-    lab.guest
-        .on("lb-a", "ip link add spare0 type dummy && ip link set spare0 up")?;
+    lab.guest.on(
+        "lb-a",
+        "ip link add spare0 type dummy && ip link set spare0 up",
+    )?;
     let told = await_priorities(lab, [100, 30]);
     lab.guest.on("lb-a", "ip link delete spare0")?;
     told
@@ -159,14 +168,18 @@ fn held(lab: &Lab, director: &str) -> Result<[bool; 2]> {
 /// Waits until one director has both addresses and the other none.
 fn await_both(lab: &Lab, director: &str, limit: Duration) -> Result<()> {
     let other = if director == "lb-a" { "lb-b" } else { "lb-a" };
-    until(limit, &format!("both addresses on {director} alone"), || {
-        let found = (held(lab, director)?, held(lab, other)?);
-        Ok(if found == ([true, true], [false, false]) {
-            Ok(())
-        } else {
-            Err(found)
-        })
-    })
+    until(
+        limit,
+        &format!("both addresses on {director} alone"),
+        || {
+            let found = (held(lab, director)?, held(lab, other)?);
+            Ok(if found == ([true, true], [false, false]) {
+                Ok(())
+            } else {
+                Err(found)
+            })
+        },
+    )
     .context("addresses move as one")
 }
 

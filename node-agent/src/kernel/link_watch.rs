@@ -2,7 +2,8 @@
 //! read again, so that a message that was lost or came late changes nothing.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use lvs_core::host::Link;
@@ -11,6 +12,7 @@ use nix::libc;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
 };
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
@@ -51,7 +53,7 @@ impl LinkWatch {
         #[allow(clippy::cast_sign_loss)]
         let group = libc::RTMGRP_LINK as u32;
         bind(descriptor.as_raw_fd(), &NetlinkAddr::new(0, group)).map_err(failed)?;
-        let messages = AsyncFd::new(descriptor).map_err(|error| {
+        let messages = readable(descriptor).map_err(|error| {
             failed(
                 error
                     .raw_os_error()
@@ -97,6 +99,15 @@ impl LinkWatch {
         });
         Ok(())
     }
+}
+
+/// Has the runtime wait for something that owns its descriptor.
+#[allow(unsafe_code)]
+pub fn readable<T: AsRawFd + AsFd>(owner: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: the owners that there are, a descriptor and a socket, keep the descriptor they have until they are dropped,
+    // which happens after the registration has ended.
+    let registered = unsafe { AsyncFd::register_with_interest(owner, Interest::READABLE) };
+    registered.map_err(io::Error::from)
 }
 
 fn refused(errno: Errno) -> KernelError {
