@@ -110,6 +110,8 @@ reasons! {
     NoRealServers,
     /// No node is a director of the router.
     NoDirectors,
+    /// An older router with a virtual MAC has the same virtualRouterID.
+    VirtualRouterIDInUse,
     /// Routers on one node disagree on a setting of which a node has only one.
     NodeSettingConflict,
     /// Every known API endpoint is one of the router's own addresses.

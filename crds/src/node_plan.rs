@@ -189,6 +189,14 @@ pub struct LeadershipPlan {
     /// IPVS timeouts of the node; unset = left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
+    /// VRID whose virtual MAC the addresses have; unset = that of their device.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        rename = "virtualRouterID"
+    )]
+    #[schemars(range(min = 1, max = 255))]
+    pub virtual_router_id: Option<u8>,
     /// Interfaces whose link counts for candidacy beside those of the addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -212,7 +220,7 @@ pub struct PlannedTrackedInterface {
     pub devices: Vec<String>,
     /// Added to the priority while the link is down; 0 = fault.
     #[schemars(range(min = -253, max = 0))]
-    pub priority_delta: i16,
+    pub priority_delta: i32,
 }
 
 /// Whether a director may acquire the Lease (leadership.md rule 13).

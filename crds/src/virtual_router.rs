@@ -49,6 +49,10 @@ use crate::value::Timeouts;
     "tracking.interfaces[].interfaceName must be a name in interfaces: add the interface or correct the name"
 ))]
 #[x_kube(validation = (
+    "!has(self.virtualMAC) || self.virtualMAC != 'Enabled' || has(self.virtualRouterID)",
+    "virtualMAC Enabled requires virtualRouterID, from which the address is made: set a number that no other router on the link has"
+))]
+#[x_kube(validation = (
     "!has(self.grants) || self.grants.all(grant, !has(grant.addressPoolNames) || grant.addressPoolNames.all(name, has(self.addressPools) && self.addressPools.exists(pool, pool.name == name)))",
     "grants[].addressPoolNames must be names in addressPools: add the pool or correct the name"
 ))]
@@ -89,9 +93,30 @@ pub struct VirtualRouterSpec {
     /// How addresses are announced after a takeover: gratuitous ARP and unsolicited neighbour advertisements. Default: 5 times, 100 ms apart, no refresh.
     #[serde(default)]
     pub announcement: Announcement,
+    /// VRID of the router, 1..255: unique among routers with a virtual MAC, and among VRRP routers of others on the same links. Required by virtualMAC Enabled. Default none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        rename = "virtualRouterID"
+    )]
+    #[schemars(range(min = 1, max = 255))]
+    pub virtual_router_id: Option<u8>,
+    /// Enabled: neighbours know the addresses by the virtual MAC 00-00-5E-00-01-{VRID} (IPv6: 00-00-5E-00-02-{VRID}), which moves with them, so that nothing has to learn a new one after a takeover. Each director gets a macvlan device per link and family; the network must permit a second MAC at its port. Disabled: the device's own. Default Disabled.
+    #[serde(default, rename = "virtualMAC")]
+    pub virtual_mac: VirtualMac,
     /// IPVS timeouts of the directors (ipvsadm --set). A node has one set: where routers disagree the older wins. Default: left as the node has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
+}
+
+/// By which hardware address neighbours know a router's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum VirtualMac {
+    /// The virtual MAC of RFC 9568 §7.3.
+    Enabled,
+    /// That of the device.
+    #[default]
+    Disabled,
 }
 
 /// One node, or nodes by label, that may hold the addresses.

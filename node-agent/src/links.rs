@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use lvs_core::desired::{DesiredState, PlanInput};
-use lvs_core::host::{Link, ObservedHost};
+use lvs_core::host::{Link, ObservedHost, is_virtual_mac_device};
 
 use crate::kernel::link_watch::Links;
 
@@ -23,16 +23,22 @@ impl WatchedLinks {
             .filter_map(|director| director.leadership.as_ref())
             .flat_map(|leadership| &leadership.tracked_interfaces)
             .flat_map(|tracked| &tracked.devices);
-        let carrying = desired
-            .director_addresses
-            .values()
-            .flatten()
-            .map(|key| &key.device);
+        let carrying = || {
+            let keys = desired.director_addresses.values().flatten();
+            keys.map(|key| &key.device)
+        };
+        let underlying =
+            carrying().map(|device| desired.underlying_device(host, device).to_owned());
         Self(
             named
                 .chain(tracked)
-                .chain(carrying)
-                .map(|name| (name.clone(), host.links.get(name).cloned()))
+                .chain(carrying())
+                .cloned()
+                .chain(underlying)
+                .map(|name| {
+                    let link = host.links.get(&name).map(|link| counted(&name, link));
+                    (name, link)
+                })
                 .collect(),
         )
     }
@@ -41,6 +47,16 @@ impl WatchedLinks {
     pub fn differ(&self, links: &Links) -> bool {
         self.0
             .iter()
-            .any(|(name, seen)| links.get(name) != seen.as_ref())
+            .any(|(name, seen)| links.get(name).map(|link| counted(name, link)) != *seen)
+    }
+}
+
+/// What counts of a device: of one with a virtual MAC that it is there. The fence sets it up and down.
+fn counted(name: &str, link: &Link) -> Link {
+    let fenced = is_virtual_mac_device(name);
+    Link {
+        up: link.up || fenced,
+        carrier: link.carrier || fenced,
+        ..link.clone()
     }
 }

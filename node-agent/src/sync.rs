@@ -31,8 +31,8 @@ use lvs_ipvs::IpvsKernel;
 use crate::book::{PlanBook, PlanEvent};
 use crate::disk::{DiskError, JournalFile, PlanCache};
 use crate::execute::{Execution, execute};
-use crate::hold::without_removals;
 use crate::fitness::fitness;
+use crate::hold::without_removals;
 use crate::kernel::HostKernel;
 use crate::kernel::link_watch::Links;
 use crate::limits::{IMMEDIATE_PASSES, OPERATIONS_LOGGED};
@@ -404,9 +404,13 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             let handed = self.handed.get(router).cloned().unwrap_or_default();
             let mut next: BTreeSet<AddressKey> = wanted
                 .into_iter()
-                // A service that fails later does not take away the address of those that work.
+                // A service that fails later does not take away the address of those that work, nor does a move of
+                // the address to another device.
                 .filter(|key| {
-                    held.contains(key) || handed.contains(key) || is_backed(key, desired, verdicts)
+                    let known = |keys: &BTreeSet<AddressKey>| {
+                        keys.iter().any(|known| known.address == key.address)
+                    };
+                    known(&held) || known(&handed) || is_backed(key, desired, verdicts)
                 })
                 .collect();
             if !complete {

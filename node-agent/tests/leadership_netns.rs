@@ -388,6 +388,7 @@ fn plan(directors: &[&str]) -> LeadershipPlan {
         lease_duration_seconds: 10,
         announcement: Announcement::default(),
         timeouts: None,
+        virtual_router_id: None,
         tracked_interfaces: Vec::new(),
         addresses_set_aside: Vec::new(),
     }

@@ -33,6 +33,7 @@ pub mod settings;
 pub mod status;
 pub mod target;
 pub mod tenancy;
+mod virtual_mac;
 
 pub use check::{Checked, Finding, check};
 pub use input::Inputs;

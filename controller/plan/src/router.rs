@@ -13,6 +13,7 @@ use crate::address_range::{AddressRange, parse_address};
 use crate::input::{EXCLUDE_LABEL, Inputs, Meta, Node, VirtualServiceObject};
 use crate::report::{Verdict, summarise};
 use crate::selector;
+use crate::virtual_mac;
 
 /// Priority of directors that no entry names (RFC 9568 §5.2.4: the default of a backup).
 const DEFAULT_PRIORITY: u8 = 100;
@@ -32,6 +33,8 @@ pub struct Router<'a> {
     pub pools: Vec<Pool>,
     /// Addresses that move with the router by themselves; tenancy may refuse some.
     pub additional_addresses: Vec<PlannedAddress>,
+    /// VRID whose virtual MAC the addresses get; none when it is not asked for, or an older router has it.
+    pub virtual_router_id: Option<u8>,
     /// What is wrong with the router.
     pub problems: Vec<Verdict>,
 }
@@ -130,6 +133,7 @@ pub fn read(inputs: &Inputs) -> Routers<'_> {
             ));
         }
     }
+    virtual_mac::assign(inputs, &mut routers);
     routers
 }
 
@@ -244,6 +248,7 @@ fn read_one<'a>(
         missing_directors,
         pools,
         additional_addresses,
+        virtual_router_id: virtual_mac::asked_for(spec),
         problems,
     })
 }

@@ -57,6 +57,7 @@ pub(crate) fn add(
                     .timeouts
                     .get(&(name.clone(), node_name.clone()))
                     .cloned(),
+                virtual_router_id: router.virtual_router_id,
                 tracked_interfaces: tracked_interfaces.clone(),
                 addresses_set_aside: addresses_set_aside.clone(),
             };

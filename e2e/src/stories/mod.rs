@@ -15,6 +15,7 @@ mod resilience;
 mod schedulers;
 mod sync_group;
 mod tunnel;
+mod virtual_mac;
 
 /// One story.
 pub struct Story {
@@ -35,6 +36,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         direct_routing::stories(),
         nat::stories(),
         sync_group::stories(),
+        virtual_mac::stories(),
         tunnel::stories(),
         schedulers::stories(),
         persistence::stories(),

@@ -8,6 +8,7 @@ mod fitness;
 mod real_server;
 mod sysctl;
 mod tunnel;
+mod virtual_mac;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -27,6 +28,7 @@ pub use fitness::{Fault, Fitness};
 pub use sysctl::SysctlDemand;
 pub(crate) use sysctl::forwarding_switch;
 pub use tunnel::tunnel_device_name;
+pub use virtual_mac::{virtual_mac, virtual_mac_device_name};
 
 /// A plan as the agent has it, from the API or from its cache.
 #[derive(Clone, Debug, PartialEq)]
@@ -169,6 +171,7 @@ pub fn desired(
     for (object, owners) in former.claims {
         state.claims.entry(object).or_insert(owners);
     }
+    virtual_mac::keep_carrying_devices(&mut state, host, journal);
     state
 }
 

@@ -570,6 +570,15 @@ impl Fence {
         }
     }
 
+    /// Whether some address is on a device, or may be.
+    pub fn carries(&self, device: &str) -> bool {
+        let mut entries = self
+            .routers
+            .values()
+            .flat_map(|router| router.entries.keys());
+        entries.any(|address| address.device == device)
+    }
+
     fn forget(&mut self) {
         self.routers
             .retain(|_, router| !(router.forgotten && router.entries.is_empty()));

@@ -45,6 +45,14 @@ pub enum LinkKind {
     GreChecksum(IpAddr),
     /// `ip6gre … icsum`: as `Ip6Gre`, for packets with a checksum.
     Ip6GreChecksum(IpAddr),
+    /// `macvlan` mode private: a virtual MAC beside the device's own. Up only while it carries an address, as its
+    /// packets belong to the master alone.
+    Macvlan {
+        /// Index of the device below.
+        parent: u32,
+        /// The virtual MAC.
+        hardware_address: [u8; 6],
+    },
 }
 
 impl LinkKind {
@@ -57,13 +65,14 @@ impl LinkKind {
             Self::Ip6Tunnel(_) => "ip6tnl",
             Self::Gre(_) | Self::GreChecksum(_) => "gre",
             Self::Ip6Gre(_) | Self::Ip6GreChecksum(_) => "ip6gre",
+            Self::Macvlan { .. } => "macvlan",
         }
     }
 
     /// Local address of a tunnel.
     pub const fn local(self) -> Option<IpAddr> {
         match self {
-            Self::Dummy => None,
+            Self::Dummy | Self::Macvlan { .. } => None,
             Self::IpIp(local)
             | Self::Sit(local)
             | Self::Ip6Tunnel(local)
@@ -81,7 +90,15 @@ impl LinkKind {
 
     /// Whether the kernel takes both for one tunnel: it keeps a single one of each kind and local address.
     pub fn is_same_tunnel(self, other: Self) -> bool {
-        self.as_str() == other.as_str() && self.local() == other.local()
+        match self {
+            Self::Macvlan { .. } => self == other,
+            _ => self.as_str() == other.as_str() && self.local() == other.local(),
+        }
+    }
+
+    /// Whether the device is up from its making on. That of a virtual MAC the fence thread sets up and down.
+    pub const fn is_always_up(self) -> bool {
+        !matches!(self, Self::Macvlan { .. })
     }
 }
 
@@ -323,6 +340,14 @@ impl ObservedHost {
             })
             .map(|(key, _)| key.device.as_str())
     }
+}
+
+/// Prefix of the names of devices with a virtual MAC.
+pub const VIRTUAL_MAC_DEVICE_PREFIX: &str = "lvs-v";
+
+/// Whether a device has the name of one with a virtual MAC of ours.
+pub fn is_virtual_mac_device(name: &str) -> bool {
+    name.starts_with(VIRTUAL_MAC_DEVICE_PREFIX)
 }
 
 /// Whether a device has a name that only we give. (Whether it **is** ours, the journal says.)

@@ -20,8 +20,8 @@ use lvs_core::object::Object;
 use lvs_core::op::{HostOp, IpvsOp, Op};
 use lvs_crds::node_plan::{Candidacy, DirectorPlan, LeadershipPlan, PlanState};
 use proptest::prelude::*;
-use world::{World, plan};
 use world::generate::{any_node, plans, role};
+use world::{World, plan};
 
 fn cases(number: u32) -> ProptestConfig {
     ProptestConfig {
@@ -187,6 +187,7 @@ fn router_plan() -> PlanInput {
             lease_duration_seconds: 10,
             announcement: serde_json::from_str("{}").unwrap(),
             timeouts: None,
+            virtual_router_id: None,
             tracked_interfaces: Vec::new(),
             addresses_set_aside: Vec::new(),
         }),
@@ -224,7 +225,12 @@ proptest! {
             .filter_map(|plan| plan.spec.director.as_ref())
             .flat_map(|director| &director.addresses)
             .all(|planned| {
-                handed.iter().any(|key| {
+                let has_device = if planned.devices.is_empty() {
+                    planned.address != world::ip("203.0.113.1")
+                } else {
+                    planned.devices.iter().any(|device| device == "eth0")
+                };
+                has_device && handed.iter().any(|key| {
                     let link = &world.model.host.state().links[&key.device];
                     key.address == planned.address && link.up && link.carrier
                 })

@@ -14,6 +14,7 @@ use lvs_core::fence::claim::Claim;
 use lvs_core::fence::{
     Action, DirectorAddress, Fence, JournalEntry, Outcome, RouterAddresses, Step,
 };
+use lvs_core::host::is_virtual_mac_device;
 use lvs_crds::virtual_router::Announcement;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
@@ -24,6 +25,7 @@ use super::announce::Announcer;
 use super::clock;
 use super::journal::{Found, Journal, JournalError};
 use crate::kernel::error::KernelError;
+use crate::kernel::link;
 use crate::kernel::socket::NetlinkSocket;
 
 /// Commands that may wait; the thread takes them in microseconds.
@@ -306,6 +308,27 @@ impl Worker {
             self.counts.late_deletions += 1;
             // A deletion asks for nothing further.
             let _ = self.fence.done(&deletion, outcome, clock::now());
+            self.silence(&deletion);
+        }
+        self.silence(action);
+    }
+
+    /// After the last address of a virtual MAC is gone, so is the MAC: another node has it now.
+    fn silence(&mut self, action: &Action) {
+        let device = action.address.device.as_str();
+        if action.step != Step::Delete
+            || !is_virtual_mac_device(device)
+            || self.fence.carries(device)
+        {
+            return;
+        }
+        if let Err(error) = link::set_down(&mut self.socket, device)
+            && error.errno() != Some(Errno::ENODEV)
+        {
+            self.note(
+                &format!("link set {device} down"),
+                &Outcome::Failed(error.to_string()),
+            );
         }
     }
 
@@ -330,7 +353,15 @@ impl Worker {
     }
 
     fn try_perform(&mut self, action: &Action) -> Result<(), KernelError> {
-        let device = address::device(&mut self.socket, &action.address.device)?;
+        let name = action.address.device.as_str();
+        let device = address::device(&mut self.socket, name)?;
+        // A virtual MAC hears and answers only where the addresses are.
+        if is_virtual_mac_device(name)
+            && !device.up
+            && matches!(action.step, Step::Add(_) | Step::Refresh(_))
+        {
+            link::set_up(&mut self.socket, name)?;
+        }
         match action.step {
             Step::Add(lifetime) => address::put(
                 &mut self.socket,

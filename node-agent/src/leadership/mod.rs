@@ -58,6 +58,7 @@ use lvs_core::fence::claim::Claim;
 use lvs_core::fence::{DirectorAddress, JournalEntry};
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{Candidacy, LeadershipPlan, PlanState};
+use lvs_crds::virtual_router::Announcement;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -71,6 +72,9 @@ pub type RouterName = String;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// A shutdown ends after this long whatever is left to do: an offer, a lease lent, a flush.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(8);
+
+/// Seconds between announcements of addresses with a virtual MAC where none are asked for.
+const VIRTUAL_MAC_REFRESH_SECONDS: u32 = 60;
 
 /// What leadership needs to run.
 #[derive(Clone)]
@@ -229,10 +233,7 @@ impl Leadership {
         });
         // Before any election may say Hold.
         let fences = configs.iter().map(|(name, (config, router))| {
-            (
-                name.clone(),
-                (config.timing, router.plan.announcement.clone()),
-            )
+            (name.clone(), (config.timing, announcement(&router.plan)))
         });
         self.command(Command::Configure(fences.collect()));
         for (name, (config, router)) in configs {
@@ -397,10 +398,86 @@ fn election_config(router: &RouterConfig) -> Result<Config, TimingError> {
     })
 }
 
+/// How the addresses are announced. Switches forget a MAC that sends nothing, usually after 300 s, and a virtual MAC
+/// sends nothing by itself: it is announced now and then in any case.
+fn announcement(plan: &LeadershipPlan) -> Announcement {
+    let announcement = plan.announcement.clone();
+    let refresh_seconds = match (announcement.refresh_seconds, plan.virtual_router_id) {
+        (0, Some(_)) => VIRTUAL_MAC_REFRESH_SECONDS,
+        (asked_for, _) => asked_for,
+    };
+    Announcement {
+        refresh_seconds,
+        ..announcement
+    }
+}
+
 struct AbortOnDrop(tokio::task::AbortHandle);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use lvs_core::desired::Fault;
+
+    use super::*;
+
+    fn router(state: PlanState, fitness: Fitness) -> RouterConfig {
+        RouterConfig {
+            plan: LeadershipPlan {
+                lease_name: "lvs-router-edge".to_owned(),
+                priority: 100,
+                candidacy: Candidacy::Permitted,
+                directors: vec!["lb-a".to_owned(), "lb-b".to_owned()],
+                lease_duration_seconds: 10,
+                announcement: Announcement::default(),
+                timeouts: None,
+                virtual_router_id: None,
+                tracked_interfaces: Vec::new(),
+                addresses_set_aside: Vec::new(),
+            },
+            state,
+            verified: true,
+            fitness,
+        }
+    }
+
+    #[test]
+    fn a_director_with_a_fault_takes_nothing_and_offers_what_it_holds() {
+        let fault = Fitness {
+            faults: [Fault {
+                reason: Reason::LinkDown,
+                message: "device out has no carrier".to_owned(),
+            }]
+            .into(),
+            priority_delta: -30,
+        };
+        for (state, fitness, intent) in [
+            (PlanState::Active, Fitness::default(), Intent::Hold),
+            (PlanState::Active, fault.clone(), Intent::Leave),
+            // What the plan's state says goes before.
+            (PlanState::Withdrawn, fault.clone(), Intent::Withdraw),
+            (PlanState::Retained, fault.clone(), Intent::Retain),
+        ] {
+            let config = election_config(&router(state, fitness)).unwrap();
+            assert_eq!(config.intent, intent, "{state:?}");
+        }
+        let config = election_config(&router(PlanState::Active, fault)).unwrap();
+        assert_eq!(config.priority, 70);
+    }
+
+    #[test]
+    fn a_virtual_mac_is_announced_now_and_then_in_any_case() {
+        let mut plan = router(PlanState::Active, Fitness::default()).plan;
+        assert_eq!(announcement(&plan).refresh_seconds, 0);
+        plan.virtual_router_id = Some(51);
+        assert_eq!(announcement(&plan).refresh_seconds, 60);
+        plan.announcement.refresh_seconds = 5;
+        assert_eq!(announcement(&plan).refresh_seconds, 5);
     }
 }

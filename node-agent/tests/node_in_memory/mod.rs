@@ -279,6 +279,7 @@ pub fn router(state: PlanState) -> NodePlanSpec {
                 lease_duration_seconds: 10,
                 announcement: Announcement::default(),
                 timeouts: None,
+                virtual_router_id: None,
                 tracked_interfaces: Vec::new(),
                 addresses_set_aside: Vec::new(),
             }),

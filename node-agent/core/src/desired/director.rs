@@ -89,7 +89,7 @@ impl Builder<'_> {
             return;
         };
         let key = AddressKey {
-            device,
+            device: self.carrying_device(&device, *address),
             address: *address,
             prefix_length: host_prefix(*address),
         };

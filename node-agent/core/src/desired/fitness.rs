@@ -68,7 +68,8 @@ impl Builder<'_> {
         for (router, keys) in &self.state.director_addresses {
             let mut carried: BTreeMap<&str, Vec<String>> = BTreeMap::new();
             for key in keys {
-                let addresses = carried.entry(&key.device).or_default();
+                let device = self.state.underlying_device(self.host, &key.device);
+                let addresses = carried.entry(device).or_default();
                 addresses.push(key.address.to_string());
             }
             for (device, addresses) in carried {
@@ -107,7 +108,7 @@ impl Builder<'_> {
                     down.push(((*router).to_owned(), text));
                 } else {
                     let fitness = self.state.fitness.entry((*router).to_owned()).or_default();
-                    fitness.priority_delta += i32::from(tracked.priority_delta);
+                    fitness.priority_delta += tracked.priority_delta;
                 }
             }
         }

@@ -7,7 +7,7 @@ use super::*;
 use crate::world::ROUTER;
 
 /// The router's own plan: an inside gateway on eth1.
-fn edge(tracked: &[(&str, i16)], set_aside: &[&str]) -> PlanInput {
+fn edge(tracked: &[(&str, i32)], set_aside: &[&str]) -> PlanInput {
     let mut result = plan("vr-edge");
     result.spec.director = Some(DirectorPlan {
         leadership: Some(LeadershipPlan {
@@ -18,6 +18,7 @@ fn edge(tracked: &[(&str, i16)], set_aside: &[&str]) -> PlanInput {
             lease_duration_seconds: 10,
             announcement: serde_json::from_str("{}").unwrap(),
             timeouts: None,
+            virtual_router_id: None,
             tracked_interfaces: tracked
                 .iter()
                 .map(|(device, priority_delta)| PlannedTrackedInterface {
@@ -75,10 +76,7 @@ fn a_link_that_is_lost_is_a_fault_of_the_router_and_moves_no_address_off_its_dev
         link(&mut world, "eth1", up, carrier);
         assert_eq!(faults(&world), [(Reason::LinkDown, words.to_owned())]);
         // Told where the router is told of, once; the services have nothing to say of it.
-        assert_eq!(
-            problems(&world),
-            [("vr-edge".to_owned(), Reason::LinkDown)]
-        );
+        assert_eq!(problems(&world), [("vr-edge".to_owned(), Reason::LinkDown)]);
         // Where an address belongs does not change with its link: whoever is asked to hold must hold all.
         assert_eq!(world.desired().director_addresses, before);
         assert_eq!(before[ROUTER].len(), 2);

@@ -15,6 +15,7 @@ mod journal;
 mod services;
 mod sysctls;
 mod verdict;
+mod virtual_mac;
 
 use std::collections::BTreeSet;
 

@@ -202,6 +202,7 @@ fn timeouts_are_put_back_unless_someone_set_them_since() {
         lease_duration_seconds: 10,
         announcement: serde_json::from_str("{}").unwrap(),
         timeouts: Some(timeouts(tcp_seconds)),
+        virtual_router_id: None,
         tracked_interfaces: Vec::new(),
         addresses_set_aside: Vec::new(),
     };
