@@ -110,6 +110,8 @@ reasons! {
     NoRealServers,
     /// No node is a director of the router.
     NoDirectors,
+    /// An older router with a virtual MAC has the same virtualRouterID.
+    VirtualRouterIDInUse,
     /// Routers on one node disagree on a setting of which a node has only one.
     NodeSettingConflict,
     /// Every known API endpoint is one of the router's own addresses.
@@ -135,6 +137,8 @@ reasons! {
     InterfaceNotFound,
     /// An IPVS service, address or device that is not ours stands in the way.
     ForeignObject,
+    /// A device that carries addresses of the router, or that it tracks, is down or has no carrier.
+    LinkDown,
     /// The way back from a NAT real server cannot be decided.
     ReturnPathUnresolved,
     /// The kernel refused an operation.
@@ -158,6 +162,8 @@ reasons! {
     Cordoned,
     /// The holder renews its Lease, but its heartbeats do not arrive: it is not challenged any more.
     HeartbeatLost,
+    /// Another host claims an address that is held.
+    ConflictDetected,
     /// The controller has not made the router's Lease yet.
     LeaseNotFound,
     /// Drift in the kernel was repaired.

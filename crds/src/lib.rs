@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod node_plan;
 pub mod real_server;
 pub mod text;
+pub mod tracking;
 pub mod value;
 pub mod virtual_router;
 pub mod virtual_service;

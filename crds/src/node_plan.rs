@@ -203,6 +203,38 @@ pub struct LeadershipPlan {
     /// IPVS timeouts of the node; unset = left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
+    /// VRID whose virtual MAC the addresses have; unset = that of their device.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        rename = "virtualRouterID"
+    )]
+    #[schemars(range(min = 1, max = 255))]
+    pub virtual_router_id: Option<u8>,
+    /// Interfaces whose link counts for candidacy beside those of the addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tracked_interfaces: Vec<PlannedTrackedInterface>,
+    /// Addresses of VirtualServices that every director reports as Unavailable: they are no fault of one
+    /// director. Sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub addresses_set_aside: Vec<IpAddr>,
+}
+
+/// An interface whose link is watched.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedTrackedInterface {
+    /// Name of the logical interface.
+    #[schemars(length(max = 63))]
+    pub interface_name: String,
+    /// Device names, the first that exists.
+    #[schemars(length(min = 1, max = 16), inner(length(max = 15)))]
+    pub devices: Vec<String>,
+    /// Added to the priority while the link is down; 0 = fault.
+    #[schemars(range(min = -253, max = 0))]
+    pub priority_delta: i32,
 }
 
 /// Heartbeats of one router (leadership.md).
@@ -422,6 +454,9 @@ pub struct NodePlanStatus {
     /// Role of the node for this plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// VRRP priority of the node with what tracking takes off; only of plans with leadership.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_priority: Option<u8>,
     /// Programmed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -462,4 +497,6 @@ pub enum AddressState {
     Held,
     /// Not on this node.
     Released,
+    /// Cannot be held here: the node has no device for it, or somebody else's address stands in the way.
+    Unavailable,
 }

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::text::{DeviceName, Network, ObjectName, PartName, PoolEntry, UnicastAddress};
+use crate::tracking::Tracking;
 use crate::value::Timeouts;
 
 /// A VRRP instance (RFC 9568): the directors among which a set of addresses moves as one.
@@ -42,6 +43,14 @@ use crate::value::Timeouts;
 #[x_kube(validation = (
     "!has(self.addressPools) || self.addressPools.all(entry, !has(entry.interfaceName) || (has(self.interfaces) && self.interfaces.exists(known, known.name == entry.interfaceName)))",
     "addressPools[].interfaceName must be a name in interfaces: add the interface or correct the name"
+))]
+#[x_kube(validation = (
+    "!has(self.tracking) || !has(self.tracking.interfaces) || self.tracking.interfaces.all(entry, has(self.interfaces) && self.interfaces.exists(known, known.name == entry.interfaceName))",
+    "tracking.interfaces[].interfaceName must be a name in interfaces: add the interface or correct the name"
+))]
+#[x_kube(validation = (
+    "!has(self.virtualMAC) || self.virtualMAC != 'Enabled' || has(self.virtualRouterID)",
+    "virtualMAC Enabled requires virtualRouterID, from which the address is made: set a number that no other router on the link has"
 ))]
 #[x_kube(validation = (
     "!has(self.grants) || self.grants.all(grant, !has(grant.addressPoolNames) || grant.addressPoolNames.all(name, has(self.addressPools) && self.addressPools.exists(pool, pool.name == name)))",
@@ -84,12 +93,36 @@ pub struct VirtualRouterSpec {
     /// What the holder does while it cannot reach the API server. Hold: it goes on as long as every other director has lost the API server too and promises to wait; one that is alone with its loss hands over, one that hears nobody releases. HoldAlways: it goes on until it hears otherwise, as VRRP does; in a partition two directors may hold. Release: it goes on until its Lease's time is over. A router with one director always goes on. Default Hold.
     #[serde(default, rename = "onAPIServerLoss")]
     pub on_api_server_loss: OnApiServerLoss,
+    /// What a director watches beside the devices of its addresses. A device that carries an address of the router and is missing, down or without carrier is a fault by itself. Default nothing.
+    #[serde(default, skip_serializing_if = "Tracking::is_empty")]
+    pub tracking: Tracking,
     /// How addresses are announced after a takeover: gratuitous ARP and unsolicited neighbour advertisements. Default: 5 times, 100 ms apart, no refresh.
     #[serde(default)]
     pub announcement: Announcement,
+    /// VRID of the router, 1..255: unique among routers with a virtual MAC, and among VRRP routers of others on the same links. Required by virtualMAC Enabled. Default none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        rename = "virtualRouterID"
+    )]
+    #[schemars(range(min = 1, max = 255))]
+    pub virtual_router_id: Option<u8>,
+    /// Enabled: neighbours know the addresses by the virtual MAC 00-00-5E-00-01-{VRID} (IPv6: 00-00-5E-00-02-{VRID}), which moves with them, so that nothing has to learn a new one after a takeover. Each director gets a macvlan device per link and family; the network must permit a second MAC at its port. Disabled: the device's own. Default Disabled.
+    #[serde(default, rename = "virtualMAC")]
+    pub virtual_mac: VirtualMac,
     /// IPVS timeouts of the directors (ipvsadm --set). A node has one set: where routers disagree the older wins. Default: left as the node has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
+}
+
+/// By which hardware address neighbours know a router's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum VirtualMac {
+    /// The virtual MAC of RFC 9568 §7.3.
+    Enabled,
+    /// That of the device.
+    #[default]
+    Disabled,
 }
 
 /// One node, or nodes by label, that may hold the addresses.
@@ -433,7 +466,10 @@ pub struct Candidate {
     pub node_name: String,
     /// Priority from spec.
     pub priority: u8,
-    /// Master, Backup, Pending (not yet permitted) or Unknown.
+    /// Priority with what tracking takes off, as its agent reports it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_priority: Option<u8>,
+    /// Master, Backup, Fault, Pending (not yet permitted) or Unknown.
     pub state: CandidateState,
     /// Reason word, when not fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -452,6 +488,8 @@ pub enum CandidateState {
     Master,
     /// Ready to take over.
     Backup,
+    /// Cannot hold every address, or a tracked interface is down: it does not take over.
+    Fault,
     /// Not yet permitted to take over: older directors have not acknowledged it.
     Pending,
     /// Its agent has not reported.

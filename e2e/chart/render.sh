@@ -45,6 +45,9 @@ refused "a grant of an unknown pool" 'names "publik", which is not in defaultRou
     --set 'defaultRouter.grants[0].namespaces.from=All,defaultRouter.grants[0].addressPoolNames[0]=publik'
 refused "an unknown logical interface" 'interfaceName names "outside", which is not in defaultRouter.interfaces' \
     render --set 'defaultRouter.addressPools[0].name=public,defaultRouter.addressPools[0].addresses[0]=192.0.2.1,defaultRouter.addressPools[0].interfaceName=outside'
+refused "a tracked interface that is none" 'interfaceName names "uplink", which is not in defaultRouter.interfaces' \
+    render --set 'defaultRouter.tracking.interfaces[0].interfaceName=uplink'
+refused "a virtual MAC of no router" 'requires defaultRouter.virtualRouterID' render --set defaultRouter.virtualMAC=Enabled
 refused "a director by name and by label" "/defaultRouter/directors/0" \
     render --set 'defaultRouter.directors[0].nodeName=a,defaultRouter.directors[0].nodeSelector.matchLabels.a=b'
 refused "a CPU limit on the agent" "agent.resources.limits.cpu: remove it" render --set agent.resources.limits.cpu=1

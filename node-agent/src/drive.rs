@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use crate::book::PlanEvent;
 use crate::http::Health;
 use crate::kernel::HostKernel;
+use crate::kernel::link_watch::Links;
 use crate::limits::{COALESCE, FIRST_RETRY};
 use crate::port::{LeadershipPort, LeadershipView};
 use crate::status::Reports;
@@ -19,6 +20,7 @@ use crate::sync::Syncer;
 enum Wake {
     Plan(Box<PlanEvent>),
     Leadership,
+    Links,
     Due,
     Stop,
 }
@@ -29,6 +31,8 @@ pub struct Wiring {
     pub events: mpsc::Receiver<PlanEvent>,
     /// Rings when something of leadership may have changed.
     pub leadership: watch::Receiver<u64>,
+    /// Every device, as it changes.
+    pub links: watch::Receiver<Links>,
     /// True when the loop is to end after the pass at hand.
     pub stop: watch::Receiver<bool>,
     /// Reports for the status writer.
@@ -47,6 +51,10 @@ impl Wiring {
             event = self.events.recv() => event.map_or(Wake::Stop, |event| Wake::Plan(Box::new(event))),
             changed = self.leadership.changed() => match changed {
                 Ok(()) => Wake::Leadership,
+                Err(_) => Wake::Stop,
+            },
+            changed = self.links.changed() => match changed {
+                Ok(()) => Wake::Links,
                 Err(_) => Wake::Stop,
             },
             () = tokio::time::sleep_until(due.into()) => Wake::Due,
@@ -79,6 +87,7 @@ pub fn drive<I: IpvsKernel, H: HostKernel, L: LeadershipPort>(
                 let view = syncer.leadership.view();
                 seen.as_ref().is_none_or(|seen| view.differs(seen))
             }
+            Wake::Links => syncer.links_differ(&wiring.links.borrow()),
             Wake::Due => true,
         };
         if is_due {

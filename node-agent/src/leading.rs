@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lvs_core::election::Role;
-use lvs_core::fence::{DirectorAddress, Trouble};
+use lvs_core::fence::{DirectorAddress, RouterAddresses, Trouble};
 use lvs_core::host::AddressKey;
 use lvs_crds::condition::Reason;
 use tokio::sync::watch;
@@ -63,6 +63,20 @@ fn key(address: &DirectorAddress) -> AddressKey {
     }
 }
 
+fn conflicts(state: &RouterAddresses) -> Vec<AddressTrouble> {
+    let conflicts = state.conflicts.iter();
+    conflicts
+        .map(|(address, hardware_address)| AddressTrouble {
+            address: address.address,
+            reason: Reason::ConflictDetected,
+            message: format!(
+                "{address} is held here, and {hardware_address} claims it too: find the host with this hardware address \
+                 and take the address away from it"
+            ),
+        })
+        .collect()
+}
+
 impl LeadershipPort for Leading {
     fn set_routers(&mut self, routers: BTreeMap<String, DirectedRouter>) {
         let routers = routers.into_iter().map(|(name, router)| {
@@ -70,6 +84,7 @@ impl LeadershipPort for Leading {
                 plan,
                 state,
                 verified,
+                fitness,
             } = router;
             (
                 name,
@@ -77,6 +92,7 @@ impl LeadershipPort for Leading {
                     plan,
                     state,
                     verified,
+                    fitness,
                 },
             )
         });
@@ -133,6 +149,12 @@ impl LeadershipPort for Leading {
                         });
                     (router.clone(), troubles.collect())
                 })
+                .collect(),
+            conflicts: report
+                .routers
+                .iter()
+                .filter(|(_, state)| !state.conflicts.is_empty())
+                .map(|(router, state)| (router.clone(), conflicts(state)))
                 .collect(),
             journal_error: report.journal_error.clone(),
             address_writes: report.counts.additions

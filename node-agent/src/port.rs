@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use lvs_core::desired::Fitness;
 use lvs_core::host::AddressKey;
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{LeadershipPlan, PlanState};
@@ -16,6 +17,8 @@ pub struct DirectedRouter {
     pub state: PlanState,
     /// Whether the kernel was read and the router's services are in it as far as they can be.
     pub verified: bool,
+    /// What speaks against this node as director.
+    pub fitness: Fitness,
 }
 
 /// Role of this node in a router.
@@ -40,6 +43,8 @@ pub struct LeadershipView {
     pub held: BTreeMap<String, BTreeSet<AddressKey>>,
     /// What stands in the way of addresses, by router.
     pub troubles: BTreeMap<String, Vec<AddressTrouble>>,
+    /// Addresses in the kernel that somebody else claims too, by router.
+    pub conflicts: BTreeMap<String, Vec<AddressTrouble>>,
     /// Why no address is added at all.
     pub journal_error: Option<String>,
     /// Additions, refreshes and deletions of director addresses since the start. Not a change worth a pass.
@@ -60,13 +65,19 @@ pub struct AddressTrouble {
 impl LeadershipView {
     /// Whether the two differ in something that the sync loop acts on or reports.
     pub fn differs(&self, other: &Self) -> bool {
-        (&self.roles, &self.held, &self.troubles, &self.journal_error)
-            != (
-                &other.roles,
-                &other.held,
-                &other.troubles,
-                &other.journal_error,
-            )
+        (
+            &self.roles,
+            &self.held,
+            &self.troubles,
+            &self.conflicts,
+            &self.journal_error,
+        ) != (
+            &other.roles,
+            &other.held,
+            &other.troubles,
+            &other.conflicts,
+            &other.journal_error,
+        )
     }
 
     /// Whether a router holds an address on this node.

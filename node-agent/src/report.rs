@@ -46,6 +46,8 @@ pub struct PlanReport {
     pub observed_generation: Option<i64>,
     /// Role of the node.
     pub role: Option<Role>,
+    /// Priority with what tracking takes off, in plans with leadership.
+    pub effective_priority: Option<u8>,
     /// The condition.
     pub programmed: Programmed,
     /// Director addresses.
@@ -63,12 +65,23 @@ pub enum Judgement<'a> {
     Blind(&'a Blindness),
 }
 
-/// Reports of every plan. `permanent` are the addresses of the node that no lifetime ends.
+/// What else is known of the node.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Addresses of the node that no lifetime ends.
+    pub permanent: &'a BTreeSet<AddressKey>,
+    /// Priority in each router, with what tracking takes off.
+    pub priorities: &'a BTreeMap<String, u8>,
+    /// Addresses by router that cannot be held here.
+    pub unavailable: &'a BTreeMap<String, BTreeSet<IpAddr>>,
+}
+
+/// Reports of every plan.
 pub fn reports(
     book: &PlanBook,
     judgement: &Judgement<'_>,
     view: &LeadershipView,
-    permanent: &BTreeSet<AddressKey>,
+    facts: &Facts<'_>,
     previous: &BTreeMap<String, PlanReport>,
 ) -> BTreeMap<String, PlanReport> {
     book.entries()
@@ -80,7 +93,7 @@ pub fn reports(
                 entry,
                 judgement,
                 view,
-                permanent,
+                facts,
                 previous: previous.get(name),
             };
             (name.clone(), context.report())
@@ -94,7 +107,7 @@ struct Context<'a> {
     entry: &'a Entry,
     judgement: &'a Judgement<'a>,
     view: &'a LeadershipView,
-    permanent: &'a BTreeSet<AddressKey>,
+    facts: &'a Facts<'a>,
     previous: Option<&'a PlanReport>,
 }
 
@@ -114,6 +127,7 @@ impl Context<'_> {
         PlanReport {
             observed_generation: self.observed_generation(live.as_ref(), spec, pending.is_some()),
             role: spec.map(|spec| self.role(spec)),
+            effective_priority: spec.and_then(|spec| self.effective_priority(spec)),
             addresses: spec
                 .map(|spec| self.addresses(spec, live.as_ref()))
                 .unwrap_or_default(),
@@ -218,9 +232,31 @@ impl Context<'_> {
         }
     }
 
-    /// What keeps the fence from holding an address of this plan.
+    /// What keeps the fence from holding an address of this plan, or who disputes it.
     fn trouble(&self, spec: Option<&NodePlanSpec>) -> Option<(Reason, String)> {
         let spec = spec?;
+        self.obstacle(spec).or_else(|| self.conflict(spec))
+    }
+
+    /// Told of the plan that has the address, and of the router's.
+    fn conflict(&self, spec: &NodePlanSpec) -> Option<(Reason, String)> {
+        let leads = spec
+            .director
+            .as_ref()
+            .is_some_and(|director| director.leadership.is_some());
+        let conflicts = self.view.conflicts.get(&spec.virtual_router_name)?;
+        let mut concerned = conflicts
+            .iter()
+            .filter(|conflict| leads || planned(spec).any(|address| address == conflict.address));
+        let first = concerned.next()?;
+        let message = match concerned.count() {
+            0 => first.message.clone(),
+            more => format!("{}; and {more} more", first.message),
+        };
+        Some((first.reason, message))
+    }
+
+    fn obstacle(&self, spec: &NodePlanSpec) -> Option<(Reason, String)> {
         let addresses: BTreeSet<IpAddr> = planned(spec).collect();
         let troubles = self.view.troubles.get(&spec.virtual_router_name)?;
         let first = troubles
@@ -248,6 +284,14 @@ impl Context<'_> {
             Some(LeadershipRole::Master) => Role::Master,
             _ => Role::Backup,
         }
+    }
+
+    fn effective_priority(&self, spec: &NodePlanSpec) -> Option<u8> {
+        spec.director.as_ref()?.leadership.as_ref()?;
+        self.facts
+            .priorities
+            .get(&spec.virtual_router_name)
+            .copied()
     }
 
     /// Addresses that other plans of the same router want.
@@ -279,7 +323,7 @@ impl Context<'_> {
         let planned: BTreeSet<IpAddr> = planned(spec).collect();
         let passing: Vec<String> = held
             .iter()
-            .filter(|key| planned.contains(&key.address) && !self.permanent.contains(key))
+            .filter(|key| planned.contains(&key.address) && !self.facts.permanent.contains(key))
             .map(|key| key.address.to_string())
             .collect();
         (!passing.is_empty()).then(|| format!("{} would still expire", passing.join(", ")))
@@ -317,6 +361,7 @@ impl Context<'_> {
         };
         let holds =
             |address: IpAddr| self.view.holds(router, address) && !given_up.contains(&address);
+        let unavailable = self.facts.unavailable.get(router);
         // An address that the plan no longer lists is named until it is gone.
         let reported = match self.previous {
             Some(previous) => previous.addresses.as_slice(),
@@ -336,6 +381,8 @@ impl Context<'_> {
                 address,
                 state: if holds(address) {
                     AddressState::Held
+                } else if unavailable.is_some_and(|addresses| addresses.contains(&address)) {
+                    AddressState::Unavailable
                 } else {
                     AddressState::Released
                 },

@@ -16,6 +16,8 @@ use crate::args::RunArguments;
 use crate::drive::{Wiring, drive};
 use crate::http::{self, Health};
 use crate::kernel::Host;
+use crate::kernel::link_watch::LinkWatch;
+use crate::leadership::claim_watch::ClaimWatch;
 use crate::leadership::fence::FenceError;
 use crate::leadership::heartbeat::HeartbeatConfig;
 use crate::leadership::journal::JournalError;
@@ -66,6 +68,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     })
     .await?;
     let leadership_failure = leadership.failure();
+    let claims = (leadership.addresses(), leadership.claims());
     let leadership = Leading::new(leadership);
     let bell = leadership.bell();
 
@@ -87,12 +90,15 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         },
         metrics.clone(),
     )?;
+    let link_watch = LinkWatch::open(KERNEL_ANSWER)?;
+    let links = link_watch.links();
     let (events_sender, events) = mpsc::channel(PLAN_EVENTS);
     let (reports, reports_receiver) = watch::channel(Reports::new());
     let (stop, stop_receiver) = watch::channel(false);
     let wiring = Wiring {
         events,
         leadership: bell,
+        links: link_watch.links(),
         stop: stop_receiver,
         reports,
         health: health.clone(),
@@ -117,6 +123,19 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         events_sender,
     );
     tasks.spawn(async { ("plan watch", watch.await) });
+    tasks.spawn(async {
+        let ended = link_watch.run().await.map_err(anyhow::Error::from);
+        ("link watch", ended)
+    });
+    match ClaimWatch::open() {
+        Ok(watch) => {
+            let (addresses, notice) = claims;
+            let watch = watch.run(links, addresses, notice);
+            tasks.spawn(async { ("claim watch", watch.await.map_err(anyhow::Error::from)) });
+        }
+        // Without it nothing is announced either, which each address tells by itself.
+        Err(error) => tracing::error!("claims of others on our addresses are not heard: {error}"),
+    }
     let writer = StatusWriter::new(
         client,
         &arguments.namespace,

@@ -152,6 +152,7 @@ impl StatusWriter {
             boot_id: Some(self.boot_id.clone()),
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             role: report.role,
+            effective_priority: report.effective_priority,
             conditions: vec![condition(&report.programmed, known, now)],
             addresses: report.addresses.clone(),
         }

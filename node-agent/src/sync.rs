@@ -31,12 +31,15 @@ use lvs_ipvs::IpvsKernel;
 use crate::book::{PlanBook, PlanEvent};
 use crate::disk::{DiskError, JournalFile, PlanCache};
 use crate::execute::{Execution, execute};
+use crate::fitness::fitness;
 use crate::hold::without_removals;
 use crate::kernel::HostKernel;
+use crate::kernel::link_watch::Links;
 use crate::limits::{IMMEDIATE_PASSES, OPERATIONS_LOGGED};
+use crate::links::WatchedLinks;
 use crate::metrics::{Metrics, PassLabels};
 use crate::port::{DirectedRouter, LeadershipPort, LeadershipRole, LeadershipView};
-use crate::report::{Judgement, PlanReport, reports};
+use crate::report::{Facts, Judgement, PlanReport, reports};
 
 /// Timeouts of a freshly loaded IPVS (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`): what holds on a
 /// node whose kernel has no IPVS yet.
@@ -98,6 +101,12 @@ pub struct Syncer<I, H, L> {
     reports: BTreeMap<String, PlanReport>,
     /// Addresses that no lifetime ends, as last read.
     permanent: BTreeSet<AddressKey>,
+    /// Priority of this node in each router, with what tracking takes off.
+    priorities: BTreeMap<String, u8>,
+    /// Devices that count for routers, as last read.
+    watched_links: WatchedLinks,
+    /// Addresses by router that this node cannot hold.
+    unavailable: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Operations that failed in the last writing pass, and why.
     failing: BTreeMap<String, String>,
 }
@@ -150,6 +159,9 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             handed: BTreeMap::new(),
             reports: BTreeMap::new(),
             permanent: BTreeSet::new(),
+            priorities: BTreeMap::new(),
+            watched_links: WatchedLinks::default(),
+            unavailable: BTreeMap::new(),
             failing: BTreeMap::new(),
         })
     }
@@ -162,6 +174,11 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
     /// Whether a pass without any plan would have nothing to go by: neither the cache nor the API has spoken.
     pub fn knows_nothing(&self) -> bool {
         !self.book.is_listed() && self.book.entries().is_empty()
+    }
+
+    /// Whether a device that counts for a router is not as the last pass saw it.
+    pub fn links_differ(&self, links: &Links) -> bool {
+        self.watched_links.differ(links)
     }
 
     /// Brings changed plans to disk, after the kernel has been served. What fails is due again.
@@ -236,6 +253,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             .filter(|(_, attributes)| attributes.valid_seconds.is_none())
             .map(|(key, _)| key.clone())
             .collect();
+        self.watched_links = WatchedLinks::seen(self.book.inputs(), &desired, &observed.host);
         let stale = execution.stale;
         let failures = execution.failures;
         let verdicts = verdicts(self.book.inputs(), &desired, &next, &failures, &remaining);
@@ -386,9 +404,13 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             let handed = self.handed.get(router).cloned().unwrap_or_default();
             let mut next: BTreeSet<AddressKey> = wanted
                 .into_iter()
-                // A service that fails later does not take away the address of those that work.
+                // A service that fails later does not take away the address of those that work, nor does a move of
+                // the address to another device.
                 .filter(|key| {
-                    held.contains(key) || handed.contains(key) || is_backed(key, desired, verdicts)
+                    let known = |keys: &BTreeSet<AddressKey>| {
+                        keys.iter().any(|known| known.address == key.address)
+                    };
+                    known(&held) || known(&handed) || is_backed(key, desired, verdicts)
                 })
                 .collect();
             if !complete {
@@ -396,7 +418,15 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             }
             addresses.insert(router.clone(), next);
         }
-        let directed = self.directed_routers(verdicts);
+        self.unavailable.clone_from(&desired.unavailable);
+        let directed = self.directed_routers(desired, verdicts, view);
+        self.priorities = directed
+            .iter()
+            .map(|(name, router)| {
+                let priority = router.fitness.priority(router.plan.priority);
+                (name.clone(), priority)
+            })
+            .collect();
         // While a plan is unknown, a router of ours could be missing here; it must not lose its addresses for that.
         // On a node where nothing was ever handed to the fence there is nothing to lose.
         if complete || journal.director_addresses.is_empty() || self.names_every_router(&directed) {
@@ -421,7 +451,12 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                 .all(|plan| directed.contains_key(&plan.spec.virtual_router_name))
     }
 
-    fn directed_routers(&self, verdicts: &Verdicts) -> BTreeMap<String, DirectedRouter> {
+    fn directed_routers(
+        &self,
+        desired: &DesiredState,
+        verdicts: &Verdicts,
+        view: &LeadershipView,
+    ) -> BTreeMap<String, DirectedRouter> {
         self.book
             .inputs()
             .iter()
@@ -443,6 +478,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                         plan: leadership.clone(),
                         state,
                         verified,
+                        fitness: fitness(desired, view, name),
                     },
                 ))
             })
@@ -479,7 +515,11 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             &self.book,
             &judgement,
             &view,
-            &self.permanent,
+            &Facts {
+                permanent: &self.permanent,
+                priorities: &self.priorities,
+                unavailable: &self.unavailable,
+            },
             &self.reports,
         );
         for (name, report) in &plans {

@@ -208,6 +208,7 @@ fn report(message: &str) -> Reports {
         }),
         observed_generation: Some(1),
         role: Some(Role::Backup),
+        effective_priority: None,
         programmed: Programmed {
             status: "True",
             reason: Reason::Programmed,

@@ -17,6 +17,7 @@ use lvs_agent::leadership::fence::{
     Command, FenceCounts, FenceOutput, FenceReport, FenceThread, RouterSettings,
 };
 use lvs_agent::leadership::{Leadership, LeadershipConfig, RouterConfig, clock};
+use lvs_core::desired::Fitness;
 use lvs_core::election::{Hold, Identity, Lifetime, Role, Timing};
 use lvs_core::fence::{DirectorAddress, HolderUntil, Trouble};
 use lvs_crds::node_plan::{Candidacy, LeadershipPlan, PlanState};
@@ -408,6 +409,9 @@ fn plan(directors: &[&str]) -> LeadershipPlan {
         on_api_server_loss: OnApiServerLoss::Hold,
         announcement: Announcement::default(),
         timeouts: None,
+        virtual_router_id: None,
+        tracked_interfaces: Vec::new(),
+        addresses_set_aside: Vec::new(),
     }
 }
 
@@ -416,6 +420,7 @@ fn router(directors: &[&str], state: PlanState) -> BTreeMap<String, RouterConfig
         plan: plan(directors),
         state,
         verified: true,
+        fitness: Fitness::default(),
     };
     [("edge".to_owned(), config)].into()
 }

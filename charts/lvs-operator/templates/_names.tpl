@@ -77,6 +77,14 @@ prometheus.io/path: /metrics
 {{- end }}
 {{- $interfaces := dict }}
 {{- range $router.interfaces }}{{- $_ := set $interfaces .name true }}{{- end }}
+{{- if and (eq $router.virtualMAC "Enabled") (not $router.virtualRouterID) }}
+{{- fail "values: defaultRouter.virtualMAC Enabled requires defaultRouter.virtualRouterID: set a number that no other router on the link has" }}
+{{- end }}
+{{- range $index, $entry := $router.tracking.interfaces }}
+{{- if not (hasKey $interfaces $entry.interfaceName) }}
+{{- fail (printf "values: defaultRouter.tracking.interfaces[%d].interfaceName names %q, which is not in defaultRouter.interfaces (%s)" $index $entry.interfaceName (keys $interfaces | sortAlpha | join ", " | default "empty")) }}
+{{- end }}
+{{- end }}
 {{- range $list := list "addressPools" "additionalAddresses" }}
 {{- range $index, $entry := index $router $list }}
 {{- with $entry.interfaceName }}

@@ -14,7 +14,8 @@
 
 pub mod address_range;
 pub mod check;
-pub mod hold;
+pub mod fitness;
+mod hold;
 pub mod input;
 pub mod lifecycle;
 pub mod mark;
@@ -32,6 +33,7 @@ pub mod settings;
 pub mod status;
 pub mod target;
 pub mod tenancy;
+mod virtual_mac;
 
 pub use check::{Checked, Finding, check};
 pub use input::Inputs;

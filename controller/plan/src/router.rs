@@ -13,6 +13,7 @@ use crate::address_range::{AddressRange, parse_address};
 use crate::input::{EXCLUDE_LABEL, Inputs, Meta, Node, VirtualServiceObject};
 use crate::report::{Verdict, summarise};
 use crate::selector;
+use crate::virtual_mac;
 
 /// Priority of directors that no entry names (RFC 9568 §5.2.4: the default of a backup).
 const DEFAULT_PRIORITY: u8 = 100;
@@ -34,6 +35,8 @@ pub struct Router<'a> {
     pub additional_addresses: Vec<PlannedAddress>,
     /// Director that is to get the addresses, once it is ready; none = nobody, or it had them since.
     pub hand_over_to: Option<String>,
+    /// VRID whose virtual MAC the addresses get; none when it is not asked for, or an older router has it.
+    pub virtual_router_id: Option<u8>,
     /// What is wrong with the router.
     pub problems: Vec<Verdict>,
 }
@@ -136,6 +139,7 @@ pub fn read(inputs: &Inputs) -> Routers<'_> {
             ));
         }
     }
+    virtual_mac::assign(inputs, &mut routers);
     routers
 }
 
@@ -216,6 +220,10 @@ fn read_one<'a>(
             )),
         }
     }
+    for tracked in &spec.tracking.interfaces {
+        let name = &tracked.interface_name;
+        devices(Some(name), "spec.tracking.interfaces[]", &mut invalid);
+    }
     additional_addresses.sort();
     additional_addresses.dedup_by_key(|planned| planned.address);
     for grant in &spec.grants {
@@ -264,6 +272,7 @@ fn read_one<'a>(
         pools,
         additional_addresses,
         hand_over_to,
+        virtual_router_id: virtual_mac::asked_for(spec),
         problems,
     })
 }

@@ -10,6 +10,7 @@ use lvs_crds::node_plan::{
 };
 use lvs_crds::virtual_router::{Detection, DetectionProfile, PreemptionMode};
 
+use crate::fitness;
 use crate::input::Node;
 use crate::lifecycle::Holdings;
 use crate::name::plan_name;
@@ -33,6 +34,9 @@ pub(crate) fn add(
         };
         let problems = decisions.router_problems.entry(name.clone()).or_default();
         let addresses = additional_addresses(router, &decisions.tenancy, holdings, problems);
+        let tracked_interfaces = fitness::tracked_interfaces(router);
+        let addresses_set_aside =
+            fitness::addresses_set_aside(decisions.inputs, router, membership);
         let set: Vec<String> = membership.directors.keys().cloned().collect();
         for node_name in membership.nodes() {
             let is_leaving = membership.leaving.contains(node_name);
@@ -65,6 +69,9 @@ pub(crate) fn add(
                     .timeouts
                     .get(&(name.clone(), node_name.clone()))
                     .cloned(),
+                virtual_router_id: router.virtual_router_id,
+                tracked_interfaces: tracked_interfaces.clone(),
+                addresses_set_aside: addresses_set_aside.clone(),
             };
             let spec = NodePlanSpec {
                 node_name: node_name.clone(),

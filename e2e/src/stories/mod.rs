@@ -6,6 +6,7 @@ use crate::lab::{Hosts, Lab, Machine, OPERATOR_NAMESPACE};
 
 mod bare;
 mod boundaries;
+mod conflict;
 mod direct_routing;
 mod failover;
 mod nat;
@@ -13,7 +14,9 @@ mod persistence;
 mod protocols;
 mod resilience;
 mod schedulers;
+mod sync_group;
 mod tunnel;
+mod virtual_mac;
 
 /// One story.
 pub struct Story {
@@ -33,6 +36,8 @@ pub fn all(machine: Machine) -> Vec<Story> {
     [
         direct_routing::stories(),
         nat::stories(),
+        sync_group::stories(),
+        virtual_mac::stories(),
         tunnel::stories(),
         schedulers::stories(),
         persistence::stories(),
@@ -40,6 +45,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         resilience::stories(),
         failover::stories(),
         boundaries::stories(),
+        conflict::stories(),
     ]
     .into_iter()
     .flatten()

@@ -4,15 +4,17 @@
 //! [`Problem`] of that plan while everything else goes on. Nothing here compares with the kernel; that is `diff`.
 
 mod director;
+mod fitness;
 mod real_server;
 mod sysctl;
 mod tunnel;
+mod virtual_mac;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lvs_crds::condition::Reason;
-use lvs_crds::node_plan::{NodePlanSpec, PlanState};
+use lvs_crds::node_plan::{LeadershipPlan, NodePlanSpec, PlanState};
 use lvs_crds::value::AddressFamily;
 
 use crate::host::{
@@ -22,9 +24,11 @@ use crate::ipvs::{IpvsTimeouts, ServiceKey, ServiceState, Services};
 use crate::journal::Journal;
 use crate::object::Object;
 
+pub use fitness::{Fault, Fitness};
 pub use sysctl::SysctlDemand;
 pub(crate) use sysctl::forwarding_switch;
 pub use tunnel::tunnel_device_name;
+pub use virtual_mac::{virtual_mac, virtual_mac_device_name};
 
 /// A plan as the agent has it, from the API or from its cache.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +100,10 @@ pub struct DesiredState {
     pub host: DesiredHost,
     /// Addresses by router that the fence thread may hold while the node is master, each on its device.
     pub director_addresses: BTreeMap<String, BTreeSet<AddressKey>>,
+    /// Addresses by router that cannot be held here: no device, or somebody else's address.
+    pub unavailable: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// What speaks against this node as director, by router; a router that is not in it has nothing against it.
+    pub fitness: BTreeMap<String, Fitness>,
     /// Kernel modules that no kernel interface loads by itself, and the plans that need each.
     pub modules: BTreeMap<&'static str, BTreeSet<String>>,
     /// What is wrong, sorted.
@@ -163,6 +171,7 @@ pub fn desired(
     for (object, owners) in former.claims {
         state.claims.entry(object).or_insert(owners);
     }
+    virtual_mac::keep_carrying_devices(&mut state, host, journal);
     state
 }
 
@@ -175,6 +184,8 @@ struct Builder<'a> {
     plan: &'a PlanInput,
     /// Its role; `None` = list everything it could ever want.
     role: Option<RouterRole>,
+    /// Leadership of each router, and the plan that carries it.
+    leaderships: BTreeMap<&'a str, (&'a str, &'a LeadershipPlan)>,
 }
 
 impl<'a> Builder<'a> {
@@ -193,6 +204,7 @@ impl<'a> Builder<'a> {
             state: DesiredState::default(),
             plan: first,
             role: None,
+            leaderships: fitness::leaderships(plans),
         };
         for plan in plans {
             builder.plan = plan;
@@ -204,6 +216,7 @@ impl<'a> Builder<'a> {
                 builder.real_server(real_server);
             }
         }
+        builder.judge_links();
         let mut state = builder.state;
         state.host.mark_rules.sort();
         state.host.mark_rules.dedup();

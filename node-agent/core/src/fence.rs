@@ -7,6 +7,9 @@
 //!
 //! A missing address is never drift here: after an expiry the next permitted refresh puts it back.
 
+pub mod claim;
+mod conflict;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -16,7 +19,11 @@ use lvs_crds::virtual_router::Announcement;
 use serde::{Deserialize, Serialize};
 
 use crate::election::{Hold, Lifetime, Tick, Timing};
+use crate::fence::claim::{Claim, HardwareAddress};
+use crate::fence::conflict::Claims;
 use crate::heartbeat::Carriage;
+
+pub use conflict::QUIET_PERIOD;
 
 /// Last moment at which an address may be added or refreshed: t0 + L − V − g.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,6 +170,8 @@ pub struct RouterAddresses {
     pub present: BTreeSet<DirectorAddress>,
     /// What went wrong, by address.
     pub troubles: BTreeMap<DirectorAddress, Trouble>,
+    /// Held addresses that somebody else claims, and the hardware address that was said last.
+    pub conflicts: BTreeMap<DirectorAddress, HardwareAddress>,
 }
 
 /// Announcements of one address still to come.
@@ -196,6 +205,8 @@ struct Entry {
     presence: Presence,
     not_before: Tick,
     announcements: Announcements,
+    /// What others say of it.
+    claims: Option<Claims>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -289,6 +300,7 @@ impl Fence {
                             begun: true,
                             next: None,
                         },
+                        claims: None,
                     },
                 );
             }
@@ -398,6 +410,7 @@ impl Fence {
                         }
                     }
                 }
+                entry.judge_claims(timing, announcement, now);
                 if announcements.len() < ANNOUNCEMENTS_PER_CALL
                     && matches!(entry.presence, Presence::Present { .. })
                     && entry.announcements.next.is_some_and(|next| now >= next)
@@ -430,6 +443,7 @@ impl Fence {
                                 begun: false,
                                 next: None,
                             },
+                            claims: None,
                         },
                     );
                 }
@@ -440,6 +454,26 @@ impl Fence {
         }
         self.forget();
         [deletions, refreshes, additions, announcements].concat()
+    }
+
+    /// Somebody else, by a hardware address that is none of this node's, claims an address.
+    pub fn claimed(&mut self, claim: &Claim, now: Tick) {
+        let entries = self
+            .routers
+            .values_mut()
+            .flat_map(|router| &mut router.entries)
+            .filter(|(address, _)| address.address == claim.address);
+        for (_, entry) in entries {
+            let held = matches!(entry.presence, Presence::Present { .. });
+            // The old holder may still answer, and its address will go.
+            if !held || now < entry.announcements.contested_until {
+                continue;
+            }
+            match &mut entry.claims {
+                Some(claims) => claims.again(claim.hardware_address, now),
+                None => entry.claims = Some(Claims::first(claim.hardware_address, now)),
+            }
+        }
     }
 
     /// Whether the time still permits `action`; asked right before it is sent.
@@ -546,6 +580,15 @@ impl Fence {
         }
     }
 
+    /// Whether some address is on a device, or may be.
+    pub fn carries(&self, device: &str) -> bool {
+        let mut entries = self
+            .routers
+            .values()
+            .flat_map(|router| router.entries.keys());
+        entries.any(|address| address.device == device)
+    }
+
     fn forget(&mut self) {
         self.routers
             .retain(|_, router| !(router.forgotten && router.entries.is_empty()));
@@ -600,6 +643,14 @@ impl Fence {
                         .troubles
                         .iter()
                         .map(|(address, (trouble, _))| (address.clone(), trouble.clone()))
+                        .collect(),
+                    conflicts: router
+                        .entries
+                        .iter()
+                        .filter_map(|(address, entry)| {
+                            let claims = entry.claims.filter(Claims::is_conflict)?;
+                            Some((address.clone(), claims.hardware_address))
+                        })
                         .collect(),
                 };
                 (name.clone(), report)
@@ -687,7 +738,10 @@ impl RouterFence {
                 Presence::Present { .. } => entry.announcements.next,
                 Presence::Adopted | Presence::Adding => None,
             };
-            [write, announcement].into_iter().flatten().min()
+            let fence_bound = settings.0.fence_bound();
+            let claims = entry.claims.filter(|_| !unwanted(address));
+            let claims = claims.map(|claims| claims.next_wake(fence_bound));
+            [write, announcement, claims].into_iter().flatten().min()
         });
         let missing = self.wanted.iter().flatten().filter_map(|address| {
             let entry = self.entries.contains_key(address);
@@ -702,6 +756,20 @@ impl RouterFence {
     }
 }
 
+impl Entry {
+    /// What others say of the address while it is held: whether that is over, and whether it is announced against.
+    fn judge_claims(&mut self, timing: &Timing, announcement: &Announcement, now: Tick) {
+        let Some(claims) = &mut self.claims else {
+            return;
+        };
+        if claims.is_over(now) {
+            self.claims = None;
+        } else if claims.judge(timing.fence_bound(), now) {
+            self.announcements.defend(announcement, now);
+        }
+    }
+}
+
 impl Announcements {
     /// After an addition: a burst, then on until the old holder's address is gone for sure.
     fn begin(announcement: &Announcement, timing: &Timing, now: Tick) -> Self {
@@ -711,6 +779,14 @@ impl Announcements {
             confirmed: false,
             begun: false,
             next: Some(now),
+        }
+    }
+
+    /// Against somebody else's claim: a burst, unless one is on its way.
+    fn defend(&mut self, announcement: &Announcement, now: Tick) {
+        if self.burst_left == 0 {
+            self.burst_left = announcement.burst_count.into();
+            self.next = Some(now);
         }
     }
 

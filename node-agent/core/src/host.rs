@@ -45,6 +45,14 @@ pub enum LinkKind {
     GreChecksum(IpAddr),
     /// `ip6gre … icsum`: as `Ip6Gre`, for packets with a checksum.
     Ip6GreChecksum(IpAddr),
+    /// `macvlan` mode private: a virtual MAC beside the device's own. Up only while it carries an address, as its
+    /// packets belong to the master alone.
+    Macvlan {
+        /// Index of the device below.
+        parent: u32,
+        /// The virtual MAC.
+        hardware_address: [u8; 6],
+    },
 }
 
 impl LinkKind {
@@ -57,13 +65,14 @@ impl LinkKind {
             Self::Ip6Tunnel(_) => "ip6tnl",
             Self::Gre(_) | Self::GreChecksum(_) => "gre",
             Self::Ip6Gre(_) | Self::Ip6GreChecksum(_) => "ip6gre",
+            Self::Macvlan { .. } => "macvlan",
         }
     }
 
     /// Local address of a tunnel.
     pub const fn local(self) -> Option<IpAddr> {
         match self {
-            Self::Dummy => None,
+            Self::Dummy | Self::Macvlan { .. } => None,
             Self::IpIp(local)
             | Self::Sit(local)
             | Self::Ip6Tunnel(local)
@@ -81,7 +90,15 @@ impl LinkKind {
 
     /// Whether the kernel takes both for one tunnel: it keeps a single one of each kind and local address.
     pub fn is_same_tunnel(self, other: Self) -> bool {
-        self.as_str() == other.as_str() && self.local() == other.local()
+        match self {
+            Self::Macvlan { .. } => self == other,
+            _ => self.as_str() == other.as_str() && self.local() == other.local(),
+        }
+    }
+
+    /// Whether the device is up from its making on. That of a virtual MAC the fence thread sets up and down.
+    pub const fn is_always_up(self) -> bool {
+        !matches!(self, Self::Macvlan { .. })
     }
 }
 
@@ -94,10 +111,23 @@ pub struct Link {
     pub kind: Option<LinkKind>,
     /// `IFF_UP`.
     pub up: bool,
+    /// `IFF_LOWER_UP`: the layer below carries, such as a cable with something at its other end.
+    pub carrier: bool,
     /// `IFF_LOOPBACK`.
     pub loopback: bool,
     /// Hardware address, empty when it has none.
     pub hardware_address: Vec<u8>,
+}
+
+impl Link {
+    /// Why packets cannot pass, if they cannot.
+    pub const fn obstacle(&self) -> Option<&'static str> {
+        match (self.up, self.carrier) {
+            (false, _) => Some("is down"),
+            (true, false) => Some("has no carrier"),
+            (true, true) => None,
+        }
+    }
 }
 
 /// One address on one device.
@@ -280,6 +310,17 @@ impl ObservedHost {
     /// Device and prefix whose connected subnet holds `address`: the longest prefix on an up, non-loopback
     /// device that is not ours; on equal length the first name.
     pub fn connected_device(&self, address: IpAddr) -> Option<&str> {
+        self.device_with_subnet(address, true)
+    }
+
+    /// As [`connected_device`](Self::connected_device), and where no such device is up, one that is down: where the
+    /// address belongs does not change with a link.
+    pub fn home_device(&self, address: IpAddr) -> Option<&str> {
+        self.device_with_subnet(address, true)
+            .or_else(|| self.device_with_subnet(address, false))
+    }
+
+    fn device_with_subnet(&self, address: IpAddr, up: bool) -> Option<&str> {
         self.addresses
             .iter()
             .filter(|(key, _)| {
@@ -287,7 +328,7 @@ impl ObservedHost {
                     && self
                         .links
                         .get(&key.device)
-                        .is_some_and(|link| link.up && !link.loopback)
+                        .is_some_and(|link| link.up == up && !link.loopback)
                     && key.prefix_length < if key.address.is_ipv4() { 32 } else { 128 }
                     && IpNet::new(key.address, key.prefix_length)
                         .is_ok_and(|net| net.contains(&address))
@@ -299,6 +340,14 @@ impl ObservedHost {
             })
             .map(|(key, _)| key.device.as_str())
     }
+}
+
+/// Prefix of the names of devices with a virtual MAC.
+pub const VIRTUAL_MAC_DEVICE_PREFIX: &str = "lvs-v";
+
+/// Whether a device has the name of one with a virtual MAC of ours.
+pub fn is_virtual_mac_device(name: &str) -> bool {
+    name.starts_with(VIRTUAL_MAC_DEVICE_PREFIX)
 }
 
 /// Whether a device has a name that only we give. (Whether it **is** ours, the journal says.)

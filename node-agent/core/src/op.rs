@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use lvs_crds::value::AddressFamily;
 use serde::{Deserialize, Serialize};
 
+use crate::fence::claim::HardwareAddress;
 use crate::host::{AddressKey, DefaultRoute, FouPort, LinkKind, MarkRule, PolicyRule, SysctlKey};
 use crate::ipvs::{
     Destination, DestinationForwarding, DestinationKey, DestinationTunnel, IpvsTimeouts, Service,
@@ -217,6 +218,14 @@ impl fmt::Display for HostOp {
                 }
                 if kind.expects_checksum() {
                     formatter.write_str(" icsum")?;
+                }
+                if let LinkKind::Macvlan {
+                    parent,
+                    hardware_address,
+                } = kind
+                {
+                    let address = HardwareAddress(*hardware_address);
+                    write!(formatter, " mode private link if{parent} address {address}")?;
                 }
                 Ok(())
             }

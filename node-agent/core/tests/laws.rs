@@ -18,10 +18,10 @@ use lvs_core::journal::Journal;
 use lvs_core::model::Model;
 use lvs_core::object::Object;
 use lvs_core::op::{HostOp, IpvsOp, Op};
-use lvs_crds::node_plan::PlanState;
+use lvs_crds::node_plan::{Candidacy, DirectorPlan, LeadershipPlan, PlanState};
 use proptest::prelude::*;
-use world::World;
 use world::generate::{any_node, plans, role};
+use world::{World, plan};
 
 fn cases(number: u32) -> ProptestConfig {
     ProptestConfig {
@@ -175,8 +175,76 @@ fn damage(model: &mut Model, journal: &Journal, which: u8) {
     }
 }
 
+/// A plan that carries the leadership of the router of all plans.
+fn router_plan() -> PlanInput {
+    let mut result = plan("vr-edge");
+    result.spec.director = Some(DirectorPlan {
+        leadership: Some(LeadershipPlan {
+            lease_name: "lvs-router-edge".to_owned(),
+            priority: 100,
+            candidacy: Candidacy::Permitted,
+            directors: vec!["node-a".to_owned()],
+            lease_duration_seconds: 10,
+            preemption_delay_seconds: None,
+            hand_over_to: None,
+            heartbeat: None,
+            on_api_server_loss: lvs_crds::virtual_router::OnApiServerLoss::Hold,
+            announcement: serde_json::from_str("{}").unwrap(),
+            timeouts: None,
+            virtual_router_id: None,
+            tracked_interfaces: Vec::new(),
+            addresses_set_aside: Vec::new(),
+        }),
+        ..DirectorPlan::default()
+    });
+    result
+}
+
 proptest! {
     #![proptest_config(cases(192))]
+
+    /// A node is fit to direct a router exactly when every address of it can be held, each on a device whose link is
+    /// up: there is no director with a part of them.
+    #[test]
+    fn addresses_move_as_one(
+        mut model in any_node(), plans in plans(), role in role(), links in prop::collection::vec((any::<bool>(), any::<bool>()), 2),
+        taken in prop::option::of(0..4_usize),
+    ) {
+        for (name, (up, carrier)) in ["eth0", "eth1"].into_iter().zip(links) {
+            let link = model.host.state_mut().links.get_mut(name).unwrap();
+            (link.up, link.carrier) = (up, carrier);
+        }
+        if let Some(last) = taken {
+            model.host.add_foreign_address(world::key("eth0", &format!("192.0.2.{}", 100 + last), 32));
+        }
+        let mut world = World::new(model, plans);
+        world.plans.push(router_plan());
+        world.set_role(role);
+        let desired = world.desired();
+        let handed = desired.director_addresses.get(world::ROUTER).cloned().unwrap_or_default();
+        let all_can_be_held = world
+            .plans
+            .iter()
+            .filter(|plan| plan.spec.state != PlanState::Withdrawn)
+            .filter_map(|plan| plan.spec.director.as_ref())
+            .flat_map(|director| &director.addresses)
+            .all(|planned| {
+                let has_device = if planned.devices.is_empty() {
+                    planned.address != world::ip("203.0.113.1")
+                } else {
+                    planned.devices.iter().any(|device| device == "eth0")
+                };
+                has_device && handed.iter().any(|key| {
+                    let link = &world.model.host.state().links[&key.device];
+                    key.address == planned.address && link.up && link.carrier
+                })
+            });
+        let fitness = desired.fitness.get(world::ROUTER).cloned().unwrap_or_default();
+        prop_assert_eq!(fitness.is_fit(), all_can_be_held, "{:?}", fitness);
+        // What is a fault is told in the router's own plan.
+        let told = desired.problems.iter().any(|problem| problem.plan == "vr-edge");
+        prop_assert_eq!(told, !fitness.is_fit());
+    }
 
     /// Applying the diff gives what is wanted; then there is nothing more to do; the kernel accepts every operation;
     /// everything that gets created was in the journal before.

@@ -20,6 +20,9 @@ const GRE_LOCAL: u16 = 6;
 /// `IFLA_GRE_IFLAGS`, and `GRE_CSUM` in it (`include/uapi/linux/if_tunnel.h`, network order).
 const GRE_INPUT_FLAGS: u16 = 2;
 const GRE_CHECKSUM: u16 = 0x8000;
+/// `IFLA_MACVLAN_MODE`, and `MACVLAN_MODE_PRIVATE`: devices beside it hear nothing of each other.
+const MACVLAN_MODE: u16 = 1;
+const MACVLAN_PRIVATE: u32 = 1;
 const IPTUN_FLAGS: u16 = 8;
 const IPTUN_PROTO: u16 = 9;
 const IPTUN_PMTUDISC: u16 = 10;
@@ -29,6 +32,8 @@ const GRE_FLAGS: u16 = 13;
 const IGNORE_ENCAPSULATION_LIMIT: u32 = 1;
 /// `RTEXT_FILTER_SKIP_STATS`: counters are half of a link's dump and of no use here.
 const SKIP_STATISTICS: u32 = 1 << 3;
+/// `IFF_LOWER_UP` (`include/uapi/linux/if.h`); libc has no name for it.
+const LOWER_UP: u32 = 1 << 16;
 /// Longest name, without the terminating zero (`IFNAMSIZ`).
 const MAXIMUM_NAME_BYTES: usize = 15;
 
@@ -89,7 +94,7 @@ pub fn read(body: &[u8]) -> Result<(String, Link), MessageError> {
         })?;
     let kind = attributes
         .nested(libc::IFLA_LINKINFO)?
-        .map(|info| kind(&info))
+        .map(|info| kind(&info, &attributes))
         .transpose()?;
     Ok((
         name,
@@ -97,6 +102,7 @@ pub fn read(body: &[u8]) -> Result<(String, Link), MessageError> {
             index,
             kind: kind.flatten(),
             up: flags & libc::IFF_UP as u32 != 0,
+            carrier: flags & LOWER_UP != 0,
             loopback: flags & libc::IFF_LOOPBACK as u32 != 0,
             hardware_address: attributes
                 .get(libc::IFLA_ADDRESS)
@@ -106,7 +112,7 @@ pub fn read(body: &[u8]) -> Result<(String, Link), MessageError> {
     ))
 }
 
-fn kind(info: &Attributes) -> Result<Option<LinkKind>, MessageError> {
+fn kind(info: &Attributes, link: &Attributes) -> Result<Option<LinkKind>, MessageError> {
     let Some(kind) = info.text(INFO_KIND) else {
         return Ok(None);
     };
@@ -127,6 +133,7 @@ fn kind(info: &Attributes) -> Result<Option<LinkKind>, MessageError> {
     };
     Ok(match kind.as_str() {
         "dummy" => Some(LinkKind::Dummy),
+        "macvlan" => macvlan(link)?,
         "ipip" => Some(LinkKind::IpIp(local(IPTUN_LOCAL)?)),
         "sit" => Some(LinkKind::Sit(local(IPTUN_LOCAL)?)),
         "ip6tnl" => Some(LinkKind::Ip6Tunnel(local(IPTUN_LOCAL)?)),
@@ -138,7 +145,18 @@ fn kind(info: &Attributes) -> Result<Option<LinkKind>, MessageError> {
     })
 }
 
-/// Makes a device and sets it up. An existing name is refused by the kernel, never changed.
+fn macvlan(link: &Attributes) -> Result<Option<LinkKind>, MessageError> {
+    let parent = link.u32_host(libc::IFLA_LINK)?;
+    let hardware_address = link.get(libc::IFLA_ADDRESS).unwrap_or_default();
+    Ok(parent
+        .zip(hardware_address.try_into().ok())
+        .map(|(parent, hardware_address)| LinkKind::Macvlan {
+            parent,
+            hardware_address,
+        }))
+}
+
+/// Makes a device and sets it up, unless it is of a kind that waits for that. An existing name is refused by the kernel, never changed.
 pub fn add(socket: &mut NetlinkSocket, name: &str, kind: LinkKind) -> Result<(), KernelError> {
     let doing = format!("adding device {name} ({})", kind.as_str());
     check_name(&doing, name)?;
@@ -156,7 +174,9 @@ fn module(kind: LinkKind) -> &'static str {
         LinkKind::Gre(_) | LinkKind::GreChecksum(_) => "ip_gre",
         LinkKind::Ip6Gre(_) | LinkKind::Ip6GreChecksum(_) => "ip6_gre",
         LinkKind::Ip6Tunnel(_) => "ip6_tunnel",
-        LinkKind::Dummy | LinkKind::IpIp(_) | LinkKind::Sit(_) => kind.as_str(),
+        LinkKind::Dummy | LinkKind::IpIp(_) | LinkKind::Sit(_) | LinkKind::Macvlan { .. } => {
+            kind.as_str()
+        }
     }
 }
 
@@ -164,6 +184,9 @@ fn add_request(name: &str, kind: LinkKind) -> Result<Request, MessageError> {
     let mut data = AttributeWriter::new();
     match kind {
         LinkKind::Dummy => {}
+        LinkKind::Macvlan { .. } => {
+            data.u32_host(MACVLAN_MODE, MACVLAN_PRIVATE)?;
+        }
         LinkKind::IpIp(local) => {
             data.address(IPTUN_LOCAL, local)?
                 .u8(IPTUN_PROTO, 4)?
@@ -200,7 +223,20 @@ fn add_request(name: &str, kind: LinkKind) -> Result<Request, MessageError> {
     attributes
         .text(libc::IFLA_IFNAME, name)?
         .nest(libc::IFLA_LINKINFO, &info)?;
-    let up = libc::IFF_UP as u32;
+    if let LinkKind::Macvlan {
+        parent,
+        hardware_address,
+    } = kind
+    {
+        attributes
+            .u32_host(libc::IFLA_LINK, parent)?
+            .bytes(libc::IFLA_ADDRESS, &hardware_address)?;
+    }
+    let up = if kind.is_always_up() {
+        libc::IFF_UP as u32
+    } else {
+        0
+    };
     Ok(Request::new(
         libc::RTM_NEWLINK,
         NlmF::CREATE | NlmF::EXCL,
@@ -216,7 +252,18 @@ pub fn set_up(socket: &mut NetlinkSocket, name: &str) -> Result<(), KernelError>
         &format!("setting device {name} up"),
         name,
         libc::RTM_NEWLINK,
-        libc::IFF_UP as u32,
+        (libc::IFF_UP as u32, libc::IFF_UP as u32),
+    )
+}
+
+/// Sets a device down.
+pub fn set_down(socket: &mut NetlinkSocket, name: &str) -> Result<(), KernelError> {
+    by_name(
+        socket,
+        &format!("setting device {name} down"),
+        name,
+        libc::RTM_NEWLINK,
+        (0, libc::IFF_UP as u32),
     )
 }
 
@@ -227,7 +274,7 @@ pub fn delete(socket: &mut NetlinkSocket, name: &str) -> Result<(), KernelError>
         &format!("removing device {name}"),
         name,
         libc::RTM_DELLINK,
-        0,
+        (0, 0),
     )
 }
 
@@ -236,7 +283,7 @@ fn by_name(
     doing: &str,
     name: &str,
     message_type: u16,
-    flags: u32,
+    (flags, change): (u32, u32),
 ) -> Result<(), KernelError> {
     check_name(doing, name)?;
     let mut attributes = AttributeWriter::new();
@@ -251,7 +298,7 @@ fn by_name(
         Request::new(
             message_type,
             NlmF::empty(),
-            &header(0, flags, flags),
+            &header(0, flags, change),
             &attributes,
         ),
     )
@@ -287,12 +334,16 @@ mod tests {
             LinkKind::Ip6Gre(six),
             LinkKind::GreChecksum(four),
             LinkKind::Ip6GreChecksum(six),
+            LinkKind::Macvlan {
+                parent: 7,
+                hardware_address: [0, 0, 0x5e, 0, 1, 51],
+            },
         ] {
             let request = add_request("lvs-x", kind).unwrap();
             let (name, link) = read(&request.body).unwrap();
             assert_eq!(name, "lvs-x");
             assert_eq!(link.kind, Some(kind));
-            assert!(link.up);
+            assert_eq!(link.up, kind.is_always_up());
         }
     }
 

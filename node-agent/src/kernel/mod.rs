@@ -9,6 +9,7 @@ pub mod error;
 pub mod fou;
 mod host;
 pub mod link;
+pub mod link_watch;
 pub mod message;
 pub mod nftables;
 pub mod route;

@@ -26,6 +26,8 @@ pub struct Device {
     pub index: u32,
     /// Ethernet address; none on devices that have no neighbours to tell.
     pub hardware_address: Option<[u8; 6]>,
+    /// `IFF_UP`.
+    pub up: bool,
 }
 
 /// Looks a device up by name, anew each time: an index outlives its device.
@@ -54,6 +56,7 @@ pub fn device(socket: &mut NetlinkSocket, name: &str) -> Result<Device, KernelEr
     Ok(Device {
         index: link.index,
         hardware_address: link.hardware_address.as_slice().try_into().ok(),
+        up: link.up,
     })
 }
 

@@ -10,10 +10,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lvs_core::election::{Hold, Identity, Timing};
+use lvs_core::fence::claim::Claim;
 use lvs_core::fence::{
     Action, DirectorAddress, Fence, JournalEntry, Outcome, RouterAddresses, Step,
 };
 use lvs_core::heartbeat::{Message, Standing};
+use lvs_core::host::is_virtual_mac_device;
 use lvs_crds::virtual_router::Announcement;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
@@ -27,6 +29,7 @@ use super::exchanges::{Exchanges, HeartbeatCounts, HeartbeatPlan};
 use super::heartbeat::{HeartbeatConfig, HeartbeatError, Keys, Wire};
 use super::journal::{Found, Journal, JournalError};
 use crate::kernel::error::KernelError;
+use crate::kernel::link;
 use crate::kernel::socket::NetlinkSocket;
 
 /// Commands that may wait; the thread takes them in microseconds.
@@ -68,6 +71,8 @@ pub enum Command {
     Received(Message),
     /// Seal with these keys, and accept what they sealed.
     Keys(Keys),
+    /// Somebody else claims an address.
+    Claimed(Claim),
     /// Answer when everything before has been carried out.
     Flush(oneshot::Sender<()>),
     /// End the thread; what is held stays for its lifetime.
@@ -100,6 +105,8 @@ pub struct FenceCounts {
     pub deletions: u64,
     /// Announcements sent.
     pub announcements: u64,
+    /// Claims of others that were heard.
+    pub claims: u64,
     /// Addresses deleted since the time had run out between the check and the end of the write.
     pub late_deletions: u64,
 }
@@ -294,6 +301,10 @@ impl Worker {
             Command::Say(router, standing) => self.exchanges.say(&router, standing),
             Command::Received(message) => self.exchanges.received(message, clock::now()),
             Command::Keys(keys) => self.exchanges.set_keys(keys),
+            Command::Claimed(claim) => {
+                self.counts.claims += 1;
+                self.fence.claimed(&claim, clock::now());
+            }
             Command::Flush(done) => self.flushes.push(done),
             Command::End => return true,
         }
@@ -349,6 +360,27 @@ impl Worker {
             self.counts.late_deletions += 1;
             // A deletion asks for nothing further.
             let _ = self.fence.done(&deletion, outcome, clock::now());
+            self.silence(&deletion);
+        }
+        self.silence(action);
+    }
+
+    /// After the last address of a virtual MAC is gone, so is the MAC: another node has it now.
+    fn silence(&mut self, action: &Action) {
+        let device = action.address.device.as_str();
+        if action.step != Step::Delete
+            || !is_virtual_mac_device(device)
+            || self.fence.carries(device)
+        {
+            return;
+        }
+        if let Err(error) = link::set_down(&mut self.socket, device)
+            && error.errno() != Some(Errno::ENODEV)
+        {
+            self.note(
+                &format!("link set {device} down"),
+                &Outcome::Failed(error.to_string()),
+            );
         }
     }
 
@@ -373,7 +405,15 @@ impl Worker {
     }
 
     fn try_perform(&mut self, action: &Action) -> Result<(), KernelError> {
-        let device = address::device(&mut self.socket, &action.address.device)?;
+        let name = action.address.device.as_str();
+        let device = address::device(&mut self.socket, name)?;
+        // A virtual MAC hears and answers only where the addresses are.
+        if is_virtual_mac_device(name)
+            && !device.up
+            && matches!(action.step, Step::Add(_) | Step::Refresh(_))
+        {
+            link::set_up(&mut self.socket, name)?;
+        }
         match action.step {
             Step::Add(lifetime) => address::put(
                 &mut self.socket,

@@ -36,6 +36,7 @@
 pub mod address;
 pub mod announce;
 mod api_liveness;
+pub mod claim_watch;
 pub mod clock;
 mod driver;
 pub mod exchanges;
@@ -52,14 +53,16 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
+use lvs_core::desired::Fitness;
 use lvs_core::election::{
     ApiLoss, Config, HeartbeatParts, Identity, Intent, Machine, OnShutdown, Resumption, Role, Tick,
     Timing, TimingError,
 };
+use lvs_core::fence::claim::Claim;
 use lvs_core::fence::{DirectorAddress, JournalEntry};
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{Candidacy, LeadershipPlan, PlanState};
-use lvs_crds::virtual_router::OnApiServerLoss;
+use lvs_crds::virtual_router::{Announcement, OnApiServerLoss};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -77,6 +80,9 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(8);
 /// How often the heartbeat keys are looked at.
 const KEY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Seconds between announcements of addresses with a virtual MAC where none are asked for.
+const VIRTUAL_MAC_REFRESH_SECONDS: u32 = 60;
 
 /// What leadership needs to run.
 #[derive(Clone)]
@@ -105,6 +111,8 @@ pub struct RouterConfig {
     /// Whether the last sync verified what this router's services need on this node. A node that is not
     /// verified lets others go first, and takes no offer.
     pub verified: bool,
+    /// What speaks against this node. One that is not fit acquires nothing, and offers what it holds.
+    pub fitness: Fitness,
 }
 
 /// Role of this node for one router.
@@ -257,7 +265,7 @@ impl Leadership {
         let fences = configs.iter().map(|(name, (config, router))| {
             let settings = RouterSettings {
                 timing: config.timing,
-                announcement: router.plan.announcement.clone(),
+                announcement: announcement(&router.plan),
                 heartbeats: self.heartbeats(config, router),
             };
             (name.clone(), settings)
@@ -377,6 +385,15 @@ impl Leadership {
         self.addresses.clone()
     }
 
+    /// What takes the claims of others on addresses that are held. It never waits: a claim that finds no room is lost, as
+    /// the next one says the same.
+    pub fn claims(&self) -> impl Fn(Claim) + Send + use<> {
+        let commands = self.commands.clone();
+        move |claim| {
+            let _ = commands.try_send(Command::Claimed(claim));
+        }
+    }
+
     /// Resolves when a part of leadership has ended; the process must end then. To be taken once.
     pub fn failure(&mut self) -> impl Future<Output = LeadershipError> + Send + 'static {
         let receiver = self.failure.take();
@@ -451,15 +468,17 @@ fn election_config(router: &RouterConfig, has_heartbeats: bool) -> Result<Config
     });
     Ok(Config {
         timing: Timing::for_detection(router.plan.lease_duration_seconds, heartbeat)?,
-        priority: router.plan.priority,
         preemption_delay: router
             .plan
             .preemption_delay_seconds
             .map(|seconds| Duration::from_secs(seconds.into())),
         hand_over_to: router.plan.hand_over_to.clone(),
+        priority: router.fitness.priority(router.plan.priority),
         permitted: router.plan.candidacy == Candidacy::Permitted,
         directors: router.plan.directors.clone(),
         intent: match router.state {
+            // Its addresses move as one: a director that cannot hold all of them leaves them to another.
+            PlanState::Active if !router.fitness.is_fit() => Intent::Leave,
             PlanState::Active => Intent::Hold,
             PlanState::Leaving => Intent::Leave,
             PlanState::Withdrawn => Intent::Withdraw,
@@ -475,10 +494,90 @@ fn election_config(router: &RouterConfig, has_heartbeats: bool) -> Result<Config
     })
 }
 
+/// How the addresses are announced. Switches forget a MAC that sends nothing, usually after 300 s, and a virtual MAC
+/// sends nothing by itself: it is announced now and then in any case.
+fn announcement(plan: &LeadershipPlan) -> Announcement {
+    let announcement = plan.announcement.clone();
+    let refresh_seconds = match (announcement.refresh_seconds, plan.virtual_router_id) {
+        (0, Some(_)) => VIRTUAL_MAC_REFRESH_SECONDS,
+        (asked_for, _) => asked_for,
+    };
+    Announcement {
+        refresh_seconds,
+        ..announcement
+    }
+}
+
 struct AbortOnDrop(tokio::task::AbortHandle);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use lvs_core::desired::Fault;
+
+    use super::*;
+
+    fn router(state: PlanState, fitness: Fitness) -> RouterConfig {
+        RouterConfig {
+            plan: LeadershipPlan {
+                lease_name: "lvs-router-edge".to_owned(),
+                priority: 100,
+                candidacy: Candidacy::Permitted,
+                directors: vec!["lb-a".to_owned(), "lb-b".to_owned()],
+                lease_duration_seconds: 10,
+                preemption_delay_seconds: None,
+                hand_over_to: None,
+                heartbeat: None,
+                on_api_server_loss: OnApiServerLoss::Hold,
+                announcement: Announcement::default(),
+                timeouts: None,
+                virtual_router_id: None,
+                tracked_interfaces: Vec::new(),
+                addresses_set_aside: Vec::new(),
+            },
+            state,
+            verified: true,
+            fitness,
+        }
+    }
+
+    #[test]
+    fn a_director_with_a_fault_takes_nothing_and_offers_what_it_holds() {
+        let fault = Fitness {
+            faults: [Fault {
+                reason: Reason::LinkDown,
+                message: "device out has no carrier".to_owned(),
+            }]
+            .into(),
+            priority_delta: -30,
+        };
+        for (state, fitness, intent) in [
+            (PlanState::Active, Fitness::default(), Intent::Hold),
+            (PlanState::Active, fault.clone(), Intent::Leave),
+            // What the plan's state says goes before.
+            (PlanState::Withdrawn, fault.clone(), Intent::Withdraw),
+            (PlanState::Retained, fault.clone(), Intent::Retain),
+        ] {
+            let config = election_config(&router(state, fitness), true).unwrap();
+            assert_eq!(config.intent, intent, "{state:?}");
+        }
+        let config = election_config(&router(PlanState::Active, fault), true).unwrap();
+        assert_eq!(config.priority, 70);
+    }
+
+    #[test]
+    fn a_virtual_mac_is_announced_now_and_then_in_any_case() {
+        let mut plan = router(PlanState::Active, Fitness::default()).plan;
+        assert_eq!(announcement(&plan).refresh_seconds, 0);
+        plan.virtual_router_id = Some(51);
+        assert_eq!(announcement(&plan).refresh_seconds, 60);
+        plan.announcement.refresh_seconds = 5;
+        assert_eq!(announcement(&plan).refresh_seconds, 5);
     }
 }

@@ -283,6 +283,9 @@ pub fn router(state: PlanState) -> NodePlanSpec {
                 on_api_server_loss: OnApiServerLoss::Hold,
                 announcement: Announcement::default(),
                 timeouts: None,
+                virtual_router_id: None,
+                tracked_interfaces: Vec::new(),
+                addresses_set_aside: Vec::new(),
             }),
             ..DirectorPlan::default()
         }),

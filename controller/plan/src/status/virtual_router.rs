@@ -46,11 +46,10 @@ impl Reporter<'_> {
         let candidates = self.candidates(name, router);
         let fit = candidates
             .iter()
-            .filter(|candidate| {
-                matches!(
-                    candidate.state,
-                    CandidateState::Master | CandidateState::Backup
-                )
+            .filter(|candidate| match candidate.state {
+                CandidateState::Backup => true,
+                CandidateState::Master => candidate.reason.is_none(),
+                CandidateState::Fault | CandidateState::Pending | CandidateState::Unknown => false,
             })
             .count();
         let accepted = report::accepted(&problems);
@@ -143,8 +142,15 @@ impl Reporter<'_> {
                 let plan = plan_name(SourceKind::VirtualRouter, node_name, &router.meta.uid);
                 let planned = self.decisions.plans.get(&plan);
                 let progress = planned.map(|planned| self.progress(&plan, planned));
+                let fault = match &progress {
+                    Some(Progress::Failed(reason, why)) if is_fault(*reason) => {
+                        Some((*reason, why.clone()))
+                    }
+                    _ => None,
+                };
                 let (state, why) = match progress {
-                    _ if master == Some(node_name.as_str()) => (CandidateState::Master, None),
+                    _ if master == Some(node_name.as_str()) => (CandidateState::Master, fault),
+                    _ if fault.is_some() => (CandidateState::Fault, fault),
                     _ if *candidacy == Candidacy::Pending => {
                         let message = "an older director has not acknowledged it yet".to_owned();
                         (CandidateState::Pending, Some((Reason::Pending, message)))
@@ -168,6 +174,7 @@ impl Reporter<'_> {
                 Candidate {
                     node_name: node_name.clone(),
                     priority: *priority,
+                    effective_priority: self.effective_priority(&plan),
                     state,
                     reason: why.as_ref().map(|(reason, _)| reason.as_str().to_owned()),
                     message: why.map(|(_, message)| message),
@@ -183,6 +190,7 @@ impl Reporter<'_> {
                     .iter()
                     .find(|director| director.node_name.as_ref() == Some(node_name))
                     .map_or(0, |director| director.priority),
+                effective_priority: None,
                 state: CandidateState::Unknown,
                 reason: Some(Reason::NodeNotFound.as_str().to_owned()),
                 message: Some("the cluster has no node of this name".to_owned()),
@@ -195,6 +203,11 @@ impl Reporter<'_> {
     fn is_cordoned(&self, node_name: &str) -> bool {
         let node = self.decisions.inputs.nodes.get(node_name);
         node.is_some_and(|node| node.is_cordoned)
+    }
+
+    fn effective_priority(&self, plan: &str) -> Option<u8> {
+        let stored = self.decisions.inputs.node_plans.get(plan)?;
+        stored.object.status.as_ref()?.effective_priority
     }
 
     fn pool_uses(&self, name: &str, router: &Router<'_>) -> Vec<AddressPoolUse> {
@@ -232,4 +245,12 @@ impl Reporter<'_> {
             })
             .collect()
     }
+}
+
+/// Whether it keeps a director from being a candidate: it cannot hold every address, or a link that counts is down.
+const fn is_fault(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::LinkDown | Reason::InterfaceNotFound | Reason::ForeignObject
+    )
 }

@@ -279,6 +279,23 @@ impl Cluster {
         }
     }
 
+    /// The agent of a node reports that it cannot hold the addresses of this source.
+    pub fn report_unavailable(&mut self, node: &str, source: &str) {
+        self.fail(node, source, "InterfaceNotFound");
+        for (name, mut object) in self.plans.clone() {
+            if object["spec"]["nodeName"] == json!(node)
+                && object["spec"]["source"]["name"] == json!(source)
+            {
+                let planned = object["spec"]["director"]["addresses"].clone();
+                let addresses = planned.as_array().into_iter().flatten();
+                object["status"]["addresses"] = addresses
+                    .map(|a| json!({"address": a["address"], "state": "Unavailable"}))
+                    .collect();
+                self.store(&name, object);
+            }
+        }
+    }
+
     /// The agent of a node cannot follow the newest plan of this source; it says why and acknowledges the one before.
     pub fn stall(&mut self, node: &str, source: &str, status: &str, reason: &str) {
         for (name, mut object) in self.plans.clone() {

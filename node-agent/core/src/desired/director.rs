@@ -67,7 +67,7 @@ impl Builder<'_> {
             return;
         }
         let device = if devices.is_empty() {
-            self.host.connected_device(*address)
+            self.host.home_device(*address)
         } else {
             devices
                 .iter()
@@ -77,7 +77,7 @@ impl Builder<'_> {
         let Some(device) = device.map(str::to_owned) else {
             let message = if devices.is_empty() {
                 format!(
-                    "no device that is up has a subnet with {address}: name one in the VirtualRouter's interfaces"
+                    "no device has a subnet with {address}: name one in the VirtualRouter's interfaces"
                 )
             } else {
                 format!(
@@ -85,23 +85,21 @@ impl Builder<'_> {
                     devices.join(", ")
                 )
             };
-            self.problem(Reason::InterfaceNotFound, message);
+            self.unholdable(*address, Reason::InterfaceNotFound, message);
             return;
         };
         let key = AddressKey {
-            device,
+            device: self.carrying_device(&device, *address),
             address: *address,
             prefix_length: host_prefix(*address),
         };
         self.claim(Object::Address(key.clone()));
         if self.is_foreign_address(&key) {
-            self.problem(
-                Reason::ForeignObject,
-                format!(
-                    "{address} is on {} already and was not put there by this agent",
-                    key.device
-                ),
+            let message = format!(
+                "{address} is on {} already and was not put there by this agent",
+                key.device
             );
+            self.unholdable(*address, Reason::ForeignObject, message);
             return;
         }
         let router = self.plan.spec.virtual_router_name.clone();

@@ -31,20 +31,19 @@ pub fn tunnel_device_name(kind: LinkKind) -> String {
     let Some(local) = kind.local() else {
         return crate::host::DIRECT_ROUTING_DEVICE.to_owned();
     };
-    // FNV-1a; the name must not change with the version of a hashing library.
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut mix = |bytes: &[u8]| {
-        for byte in bytes {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+    let hash = match local {
+        IpAddr::V4(address) => short_hash(&address.octets()),
+        IpAddr::V6(address) => short_hash(&address.octets()),
     };
-    match local {
-        IpAddr::V4(address) => mix(&address.octets()),
-        IpAddr::V6(address) => mix(&address.octets()),
+    format!("{DEVICE_PREFIX}{}{hash:05x}", kind.as_str())
+}
+
+/// 20 bits that tell apart what has no room in a device's name. FNV-1a; the name must not change with the version of a
+/// hashing library.
+pub(super) fn short_hash(bytes: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in bytes {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    format!(
-        "{DEVICE_PREFIX}{}{:05x}",
-        kind.as_str(),
-        (hash ^ (hash >> 20) ^ (hash >> 40)) & 0xf_ffff
-    )
+    (hash ^ (hash >> 20) ^ (hash >> 40)) & 0xf_ffff
 }

@@ -67,7 +67,7 @@ impl Walk<'_> {
                         ops.links
                             .push(Op::Host(HostOp::DeleteLink { name: name.clone() }));
                         ops.links.push(add);
-                    } else if !link.up {
+                    } else if !link.up && kind.is_always_up() {
                         ops.links
                             .push(Op::Host(HostOp::SetLinkUp { name: name.clone() }));
                     }

@@ -14,7 +14,7 @@ use crate::host::{
 use crate::op::HostOp;
 
 /// Settings that every device has, with the family they belong to.
-const DEVICE_SETTINGS: [(AddressFamily, &str); 8] = [
+const DEVICE_SETTINGS: [(AddressFamily, &str); 9] = [
     (AddressFamily::IPv4, "arp_ignore"),
     (AddressFamily::IPv4, "arp_announce"),
     (AddressFamily::IPv4, "rp_filter"),
@@ -23,6 +23,7 @@ const DEVICE_SETTINGS: [(AddressFamily, &str); 8] = [
     (AddressFamily::IPv4, "forwarding"),
     (AddressFamily::IPv6, "forwarding"),
     (AddressFamily::IPv6, "accept_ra"),
+    (AddressFamily::IPv6, "addr_gen_mode"),
 ];
 
 /// Everything of a network namespace but IPVS.
@@ -110,7 +111,7 @@ impl HostModel {
                 if self.state.links.contains_key(name) || self.tunnel_exists(*kind) {
                     return Err(Errno::EEXIST);
                 }
-                self.insert_link(name, Some(*kind), false, true);
+                self.insert_link(name, Some(*kind), false, kind.is_always_up());
                 Ok(())
             }
             HostOp::SetLinkUp { name } => {
@@ -213,8 +214,14 @@ impl HostModel {
                 index,
                 kind,
                 up,
+                carrier: true,
                 loopback,
-                hardware_address: Vec::new(),
+                hardware_address: match kind {
+                    Some(LinkKind::Macvlan {
+                        hardware_address, ..
+                    }) => hardware_address.to_vec(),
+                    _ => Vec::new(),
+                },
             },
         );
         self.add_settings(name);

@@ -9,11 +9,13 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod fitness;
 mod host;
 mod journal;
 mod services;
 mod sysctls;
 mod verdict;
+mod virtual_mac;
 
 use std::collections::BTreeSet;
 

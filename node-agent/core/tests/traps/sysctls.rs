@@ -208,6 +208,9 @@ fn timeouts_are_put_back_unless_someone_set_them_since() {
         on_api_server_loss: OnApiServerLoss::Hold,
         announcement: serde_json::from_str("{}").unwrap(),
         timeouts: Some(timeouts(tcp_seconds)),
+        virtual_router_id: None,
+        tracked_interfaces: Vec::new(),
+        addresses_set_aside: Vec::new(),
     };
     router.spec.director = Some(lvs_crds::node_plan::DirectorPlan {
         leadership: Some(leadership(600)),

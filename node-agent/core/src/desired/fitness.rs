@@ -1,0 +1,158 @@
+//! Whether a director can hold every address of a router: they move as one, or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use lvs_crds::condition::Reason;
+use lvs_crds::node_plan::LeadershipPlan;
+
+use super::{Builder, PlanInput, Problem};
+
+/// What keeps a director from holding every address of a router.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// Reason, as in the condition.
+    pub reason: Reason,
+    /// What, with values.
+    pub message: String,
+}
+
+/// How fit this node is to direct one router.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fitness {
+    /// Faults: with any of them the node does not take the addresses over, and gives them to a director without.
+    pub faults: BTreeSet<Fault>,
+    /// What tracked interfaces that are down add to the priority; never above 0.
+    pub priority_delta: i32,
+}
+
+/// Lowest and highest priority of a director (RFC 9568 §5.2.4: 0 and 255 mean something else).
+const PRIORITIES: (i32, i32) = (1, 254);
+
+impl Fitness {
+    /// Whether the node may take the addresses over.
+    pub fn is_fit(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// The priority that counts, 1..254, of a configured one. 0, which gives way to any, stays 0.
+    pub fn priority(&self, configured: u8) -> u8 {
+        if configured == 0 {
+            return 0;
+        }
+        let sum = i32::from(configured).saturating_add(self.priority_delta);
+        u8::try_from(sum.clamp(PRIORITIES.0, PRIORITIES.1)).unwrap_or(configured)
+    }
+}
+
+impl Builder<'_> {
+    /// An address of the plan at hand cannot be held here: a fault of the router, unless no director can.
+    pub(super) fn unholdable(&mut self, address: IpAddr, reason: Reason, message: String) {
+        let router = &self.plan.spec.virtual_router_name;
+        let unavailable = self.state.unavailable.entry(router.clone()).or_default();
+        unavailable.insert(address);
+        let set_aside = self
+            .leaderships
+            .get(router.as_str())
+            .is_some_and(|(_, leadership)| leadership.addresses_set_aside.contains(&address));
+        if !set_aside {
+            let fitness = self.state.fitness.entry(router.clone()).or_default();
+            fitness.faults.insert(Fault {
+                reason,
+                message: message.clone(),
+            });
+        }
+        self.problem(reason, message);
+    }
+
+    /// Judges the links that the routers need, and tells every fault in the plan of its router.
+    pub(super) fn judge_links(&mut self) {
+        let mut down: Vec<(String, String)> = Vec::new();
+        for (router, keys) in &self.state.director_addresses {
+            let mut carried: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+            for key in keys {
+                let device = self.state.underlying_device(self.host, &key.device);
+                let addresses = carried.entry(device).or_default();
+                addresses.push(key.address.to_string());
+            }
+            for (device, addresses) in carried {
+                if let Some(obstacle) = self.obstacle(device) {
+                    let shown = addresses.len().min(ADDRESSES_SHOWN);
+                    let mut list = addresses[..shown].join(", ");
+                    if addresses.len() > shown {
+                        list = format!("{list} and {} more", addresses.len() - shown);
+                    }
+                    down.push((
+                        router.clone(),
+                        format!("device {device} of {list} {obstacle}"),
+                    ));
+                }
+            }
+        }
+        let leaderships = std::mem::take(&mut self.leaderships);
+        for (router, (_, leadership)) in &leaderships {
+            for tracked in &leadership.tracked_interfaces {
+                let device = tracked
+                    .devices
+                    .iter()
+                    .find(|device| self.host.links.contains_key(*device));
+                let obstacle = match device {
+                    None => Some(format!(
+                        "none of the devices {} is on this node",
+                        tracked.devices.join(", ")
+                    )),
+                    Some(device) => self
+                        .obstacle(device)
+                        .map(|obstacle| format!("device {device} {obstacle}")),
+                };
+                let Some(obstacle) = obstacle else { continue };
+                if tracked.priority_delta == 0 {
+                    let text = format!("tracked interface {}: {obstacle}", tracked.interface_name);
+                    down.push(((*router).to_owned(), text));
+                } else {
+                    let fitness = self.state.fitness.entry((*router).to_owned()).or_default();
+                    fitness.priority_delta += tracked.priority_delta;
+                }
+            }
+        }
+        for (router, message) in down {
+            let fitness = self.state.fitness.entry(router).or_default();
+            fitness.faults.insert(Fault {
+                reason: Reason::LinkDown,
+                message,
+            });
+        }
+        for (router, fitness) in &self.state.fitness {
+            let Some((plan, _)) = leaderships.get(router.as_str()) else {
+                continue;
+            };
+            let problems = fitness.faults.iter().map(|fault| Problem {
+                plan: (*plan).to_owned(),
+                reason: fault.reason,
+                message: fault.message.clone(),
+            });
+            self.state.problems.extend(problems);
+        }
+    }
+
+    fn obstacle(&self, device: &str) -> Option<&'static str> {
+        self.host.links.get(device)?.obstacle()
+    }
+}
+
+/// Addresses that a message names of one device.
+const ADDRESSES_SHOWN: usize = 3;
+
+/// The plan that carries the leadership of each router.
+pub(super) fn leaderships<'a>(
+    plans: &[&'a PlanInput],
+) -> BTreeMap<&'a str, (&'a str, &'a LeadershipPlan)> {
+    plans
+        .iter()
+        .filter_map(|plan| {
+            let leadership = plan.spec.director.as_ref()?.leadership.as_ref()?;
+            let router = plan.spec.virtual_router_name.as_str();
+            Some((router, (plan.name.as_str(), leadership)))
+        })
+        .collect()
+}

@@ -1,0 +1,130 @@
+//! The sync loop and what speaks against its node as director: links, what the kernel refuses to the fence, and claims of
+//! others.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod node_in_memory;
+
+use lvs_agent::port::{AddressTrouble, LeadershipRole};
+use lvs_core::desired::Fitness;
+use lvs_crds::condition::Reason;
+use lvs_crds::node_plan::{AddressState, PlanState};
+
+use node_in_memory::{
+    Loop, Node, ROUTER, VIP, director, key, list, pass, reason, received, router, serving,
+};
+
+fn fitness(agent: &Loop) -> Fitness {
+    agent.leadership.routers.as_ref().unwrap()[ROUTER]
+        .fitness
+        .clone()
+}
+
+fn carrier(agent: &mut Loop, carrier: bool) {
+    let links = &mut agent.host.model.state_mut().links;
+    links.get_mut("eth0").unwrap().carrier = carrier;
+}
+
+fn trouble(reason: Reason) -> AddressTrouble {
+    AddressTrouble {
+        address: VIP.parse().unwrap(),
+        reason,
+        message: "it says why".into(),
+    }
+}
+
+#[test]
+fn a_lost_link_makes_the_node_unfit_and_takes_no_address_away() {
+    let node = Node::new();
+    let mut agent = serving(&node);
+    agent.leadership.master();
+    let report = pass(&mut agent);
+    assert_eq!(fitness(&agent), Fitness::default());
+    assert_eq!(report.plans["vr-1"].effective_priority, Some(100));
+    let handed = agent.leadership.addresses.clone();
+
+    carrier(&mut agent, false);
+    let report = pass(&mut agent);
+    assert!(!fitness(&agent).is_fit());
+    assert_eq!(reason(&report, "vr-1"), Reason::LinkDown);
+    // The kernel holds what the service asked for; who serves it is the router's affair.
+    assert_eq!(reason(&report, "vs-1"), Reason::Programmed);
+    assert_eq!(agent.leadership.addresses, handed);
+
+    carrier(&mut agent, true);
+    let report = pass(&mut agent);
+    assert!(fitness(&agent).is_fit());
+    assert_eq!(reason(&report, "vr-1"), Reason::Programmed);
+}
+
+#[test]
+fn only_a_change_of_a_link_that_counts_is_a_reason_for_a_pass() {
+    let node = Node::new();
+    let mut agent = serving(&node);
+    pass(&mut agent);
+    let mut links = agent.host.model.state().links.clone();
+    assert!(!agent.links_differ(&links));
+    // A pod came.
+    let mut other = links["eth0"].clone();
+    other.index = 77;
+    links.insert("veth77".to_owned(), other);
+    assert!(!agent.links_differ(&links));
+    links.get_mut("eth0").unwrap().carrier = false;
+    assert!(agent.links_differ(&links));
+    links.remove("eth0");
+    assert!(agent.links_differ(&links));
+}
+
+#[test]
+fn what_the_kernel_refuses_to_the_fence_counts_while_it_is_master() {
+    let node = Node::new();
+    let mut agent = serving(&node);
+    agent.leadership.master();
+    let troubles = vec![trouble(Reason::ForeignObject)];
+    agent.leadership.view.troubles = [(ROUTER.to_owned(), troubles)].into();
+    pass(&mut agent);
+    assert!(!fitness(&agent).is_fit());
+    // A backup tries nothing: what was refused then is no reason now.
+    let roles = &mut agent.leadership.view.roles;
+    roles.insert(ROUTER.into(), LeadershipRole::Backup);
+    pass(&mut agent);
+    assert!(fitness(&agent).is_fit());
+}
+
+#[test]
+fn a_claim_of_another_host_is_told_of_service_and_router_and_is_no_fault() {
+    let node = Node::new();
+    let mut agent = serving(&node);
+    agent.leadership.master();
+    let conflicts = vec![trouble(Reason::ConflictDetected)];
+    agent.leadership.view.conflicts = [(ROUTER.to_owned(), conflicts)].into();
+    let report = pass(&mut agent);
+    for plan in ["vs-1", "vr-1"] {
+        assert_eq!(reason(&report, plan), Reason::ConflictDetected, "{plan}");
+    }
+    assert!(
+        fitness(&agent).is_fit(),
+        "another director would meet the same host"
+    );
+    agent.leadership.view.conflicts.clear();
+    let report = pass(&mut agent);
+    assert_eq!(reason(&report, "vs-1"), Reason::Programmed);
+}
+
+#[test]
+fn an_address_that_cannot_be_held_is_reported_as_such() {
+    let node = Node::new();
+    let mut agent = node.fresh();
+    agent.host.model.add_foreign_address(key("eth0", VIP, 32));
+    let plans = vec![
+        received("vr-1", 1, Ok(router(PlanState::Active))),
+        received("vs-1", 1, Ok(director(VIP, &[1], PlanState::Active))),
+    ];
+    list(&mut agent, plans);
+    let report = pass(&mut agent);
+    assert_eq!(
+        report.plans["vs-1"].addresses[0].state,
+        AddressState::Unavailable
+    );
+    assert_eq!(reason(&report, "vr-1"), Reason::ForeignObject);
+    assert!(!fitness(&agent).is_fit());
+}
