@@ -304,6 +304,7 @@ fn play(stage: &Stage<'_>, subject: &Subject, event: &Event) -> Result<Round> {
         }),
     };
     let _quiet = stage.lab.without_probes();
+    let _still = subject.still(stage.lab)?;
     let watch = stage.probe.begin(&order)?;
     watch.await_steady()?;
     let struck = (event.run)(&Scene {

@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
+use super::operator::agents;
 use super::subject::{Director, Subject};
-use crate::lab::Lab;
+use crate::lab::{Lab, nodes};
 
 const ADDRESS: &str = "172.16.2.240";
 /// Namespaces with the last number of their addresses and their VRRP priority.
@@ -84,6 +85,10 @@ pub fn start(lab: &Lab, vrrp: Vrrp) -> Result<Subject> {
         peers_match: "meta l4proto 112",
         preempts: Some(0),
         restarts: false,
+        bystanders: agents(
+            lab,
+            &nodes().iter().map(|node| &*node.name).collect::<Vec<_>>(),
+        )?,
         able: ABLE.to_owned(),
     })
 }

@@ -5,6 +5,8 @@ use anyhow::{Result, ensure};
 use super::subject::{Director, Subject};
 use crate::lab::Lab;
 
+/// Nodes that are not directors.
+const OTHERS: [&str; 4] = ["web-1", "web-2", "web-3", "far-1"];
 const ADDRESS: &str = "172.16.2.200";
 /// Agents answer here when every plan is programmed and verified.
 const ABLE: &str = "[ \"$(curl --silent --max-time 2 -o /dev/null -w '%{http_code}' http://127.0.0.1:9650/readyz)\" = 200 ]";
@@ -29,8 +31,14 @@ pub fn subject(lab: &Lab, namespace: &str) -> Result<Subject> {
         peers_match: "udp dport 8112",
         preempts: None,
         restarts: true,
+        bystanders: agents(lab, &OTHERS)?,
         able: ABLE.to_owned(),
     })
+}
+
+/// Folders of the agents of some nodes.
+pub fn agents(lab: &Lab, nodes: &[&str]) -> Result<Vec<String>> {
+    nodes.iter().map(|node| lab.agent_work(node)).collect()
 }
 
 /// Echo servers on the real servers, until dropped.

@@ -51,6 +51,9 @@ pub struct Subject {
     pub preempts: Option<usize>,
     /// Ended by SIGTERM, the process starts again at once (a DaemonSet does that).
     pub restarts: bool,
+    /// Folders of processes that stand still while traffic is measured: they belong to nodes that only look on, and in
+    /// this machine they would take the directors' only processor.
+    pub bystanders: Vec<String>,
     /// A script whose success on a director says that it could carry the address.
     pub able: String,
 }
@@ -119,12 +122,17 @@ impl Subject {
         script + "true\n"
     }
 
-    /// Index of a director by its host.
-    pub fn index(&self, host: &str) -> Result<usize> {
-        self.directors
-            .iter()
-            .position(|director| director.host == host)
-            .with_context(|| format!("{host} is no director of {}", self.name))
+    /// Bystanders stand still until the answer is dropped.
+    pub fn still<'a>(&self, lab: &'a Lab) -> Result<Still<'a>> {
+        let all = |signal: &str| -> String {
+            let one = |work: &String| format!("kill -{signal} -- -$(<{work}/pid)\n");
+            self.bystanders.iter().map(one).collect()
+        };
+        lab.guest.run(&(all("STOP") + "true\n"))?;
+        Ok(Still {
+            lab,
+            resume: all("CONT"),
+        })
     }
 
     /// For each director whether it is able, and whether it carries the address.
@@ -174,6 +182,18 @@ impl Subject {
             let seen = self.look(lab)?;
             Ok(if seen[director].1 { Ok(()) } else { Err(seen) })
         })
+    }
+}
+
+/// See [`Subject::still`].
+pub struct Still<'a> {
+    lab: &'a Lab,
+    resume: String,
+}
+
+impl Drop for Still<'_> {
+    fn drop(&mut self) {
+        let _ = self.lab.guest.try_run(&self.resume);
     }
 }
 
