@@ -112,6 +112,10 @@ reasons! {
     NoDirectors,
     /// Routers on one node disagree on a setting of which a node has only one.
     NodeSettingConflict,
+    /// A service of a router with connectionSync type Stateless uses a scheduler that cannot do without connections.
+    SchedulerNotStateless,
+    /// Directors would send the same connection to different real servers.
+    TableMismatch,
     /// Every known API endpoint is one of the router's own addresses.
     ApiEndpointIsOwnVip,
     /// A change would remove more than half of the plans at once and waits for confirmation.
@@ -135,6 +139,8 @@ reasons! {
     InterfaceNotFound,
     /// An IPVS service, address or device that is not ours stands in the way.
     ForeignObject,
+    /// The IPVS sync daemons and real servers of another address family exclude each other.
+    ConnectionSyncExcluded,
     /// The way back from a NAT real server cannot be decided.
     ReturnPathUnresolved,
     /// The kernel refused an operation.

@@ -50,6 +50,8 @@ pub struct PlanReport {
     pub programmed: Programmed,
     /// Director addresses.
     pub addresses: Vec<AddressStatus>,
+    /// Hash of the plan's table, where all directors must have the same.
+    pub table_hash: Option<String>,
     /// Whether something other than the plan is waited for.
     pub waits: bool,
 }
@@ -63,12 +65,14 @@ pub enum Judgement<'a> {
     Blind(&'a Blindness),
 }
 
-/// Reports of every plan. `permanent` are the addresses of the node that no lifetime ends.
+/// Reports of every plan. `permanent` are the addresses of the node that no lifetime ends, `tables` the hashes of tables
+/// by plan.
 pub fn reports(
     book: &PlanBook,
     judgement: &Judgement<'_>,
     view: &LeadershipView,
     permanent: &BTreeSet<AddressKey>,
+    tables: &BTreeMap<String, String>,
     previous: &BTreeMap<String, PlanReport>,
 ) -> BTreeMap<String, PlanReport> {
     book.entries()
@@ -81,6 +85,7 @@ pub fn reports(
                 judgement,
                 view,
                 permanent,
+                table_hash: tables.get(name),
                 previous: previous.get(name),
             };
             (name.clone(), context.report())
@@ -95,6 +100,7 @@ struct Context<'a> {
     judgement: &'a Judgement<'a>,
     view: &'a LeadershipView,
     permanent: &'a BTreeSet<AddressKey>,
+    table_hash: Option<&'a String>,
     previous: Option<&'a PlanReport>,
 }
 
@@ -118,6 +124,7 @@ impl Context<'_> {
                 .map(|spec| self.addresses(spec, live.as_ref()))
                 .unwrap_or_default(),
             waits: pending.is_some(),
+            table_hash: self.table_hash.cloned(),
             programmed,
             live,
         }

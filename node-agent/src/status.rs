@@ -154,6 +154,7 @@ impl StatusWriter {
             role: report.role,
             conditions: vec![condition(&report.programmed, known, now)],
             addresses: report.addresses.clone(),
+            table_hash: report.table_hash.clone(),
         }
     }
 

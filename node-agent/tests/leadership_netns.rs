@@ -387,6 +387,7 @@ fn plan(directors: &[&str]) -> LeadershipPlan {
         lease_duration_seconds: 10,
         announcement: Announcement::default(),
         timeouts: None,
+        connection_sync: None,
     }
 }
 

@@ -14,6 +14,7 @@
 
 pub mod address_range;
 pub mod check;
+mod connection_sync;
 pub mod hold;
 pub mod input;
 pub mod lifecycle;

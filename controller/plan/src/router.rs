@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use lvs_crds::IS_DEFAULT_ROUTER_ANNOTATION;
 use lvs_crds::VirtualRouterSpec;
 use lvs_crds::condition::{ConditionType, Reason};
+use lvs_crds::connection_sync::PlannedConnectionSync;
 use lvs_crds::node_plan::PlannedAddress;
 use lvs_crds::virtual_router::{Assignment, Grant, NamespacesFrom, RealServerNodes};
 
 use crate::address_range::{AddressRange, parse_address};
+use crate::connection_sync;
 use crate::input::{EXCLUDE_LABEL, Inputs, Meta, Node, VirtualServiceObject};
 use crate::report::{Verdict, summarise};
 use crate::selector;
@@ -32,6 +34,8 @@ pub struct Router<'a> {
     pub pools: Vec<Pool>,
     /// Addresses that move with the router by themselves; tenancy may refuse some.
     pub additional_addresses: Vec<PlannedAddress>,
+    /// How connections survive a takeover; `None` = they do not.
+    pub connection_sync: Option<PlannedConnectionSync>,
     /// What is wrong with the router.
     pub problems: Vec<Verdict>,
 }
@@ -225,6 +229,10 @@ fn read_one<'a>(
             }
         }
     }
+    let connection_sync = connection_sync::read(spec).unwrap_or_else(|message| {
+        invalid(message);
+        None
+    });
     if !problems.is_empty() {
         let mut verdict = summarise(ConditionType::Accepted, problems, (Reason::Accepted, ""));
         verdict
@@ -240,6 +248,7 @@ fn read_one<'a>(
         missing_directors,
         pools,
         additional_addresses,
+        connection_sync,
         problems,
     })
 }

@@ -53,6 +53,10 @@ pub(crate) fn add(
                     .timeouts
                     .get(&(name.clone(), node_name.clone()))
                     .cloned(),
+                connection_sync: settings
+                    .connection_sync
+                    .get(&(name.clone(), node_name.clone()))
+                    .cloned(),
             };
             let spec = NodePlanSpec {
                 node_name: node_name.clone(),

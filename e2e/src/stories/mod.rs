@@ -6,6 +6,7 @@ use crate::lab::{Hosts, Lab, Machine, OPERATOR_NAMESPACE};
 
 mod bare;
 mod boundaries;
+mod connection_sync;
 mod direct_routing;
 mod nat;
 mod persistence;
@@ -37,6 +38,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         persistence::stories(),
         protocols::stories(),
         resilience::stories(),
+        connection_sync::stories(),
         boundaries::stories(),
     ]
     .into_iter()

@@ -3,6 +3,7 @@
 //! Total and deterministic: the order of the plans does not matter, and what is wrong in one plan becomes a
 //! [`Problem`] of that plan while everything else goes on. Nothing here compares with the kernel; that is `diff`.
 
+mod connection_sync;
 mod director;
 mod real_server;
 mod sysctl;
@@ -21,6 +22,7 @@ use crate::host::{
 use crate::ipvs::{IpvsTimeouts, ServiceKey, ServiceState, Services};
 use crate::journal::Journal;
 use crate::object::Object;
+use crate::sync_daemon::{SyncDaemon, SyncDaemons};
 
 pub use sysctl::SysctlDemand;
 pub(crate) use sysctl::forwarding_switch;
@@ -92,6 +94,16 @@ pub struct DesiredState {
     pub services: Services,
     /// IPVS timeouts; `None` = as they were before us.
     pub timeouts: Option<IpvsTimeouts>,
+    /// IPVS sync daemons.
+    pub sync_daemons: SyncDaemons,
+    /// Whether the node must not balance while it listens: it is a real server of what it would balance.
+    pub backup_only: bool,
+    /// Routers whose connections the sync daemons keep.
+    pub synchronized_routers: BTreeSet<String>,
+    /// Routers whose directors must send a connection to the same real server without knowing it.
+    pub stateless_routers: BTreeSet<String>,
+    /// Services of those routers.
+    pub stateless_services: BTreeSet<ServiceKey>,
     /// Everything else, director addresses aside.
     pub host: DesiredHost,
     /// Addresses by router that the fence thread may hold while the node is master, each on its device.
@@ -135,6 +147,7 @@ impl DesiredState {
             .flat_map(|(key, demand)| [Some(key.clone()), demand.weighed_against(key)])
             .flatten()
             .chain(journal.sysctls.keys().cloned())
+            .chain((!self.sync_daemons.is_empty()).then(|| SysctlKey::of_ipvs("backup_only")))
             .collect()
     }
 }
@@ -175,6 +188,8 @@ struct Builder<'a> {
     plan: &'a PlanInput,
     /// Its role; `None` = list everything it could ever want.
     role: Option<RouterRole>,
+    /// The set-up of the sync daemons, once a plan has asked for one.
+    sync: Option<SyncDaemon>,
 }
 
 impl<'a> Builder<'a> {
@@ -193,6 +208,7 @@ impl<'a> Builder<'a> {
             state: DesiredState::default(),
             plan: first,
             role: None,
+            sync: None,
         };
         for plan in plans {
             builder.plan = plan;
@@ -204,6 +220,8 @@ impl<'a> Builder<'a> {
                 builder.real_server(real_server);
             }
         }
+        builder.backup_only(plans, roles);
+        builder.stateless_services(plans);
         let mut state = builder.state;
         state.host.mark_rules.sort();
         state.host.mark_rules.dedup();

@@ -279,6 +279,7 @@ pub fn router(state: PlanState) -> NodePlanSpec {
                 lease_duration_seconds: 10,
                 announcement: Announcement::default(),
                 timeouts: None,
+                connection_sync: None,
             }),
             ..DirectorPlan::default()
         }),

@@ -202,6 +202,7 @@ fn timeouts_are_put_back_unless_someone_set_them_since() {
         lease_duration_seconds: 10,
         announcement: serde_json::from_str("{}").unwrap(),
         timeouts: Some(timeouts(tcp_seconds)),
+        connection_sync: None,
     };
     router.spec.director = Some(lvs_crds::node_plan::DirectorPlan {
         leadership: Some(leadership(600)),
