@@ -114,6 +114,10 @@ reasons! {
     VirtualRouterIDInUse,
     /// Routers on one node disagree on a setting of which a node has only one.
     NodeSettingConflict,
+    /// A service of a router with connectionSync type Stateless uses a scheduler that cannot do without connections.
+    SchedulerNotStateless,
+    /// Directors would send the same connection to different real servers.
+    TableMismatch,
     /// Every known API endpoint is one of the router's own addresses.
     ApiEndpointIsOwnVip,
     /// A change would remove more than half of the plans at once and waits for confirmation.
@@ -139,6 +143,8 @@ reasons! {
     ForeignObject,
     /// A device that carries addresses of the router, or that it tracks, is down or has no carrier.
     LinkDown,
+    /// The IPVS sync daemons and real servers of another address family exclude each other.
+    ConnectionSyncExcluded,
     /// The way back from a NAT real server cannot be decided.
     ReturnPathUnresolved,
     /// The kernel refused an operation.

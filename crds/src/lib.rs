@@ -5,6 +5,7 @@
 //! objects live in `lvs-plan`.
 
 pub mod condition;
+pub mod connection_sync;
 pub mod manifest;
 pub mod node_plan;
 pub mod real_server;

@@ -11,6 +11,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::connection_sync::PlannedConnectionSync;
 use crate::text::{ObjectName, RouterName};
 use crate::value::{
     AddressFamily, Forwarding, PacketScheduling, Persistence, Protocol, Scheduler, Timeouts, Tunnel,
@@ -203,6 +204,9 @@ pub struct LeadershipPlan {
     /// IPVS timeouts of the node; unset = left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
+    /// How connections survive a takeover; unset = they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_sync: Option<PlannedConnectionSync>,
     /// VRID whose virtual MAC the addresses have; unset = that of their device.
     #[serde(
         default,
@@ -465,6 +469,10 @@ pub struct NodePlanStatus {
     #[schemars(length(max = 1024))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["address".into()]))]
     pub addresses: Vec<AddressStatus>,
+    /// Of a director whose router has connectionSync type Stateless: hash of the plan's services as they are in the kernel, schedulers, real servers and their order included. Equal on all directors that would send a connection to the same real server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub table_hash: Option<String>,
 }
 
 /// What the node is for this plan: Master holds the addresses, Backup does not, RealServer only serves.

@@ -52,6 +52,13 @@ texts! {
         ),
     ];
 
+    /// A multicast address. CEL knows no multicast of every scope, so it is what is left of addresses when unicast,
+    /// unspecified, loopback, link-local and broadcast ones are taken away.
+    MulticastAddress, 45, [(
+        "isIP(self) && !ip(self).isGlobalUnicast() && !ip(self).isLinkLocalUnicast() && !ip(self).isLoopback() && !ip(self).isUnspecified() && self != '255.255.255.255'",
+        "must be a multicast address such as 224.0.0.81 or ff02::81"
+    )];
+
     /// A network in CIDR notation.
     Network, 49, [
         (

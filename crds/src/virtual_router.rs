@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::connection_sync::ConnectionSync;
 use crate::text::{DeviceName, Network, ObjectName, PartName, PoolEntry, UnicastAddress};
 use crate::tracking::Tracking;
 use crate::value::Timeouts;
@@ -55,6 +56,10 @@ use crate::value::Timeouts;
 #[x_kube(validation = (
     "!has(self.grants) || self.grants.all(grant, !has(grant.addressPoolNames) || grant.addressPoolNames.all(name, has(self.addressPools) && self.addressPools.exists(pool, pool.name == name)))",
     "grants[].addressPoolNames must be names in addressPools: add the pool or correct the name"
+))]
+#[x_kube(validation = (
+    "!has(self.connectionSync) || !has(self.connectionSync.daemon) || (has(self.interfaces) && self.interfaces.exists(known, known.name == self.connectionSync.daemon.interfaceName))",
+    "connectionSync.daemon.interfaceName must be a name in interfaces: add the interface or correct the name"
 ))]
 pub struct VirtualRouterSpec {
     /// Nodes that may hold the addresses, at most 64 entries; the first entry that matches a node decides its priority. Default: every node that runs an agent, with priority 100.
@@ -113,6 +118,9 @@ pub struct VirtualRouterSpec {
     /// IPVS timeouts of the directors (ipvsadm --set). A node has one set: where routers disagree the older wins. Default: left as the node has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
+    /// Whether established connections survive a takeover, and by what. Default: type None, they do not.
+    #[serde(default)]
+    pub connection_sync: ConnectionSync,
 }
 
 /// By which hardware address neighbours know a router's addresses.

@@ -20,11 +20,12 @@ B
     nft list ruleset
     ipvsadm -Sn
     ipvsadm -L --timeout
+    ipvsadm -L --daemon
     cd /proc/sys/net || exit
     exec grep -H . ipv4/ip_forward \
         ipv4/conf/*/{arp_ignore,arp_announce,rp_filter,send_redirects,forwarding,accept_local,accept_redirects} \
         ipv6/conf/*/{forwarding,accept_ra} \
-        ipv4/vs/{expire_nodest_conn,expire_quiescent_template,nat_icmp_send,conntrack,sloppy_tcp} 2>/dev/null
+        ipv4/vs/{expire_nodest_conn,expire_quiescent_template,nat_icmp_send,conntrack,sloppy_tcp,sloppy_sctp,sync_threshold,sync_refresh_period,sync_retries,backup_only} 2>/dev/null
 }
 export -f look
 folder="$(mktemp -d)"

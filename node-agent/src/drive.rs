@@ -120,7 +120,7 @@ pub fn drive<I: IpvsKernel, H: HostKernel, L: LeadershipPort>(
             retry_wait = FIRST_RETRY;
             wiring.resync_interval
         };
-        due = Instant::now() + wait;
+        due = Instant::now() + report.due.map_or(wait, |due| wait.min(due));
     }
 }
 

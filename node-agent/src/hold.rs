@@ -17,8 +17,11 @@ fn keep(op: Op, desired: &DesiredState, observed: &ObservedHost) -> Option<Op> {
         // Within a service that a known plan owns, its destinations are known too.
         Op::Ipvs(IpvsOp::DeleteDestination(service, _)) => desired.services.contains_key(service),
         Op::Ipvs(IpvsOp::SetTimeouts(_)) => desired.timeouts.is_some(),
+        // Roles change on nodes with an unknown plan, too; the last daemon stays.
+        Op::Ipvs(IpvsOp::StopSyncDaemon(_)) => !desired.sync_daemons.is_empty(),
         Op::Ipvs(
-            IpvsOp::AddService(..)
+            IpvsOp::StartSyncDaemon(..)
+            | IpvsOp::AddService(..)
             | IpvsOp::EditService(..)
             | IpvsOp::AddDestination(..)
             | IpvsOp::EditDestination(..),
@@ -73,6 +76,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use lvs_core::host::{LinkKind, MarkRule, ObservedMarkRules, SysctlKey};
     use lvs_core::ipvs::{DestinationKey, ServiceKey};
+    use lvs_core::sync_daemon::SyncRole;
     use lvs_crds::node_plan::MarkMatch;
     use lvs_crds::value::Protocol;
 
@@ -109,6 +113,7 @@ mod tests {
         for op in [
             Op::Ipvs(IpvsOp::DeleteService(service)),
             Op::Ipvs(IpvsOp::DeleteDestination(service, destination)),
+            Op::Ipvs(IpvsOp::StopSyncDaemon(SyncRole::Master)),
             Op::Host(HostOp::DeleteLink { name: name.clone() }),
             Op::Host(HostOp::DeleteMarkRules),
             // Puts an original back: nobody known demands it any more, somebody unknown may.

@@ -50,6 +50,8 @@ pub struct Metrics {
     pub address_writes: Counter,
     /// Director addresses in the kernel.
     pub held_addresses: Gauge,
+    /// Routers that this node would take over without knowing their connections.
+    pub cold_routers: Gauge,
     /// Plans.
     pub plans: Gauge,
     /// Plans whose newest content cannot be understood.
@@ -77,6 +79,7 @@ impl Metrics {
             ipvs_writes: Counter::default(),
             address_writes: Counter::default(),
             held_addresses: Gauge::default(),
+            cold_routers: Gauge::default(),
             plans: Gauge::default(),
             plans_undecodable: Gauge::default(),
             plans_orphaned: Gauge::default(),
@@ -111,6 +114,11 @@ impl Metrics {
             "held_addresses",
             "Director addresses in the kernel",
             metrics.held_addresses.clone(),
+        );
+        registry.register(
+            "cold_routers",
+            "Routers with connectionSync type Daemon whose connections this node has not been sent yet; it lets others go first",
+            metrics.cold_routers.clone(),
         );
         registry.register("plans", "Plans of this node", metrics.plans.clone());
         registry.register(
@@ -186,6 +194,8 @@ const fn kind(op: &Op) -> &'static str {
             IpvsOp::EditDestination(..) => "EditDestination",
             IpvsOp::DeleteDestination(..) => "DeleteDestination",
             IpvsOp::SetTimeouts(_) => "SetTimeouts",
+            IpvsOp::StartSyncDaemon(..) => "StartSyncDaemon",
+            IpvsOp::StopSyncDaemon(_) => "StopSyncDaemon",
         },
         Op::Host(op) => match op {
             HostOp::AddLink { .. } => "AddLink",

@@ -52,6 +52,8 @@ pub struct PlanReport {
     pub programmed: Programmed,
     /// Director addresses.
     pub addresses: Vec<AddressStatus>,
+    /// Hash of the plan's table, where all directors must have the same.
+    pub table_hash: Option<String>,
     /// Whether something other than the plan is waited for.
     pub waits: bool,
 }
@@ -74,6 +76,8 @@ pub struct Facts<'a> {
     pub priorities: &'a BTreeMap<String, u8>,
     /// Addresses by router that cannot be held here.
     pub unavailable: &'a BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Hashes of tables that all directors must have, by plan.
+    pub tables: &'a BTreeMap<String, String>,
 }
 
 /// Reports of every plan.
@@ -94,6 +98,7 @@ pub fn reports(
                 judgement,
                 view,
                 facts,
+                table_hash: facts.tables.get(name),
                 previous: previous.get(name),
             };
             (name.clone(), context.report())
@@ -108,6 +113,7 @@ struct Context<'a> {
     judgement: &'a Judgement<'a>,
     view: &'a LeadershipView,
     facts: &'a Facts<'a>,
+    table_hash: Option<&'a String>,
     previous: Option<&'a PlanReport>,
 }
 
@@ -132,6 +138,7 @@ impl Context<'_> {
                 .map(|spec| self.addresses(spec, live.as_ref()))
                 .unwrap_or_default(),
             waits: pending.is_some(),
+            table_hash: self.table_hash.cloned(),
             programmed,
             live,
         }

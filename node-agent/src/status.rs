@@ -155,6 +155,7 @@ impl StatusWriter {
             effective_priority: report.effective_priority,
             conditions: vec![condition(&report.programmed, known, now)],
             addresses: report.addresses.clone(),
+            table_hash: report.table_hash.clone(),
         }
     }
 

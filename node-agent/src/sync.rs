@@ -14,19 +14,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use lvs_core::desired::{DesiredState, PlanInput, Problem, Roles, RouterRole, desired};
 use lvs_core::diff::{Diff, diff};
 use lvs_core::drift::repairs;
-use lvs_core::host::{AddressKey, ObservedHost};
+use lvs_core::election::Tick;
+use lvs_core::host::{AddressKey, ObservedHost, SysctlKey};
 use lvs_core::ipvs::{IpvsTimeouts, Services};
 use lvs_core::journal::Journal;
 use lvs_core::object::Object;
 use lvs_core::observed::Observed;
 use lvs_core::op::Op;
+use lvs_core::sync_daemon::{Continuity, SyncDaemons, Warmth};
+use lvs_core::table::{Disorder, tables};
 use lvs_core::verdict::{Failure, Verdict, Verdicts, verdicts};
 use lvs_crds::condition::Reason;
-use lvs_ipvs::IpvsKernel;
+use lvs_ipvs::{Dump, IpvsKernel};
 
 use crate::book::{PlanBook, PlanEvent};
 use crate::disk::{DiskError, JournalFile, PlanCache};
@@ -35,6 +39,7 @@ use crate::fitness::fitness;
 use crate::hold::without_removals;
 use crate::kernel::HostKernel;
 use crate::kernel::link_watch::Links;
+use crate::leadership::clock;
 use crate::limits::{IMMEDIATE_PASSES, OPERATIONS_LOGGED};
 use crate::links::WatchedLinks;
 use crate::metrics::{Metrics, PassLabels};
@@ -80,6 +85,8 @@ pub struct PassReport {
     pub unattributed: Vec<String>,
     /// Whether another pass should follow soon: something failed that may go by.
     pub retry: bool,
+    /// How long until another pass is due for something that only time decides.
+    pub due: Option<Duration>,
 }
 
 /// The loop's state and its ways to the world.
@@ -107,6 +114,12 @@ pub struct Syncer<I, H, L> {
     watched_links: WatchedLinks,
     /// Addresses by router that this node cannot hold.
     unavailable: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// What the sync daemons did since the start; `None` before the journal was read.
+    continuity: Option<Continuity>,
+    /// How long until something is due that only time decides.
+    due: Option<Duration>,
+    /// Hashes of tables that all directors must have, by plan.
+    tables: BTreeMap<String, String>,
     /// Operations that failed in the last writing pass, and why.
     failing: BTreeMap<String, String>,
 }
@@ -162,6 +175,9 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             priorities: BTreeMap::new(),
             watched_links: WatchedLinks::default(),
             unavailable: BTreeMap::new(),
+            continuity: None,
+            due: None,
+            tables: BTreeMap::new(),
             failing: BTreeMap::new(),
         })
     }
@@ -220,10 +236,12 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
     fn attempt(&mut self) -> Result<(Verdicts, bool), Blindness> {
         let journal = self.journal_file.read()?;
         let view = self.leadership.view();
+        self.due = None;
         let Reading {
             mut observed,
             mut desired,
         } = self.read(&view, &journal)?;
+        let synchronized = journal.sync_daemons_of_ours(&observed.sync_daemons);
         let plan = self.plan(&desired, &observed, &journal);
 
         let mut next = journal.before(&desired, &observed, &plan);
@@ -243,7 +261,11 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             Reading { observed, desired } = self.read(&view, &next)?;
             (self.plan(&desired, &observed, &next), execution)
         };
-        let trimmed = next.after(&desired, &observed, &execution.refused);
+        let mut trimmed = next.after(&desired, &observed, &execution.refused);
+        let running = trimmed.sync_daemons_of_ours(&observed.sync_daemons);
+        let continuity = self.continuity.get_or_insert_default();
+        continuity.note(&synchronized, &running, clock::now());
+        trimmed.informed_since_nanoseconds = continuity.informed_since().map(Tick::nanoseconds);
         if trimmed != next {
             self.journal_file.write(&trimmed)?;
             next = trimmed;
@@ -257,6 +279,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         let stale = execution.stale;
         let failures = execution.failures;
         let verdicts = verdicts(self.book.inputs(), &desired, &next, &failures, &remaining);
+        self.tables = tables(self.book.inputs(), &desired, &observed);
         self.hand_over(&desired, &verdicts, &view, &next);
         self.verified = (remaining.ops.is_empty() && failures.is_empty()).then_some(desired);
         Ok((verdicts, stale))
@@ -269,30 +292,63 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             .host
             .observe()
             .map_err(|error| blind(error.to_string(), observation_reason(error.reason())))?;
-        let (services, timeouts) = match self.ipvs.dump() {
-            Ok(dump) => (dump.services, dump.timeouts),
+        let Dump {
+            services,
+            disorder,
+            timeouts,
+            sync_daemons,
+            ..
+        } = match self.ipvs.dump() {
+            Ok(dump) => dump,
             // A kernel without IPVS holds no service: that is known, not unknown. Writing will say what is missing.
-            Err(error) if error.reason() == Reason::KernelModuleMissing => {
-                (Services::new(), FRESH_TIMEOUTS)
-            }
+            Err(error) if error.reason() == Reason::KernelModuleMissing => Dump {
+                services: Services::new(),
+                disorder: Disorder::new(),
+                timeouts: FRESH_TIMEOUTS,
+                sync_daemons: SyncDaemons::new(),
+                unnameable: Vec::new(),
+            },
             Err(error) => return Err(blind(error.to_string(), error.reason())),
         };
         let roles = roles(view, self.book.inputs(), &host, journal);
         let mut desired = desired(self.book.inputs(), &roles, &host, journal);
         self.missing_modules(&mut desired);
+        let running = journal.sync_daemons_of_ours(&sync_daemons);
         let sysctls = self
             .host
             .read_sysctls(&desired.sysctl_keys(journal))
             .map_err(|error| blind(error.to_string(), observation_reason(error.reason())))?;
+        // A node that must not balance while it listens stops listening at once.
+        let keeps_backup = sysctls
+            .get(&SysctlKey::of_ipvs("backup_only"))
+            .is_some_and(|value| value.as_deref() == Some("0"));
+        let continuity = self.continuity.get_or_insert_with(|| {
+            let since = journal.informed_since_nanoseconds;
+            Continuity::resume(since.map(Tick::from_nanoseconds))
+        });
+        let left = continuity.linger(
+            &mut desired.sync_daemons,
+            &running,
+            keeps_backup,
+            clock::now(),
+        );
+        self.wake_in(left);
         let host = ObservedHost { sysctls, ..host };
         Ok(Reading {
             observed: Observed {
                 services,
+                disorder,
                 timeouts,
+                sync_daemons,
                 host,
             },
             desired,
         })
+    }
+
+    /// A pass is due by then at the latest.
+    fn wake_in(&mut self, left: Option<Duration>) {
+        self.due = [self.due, left].into_iter().flatten().min();
     }
 
     fn missing_modules(&self, desired: &mut DesiredState) {
@@ -452,12 +508,15 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
     }
 
     fn directed_routers(
-        &self,
+        &mut self,
         desired: &DesiredState,
         verdicts: &Verdicts,
         view: &LeadershipView,
     ) -> BTreeMap<String, DirectedRouter> {
-        self.book
+        let now = clock::now();
+        let mut cold: Vec<Duration> = Vec::new();
+        let directed = self
+            .book
             .inputs()
             .iter()
             .filter_map(|plan| {
@@ -472,17 +531,32 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                     .filter_map(|other| verdicts.plans.get(&other.name))
                     .all(|verdict| !matches!(verdict, Verdict::NotProgrammed { .. }));
                 let state = plan.spec.state;
+                let mut warmth = Warmth::Warm;
+                if desired.synchronized_routers.contains(name)
+                    && view.roles.get(name) != Some(&LeadershipRole::Master)
+                    && let Some(continuity) = &self.continuity
+                {
+                    let is_alone = leadership.directors == [plan.spec.node_name.clone()];
+                    warmth = continuity.is_warm(is_alone, now);
+                }
+                if let Warmth::Cold(left) = warmth {
+                    cold.push(left);
+                }
                 Some((
                     name.clone(),
                     DirectedRouter {
                         plan: leadership.clone(),
                         state,
-                        verified,
                         fitness: fitness(desired, view, name),
+                        verified: verified && warmth == Warmth::Warm,
                     },
                 ))
             })
-            .collect()
+            .collect();
+        let count = i64::try_from(cold.len()).unwrap_or(i64::MAX);
+        self.metrics.cold_routers.set(count);
+        self.wake_in(cold.into_iter().min());
+        directed
     }
 
     fn report(&mut self, outcome: Result<(Verdicts, bool), Blindness>) -> PassReport {
@@ -519,6 +593,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                 permanent: &self.permanent,
                 priorities: &self.priorities,
                 unavailable: &self.unavailable,
+                tables: &self.tables,
             },
             &self.reports,
         );
@@ -546,6 +621,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             listed: self.book.is_listed(),
             unattributed,
             retry,
+            due: self.due,
         }
     }
 

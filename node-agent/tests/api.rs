@@ -216,6 +216,7 @@ fn report(message: &str) -> Reports {
             generation: Some(1),
         },
         addresses: vec![],
+        table_hash: None,
         waits: false,
     };
     Reports::from([("vs-1".to_owned(), report)])

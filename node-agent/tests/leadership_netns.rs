@@ -412,6 +412,7 @@ fn plan(directors: &[&str]) -> LeadershipPlan {
         virtual_router_id: None,
         tracked_interfaces: Vec::new(),
         addresses_set_aside: Vec::new(),
+        connection_sync: None,
     }
 }
 

@@ -14,8 +14,9 @@
 
 pub mod address_range;
 pub mod check;
+mod connection_sync;
 pub mod fitness;
-mod hold;
+pub mod hold;
 pub mod input;
 pub mod lifecycle;
 pub mod mark;

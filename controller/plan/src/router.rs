@@ -5,11 +5,13 @@ use std::net::IpAddr;
 
 use lvs_crds::VirtualRouterSpec;
 use lvs_crds::condition::{ConditionType, Reason};
+use lvs_crds::connection_sync::PlannedConnectionSync;
 use lvs_crds::node_plan::PlannedAddress;
 use lvs_crds::virtual_router::{Assignment, Grant, NamespacesFrom, RealServerNodes};
 use lvs_crds::{HAND_OVER_ANNOTATION, IS_DEFAULT_ROUTER_ANNOTATION};
 
 use crate::address_range::{AddressRange, parse_address};
+use crate::connection_sync;
 use crate::input::{EXCLUDE_LABEL, Inputs, Meta, Node, VirtualServiceObject};
 use crate::report::{Verdict, summarise};
 use crate::selector;
@@ -37,6 +39,8 @@ pub struct Router<'a> {
     pub hand_over_to: Option<String>,
     /// VRID whose virtual MAC the addresses get; none when it is not asked for, or an older router has it.
     pub virtual_router_id: Option<u8>,
+    /// How connections survive a takeover; `None` = they do not.
+    pub connection_sync: Option<PlannedConnectionSync>,
     /// What is wrong with the router.
     pub problems: Vec<Verdict>,
 }
@@ -240,6 +244,10 @@ fn read_one<'a>(
             }
         }
     }
+    let connection_sync = connection_sync::read(spec).unwrap_or_else(|message| {
+        invalid(message);
+        None
+    });
     if !problems.is_empty() {
         let mut verdict = summarise(ConditionType::Accepted, problems, (Reason::Accepted, ""));
         verdict
@@ -273,6 +281,7 @@ fn read_one<'a>(
         additional_addresses,
         hand_over_to,
         virtual_router_id: virtual_mac::asked_for(spec),
+        connection_sync,
         problems,
     })
 }

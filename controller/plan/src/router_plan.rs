@@ -72,6 +72,10 @@ pub(crate) fn add(
                 virtual_router_id: router.virtual_router_id,
                 tracked_interfaces: tracked_interfaces.clone(),
                 addresses_set_aside: addresses_set_aside.clone(),
+                connection_sync: settings
+                    .connection_sync
+                    .get(&(name.clone(), node_name.clone()))
+                    .cloned(),
             };
             let spec = NodePlanSpec {
                 node_name: node_name.clone(),

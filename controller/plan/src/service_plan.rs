@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use lvs_crds::node_plan::{NodePlanSpec, PlanSource, PlanState, SourceKind};
 
+use crate::connection_sync;
 use crate::input::{Inputs, ObjectKey, RealServerObject, VirtualServiceObject};
 use crate::lifecycle::Holdings;
 use crate::mark::Marks;
@@ -139,6 +140,11 @@ fn plan_service(
         Some(Ok(mark)) => decision.mark = Some(*mark),
         Some(Err(verdict)) => decision.problems.push(verdict.clone()),
         None => {}
+    }
+    if connection_sync::needs_stateless(router)
+        && let Err(verdict) = connection_sync::is_stateless(service.spec, service.router_name)
+    {
+        decision.waiting.push(verdict);
     }
     let namespace_labels = inputs.namespaces.get(&key.namespace);
     decision.targets = target::resolve(&target::Context {

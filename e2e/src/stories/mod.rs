@@ -7,6 +7,7 @@ use crate::lab::{Hosts, Lab, Machine, OPERATOR_NAMESPACE};
 mod bare;
 mod boundaries;
 mod conflict;
+mod connection_sync;
 mod direct_routing;
 mod failover;
 mod nat;
@@ -44,6 +45,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         protocols::stories(),
         resilience::stories(),
         failover::stories(),
+        connection_sync::stories(),
         boundaries::stories(),
         conflict::stories(),
     ]

@@ -3,6 +3,7 @@
 //! Total and deterministic: the order of the plans does not matter, and what is wrong in one plan becomes a
 //! [`Problem`] of that plan while everything else goes on. Nothing here compares with the kernel; that is `diff`.
 
+mod connection_sync;
 mod director;
 mod fitness;
 mod real_server;
@@ -23,6 +24,7 @@ use crate::host::{
 use crate::ipvs::{IpvsTimeouts, ServiceKey, ServiceState, Services};
 use crate::journal::Journal;
 use crate::object::Object;
+use crate::sync_daemon::{SyncDaemon, SyncDaemons};
 
 pub use fitness::{Fault, Fitness};
 pub use sysctl::SysctlDemand;
@@ -96,6 +98,16 @@ pub struct DesiredState {
     pub services: Services,
     /// IPVS timeouts; `None` = as they were before us.
     pub timeouts: Option<IpvsTimeouts>,
+    /// IPVS sync daemons.
+    pub sync_daemons: SyncDaemons,
+    /// Whether the node must not balance while it listens: it is a real server of what it would balance.
+    pub backup_only: bool,
+    /// Routers whose connections the sync daemons keep.
+    pub synchronized_routers: BTreeSet<String>,
+    /// Routers whose directors must send a connection to the same real server without knowing it.
+    pub stateless_routers: BTreeSet<String>,
+    /// Services of those routers.
+    pub stateless_services: BTreeSet<ServiceKey>,
     /// Everything else, director addresses aside.
     pub host: DesiredHost,
     /// Addresses by router that the fence thread may hold while the node is master, each on its device.
@@ -143,6 +155,7 @@ impl DesiredState {
             .flat_map(|(key, demand)| [Some(key.clone()), demand.weighed_against(key)])
             .flatten()
             .chain(journal.sysctls.keys().cloned())
+            .chain((!self.sync_daemons.is_empty()).then(|| SysctlKey::of_ipvs("backup_only")))
             .collect()
     }
 }
@@ -186,6 +199,8 @@ struct Builder<'a> {
     role: Option<RouterRole>,
     /// Leadership of each router, and the plan that carries it.
     leaderships: BTreeMap<&'a str, (&'a str, &'a LeadershipPlan)>,
+    /// The set-up of the sync daemons, once a plan has asked for one.
+    sync: Option<SyncDaemon>,
 }
 
 impl<'a> Builder<'a> {
@@ -205,6 +220,7 @@ impl<'a> Builder<'a> {
             plan: first,
             role: None,
             leaderships: fitness::leaderships(plans),
+            sync: None,
         };
         for plan in plans {
             builder.plan = plan;
@@ -217,6 +233,8 @@ impl<'a> Builder<'a> {
             }
         }
         builder.judge_links();
+        builder.backup_only(plans, roles);
+        builder.stateless_services(plans);
         let mut state = builder.state;
         state.host.mark_rules.sort();
         state.host.mark_rules.dedup();

@@ -4,14 +4,17 @@
 //! neither wanted nor in the journal is foreign and never named. One list, in an order in which every prefix is safe:
 //!
 //! 1. devices and GUE ports, 2. sysctls (ARP is quiet before an address appears), 3. addresses, 4. routes, then the
-//!    rules that use them, 5. timeouts, services, then destinations added and edited, 6. marks, which need their service,
-//! 7. destinations and services removed, 8. rules, then routes removed, 9. addresses removed, 10. sysctls put back
+//!    rules that use them, 5. timeouts, sync daemons stopped, services, then destinations added and edited, 6. marks,
+//!    which need their service,
+//! 7. destinations and services removed, sync daemons started (they find the services of the connections they get, and
+//!    none that excludes them), 8. rules, then routes removed, 9. addresses removed, 10. sysctls put back
 //!    (ARP may speak again once no address is left to speak of), 11. devices and GUE ports removed.
 //!
 //! Director addresses are not here: the fence thread alone adds and removes them.
 
 mod host;
 mod services;
+mod sync_daemons;
 mod sysctl;
 
 use std::collections::BTreeMap;
@@ -54,15 +57,18 @@ pub fn diff(desired: &DesiredState, observed: &Observed, journal: &Journal) -> D
     };
     let sysctls = walk.sysctls();
     let host = walk.host(&sysctls);
-    let services = walk.services();
+    let mut services = walk.services();
+    let sync_daemons = walk.sync_daemons(&mut services);
     let mut ops = host.links;
     ops.extend(sysctls.set);
     ops.extend(host.add);
     ops.extend(walk.timeouts());
+    ops.extend(sync_daemons.stop);
     ops.extend(services.services);
     ops.extend(services.destinations);
     ops.extend(host.marks);
     ops.extend(services.remove);
+    ops.extend(sync_daemons.start);
     ops.extend(host.remove);
     ops.extend(sysctls.restore);
     ops.extend(host.remove_links);

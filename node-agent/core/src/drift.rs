@@ -38,6 +38,9 @@ fn asked_alike(op: &Op, verified: &DesiredState, desired: &DesiredState) -> bool
                 !verified.services.contains_key(key) && !desired.services.contains_key(key)
             }
             IpvsOp::SetTimeouts(_) => verified.timeouts == desired.timeouts,
+            IpvsOp::StartSyncDaemon(role, _) | IpvsOp::StopSyncDaemon(role) => {
+                verified.sync_daemons.get(role) == desired.sync_daemons.get(role)
+            }
         },
         Op::Host(op) => match op {
             HostOp::AddLink { name, .. } | HostOp::SetLinkUp { name } => {

@@ -18,6 +18,7 @@ use crate::host::{AddressKey, FouPort, LinkKind, SysctlKey};
 use crate::ipvs::{IpvsTimeouts, ServiceKey};
 use crate::observed::Observed;
 use crate::op::{HostOp, IpvsOp, Op};
+use crate::sync_daemon::{SyncDaemon, SyncDaemons, SyncRole};
 
 /// Version of the text form.
 pub const JOURNAL_VERSION: u32 = 1;
@@ -59,6 +60,13 @@ pub struct Journal {
     pub sysctls: BTreeMap<SysctlKey, SysctlRecord>,
     /// IPVS timeouts, if we changed them.
     pub timeouts: Option<TimeoutsRecord>,
+    /// IPVS sync daemons we started, each with its set-up: of two of one role the older is about to be stopped.
+    #[serde(default)]
+    pub sync_daemons: BTreeSet<(SyncRole, SyncDaemon)>,
+    /// Since when this node has known of new connections without a gap, in nanoseconds of `CLOCK_BOOTTIME`. See
+    /// [`Continuity`](crate::sync_daemon::Continuity).
+    #[serde(default)]
+    pub informed_since_nanoseconds: Option<u64>,
     /// Addresses that the fence thread may have added as director.
     pub director_addresses: BTreeSet<AddressKey>,
 }
@@ -125,6 +133,20 @@ impl Journal {
         *self == Self::new(&self.boot_id)
     }
 
+    /// Of the daemons that were read, those that are ours.
+    pub fn sync_daemons_of_ours(&self, observed: &SyncDaemons) -> SyncDaemons {
+        let is_ours = |role: SyncRole, found: &SyncDaemon| {
+            self.sync_daemons
+                .iter()
+                .any(|(known, daemon)| *known == role && daemon.is_met_by(found))
+        };
+        observed
+            .iter()
+            .filter(|(role, found)| is_ours(**role, found))
+            .map(|(role, found)| (*role, found.clone()))
+            .collect()
+    }
+
     /// The journal to be on disk before `diff.ops` run and before the fence thread gets the addresses of `desired`:
     /// this one plus everything that may come to exist.
     #[must_use]
@@ -143,6 +165,9 @@ impl Journal {
                             .map_or(observed.timeouts, |record| record.original),
                         written: *timeouts,
                     });
+                }
+                Op::Ipvs(IpvsOp::StartSyncDaemon(role, daemon)) => {
+                    next.sync_daemons.insert((*role, daemon.clone()));
                 }
                 Op::Host(HostOp::AddLink { name, kind }) => {
                     next.links.insert(name.clone(), *kind);
@@ -191,6 +216,9 @@ impl Journal {
                 Op::Ipvs(IpvsOp::AddService(key, _)) => {
                     next.services.remove(key);
                 }
+                Op::Ipvs(IpvsOp::StartSyncDaemon(role, daemon)) => {
+                    next.sync_daemons.remove(&(*role, daemon.clone()));
+                }
                 Op::Host(HostOp::AddLink { name, .. }) => {
                     next.links.remove(name);
                 }
@@ -203,6 +231,10 @@ impl Journal {
                 _ => {}
             }
         }
+        next.sync_daemons.retain(|(role, daemon)| {
+            let found = observed.sync_daemons.get(role);
+            found.is_some_and(|found| daemon.is_met_by(found))
+        });
         let host = &observed.host;
         let present: BTreeSet<&AddressKey> = host.addresses.iter().map(|(key, _)| key).collect();
         next.services

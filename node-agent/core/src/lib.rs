@@ -14,4 +14,6 @@ pub mod model;
 pub mod object;
 pub mod observed;
 pub mod op;
+pub mod sync_daemon;
+pub mod table;
 pub mod verdict;

@@ -77,7 +77,9 @@ impl Model {
     pub fn observe(&self, keys: &BTreeSet<SysctlKey>) -> Observed {
         Observed {
             services: self.ipvs.services.clone(),
+            disorder: self.ipvs.disorder(),
             timeouts: self.ipvs.timeouts,
+            sync_daemons: self.ipvs.sync_daemons.clone(),
             host: self.host.observe(keys),
         }
     }

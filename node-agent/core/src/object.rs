@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::{AddressKey, DefaultRoute, FouPort, PolicyRule, SysctlKey};
 use crate::ipvs::ServiceKey;
 use crate::op::{HostOp, IpvsOp, Op};
+use crate::sync_daemon::SyncRole;
 
 /// A thing on the node, by identity.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ pub enum Object {
     Service(ServiceKey),
     /// The IPVS timeouts of the network namespace.
     Timeouts,
+    /// An IPVS sync daemon.
+    SyncDaemon(SyncRole),
     /// A device.
     Link(String),
     /// An address on a device.
@@ -36,6 +39,7 @@ impl fmt::Display for Object {
         match self {
             Self::Service(key) => write!(formatter, "IPVS service {key}"),
             Self::Timeouts => formatter.write_str("IPVS timeouts"),
+            Self::SyncDaemon(role) => write!(formatter, "IPVS sync daemon {role}"),
             Self::Link(name) => write!(formatter, "device {name}"),
             Self::Address(key) => write!(
                 formatter,
@@ -80,6 +84,9 @@ impl IpvsOp {
             | Self::EditDestination(key, _, _)
             | Self::DeleteDestination(key, _) => Object::Service(*key),
             Self::SetTimeouts(_) => Object::Timeouts,
+            Self::StartSyncDaemon(role, _) | Self::StopSyncDaemon(role) => {
+                Object::SyncDaemon(*role)
+            }
         }
     }
 }

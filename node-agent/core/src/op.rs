@@ -12,6 +12,7 @@ use crate::ipvs::{
     Destination, DestinationForwarding, DestinationKey, DestinationTunnel, IpvsTimeouts, Service,
     ServiceFlags, ServiceKey,
 };
+use crate::sync_daemon::{SyncDaemon, SyncRole};
 
 /// An IPVS operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,10 @@ pub enum IpvsOp {
     DeleteDestination(ServiceKey, DestinationKey),
     /// ipvsadm --set.
     SetTimeouts(IpvsTimeouts),
+    /// ipvsadm --start-daemon.
+    StartSyncDaemon(SyncRole, SyncDaemon),
+    /// ipvsadm --stop-daemon.
+    StopSyncDaemon(SyncRole),
 }
 
 /// An operation on the rest of the host.
@@ -204,6 +209,10 @@ impl fmt::Display for IpvsOp {
                 "--set {} {} {}",
                 timeouts.tcp_seconds, timeouts.tcp_fin_seconds, timeouts.udp_seconds
             ),
+            Self::StartSyncDaemon(role, daemon) => {
+                write!(formatter, "--start-daemon {role} {daemon}")
+            }
+            Self::StopSyncDaemon(role) => write!(formatter, "--stop-daemon {role}"),
         }
     }
 }

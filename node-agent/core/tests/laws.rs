@@ -185,6 +185,7 @@ fn router_plan() -> PlanInput {
             candidacy: Candidacy::Permitted,
             directors: vec!["node-a".to_owned()],
             lease_duration_seconds: 10,
+            connection_sync: None,
             preemption_delay_seconds: None,
             hand_over_to: None,
             heartbeat: None,

@@ -7,7 +7,7 @@
 #
 # Output: "# ipvsadm <arguments>", then one line per message of the family
 # IPVS: "send|receive <flags> <payload in hex>", where the payload is what
-# follows struct nlmsghdr; for the last two commands also "print <line>": what
+# follows struct nlmsghdr; for commands that list also "print <line>": what
 # ipvsadm itself says.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -15,6 +15,11 @@ if [ "${1:-}" != inside ]; then
     exec unshare -n "$BASH" "${BASH_SOURCE[0]}" inside
 fi
 ip link set lo up
+# What sync daemons send and receive on.
+ip link add sync0 type dummy
+ip address add 198.51.100.254/24 dev sync0
+ip address add 2001:db8:51::1/64 dev sync0 nodad
+ip link set sync0 up
 trace="$(mktemp)"
 trap 'rm -f "$trace"' EXIT
 
@@ -47,3 +52,6 @@ capture() {
 while read -r -a arguments; do capture "${arguments[@]}"; done <"$here/commands.txt"
 capture -Sn
 capture -L --timeout
+capture -L --daemon
+capture --stop-daemon master
+capture --stop-daemon backup

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use lvs_core::ipvs::{Destination, DestinationKey, Service, ServiceKey, ServiceState, Services};
 use lvs_core::op::IpvsOp;
+use lvs_core::sync_daemon::SyncDaemons;
+use lvs_core::table::{self, Disorder};
 use neli::consts::genl::{CtrlAttr, CtrlCmd};
 use neli::consts::nl::{GenlId, NlmF};
 use nix::errno::Errno;
@@ -108,7 +110,7 @@ impl Client {
     ) -> Result<Vec<(DestinationKey, Destination)>, DumpError> {
         let result = match self.connect() {
             Err(source) => Err(Failure::Transport(source)),
-            Ok(connection) => connection.destinations(key, 0),
+            Ok(connection) => connection.destinations(key, 0, None),
         };
         result.map_err(|failure| self.give_up(Reading::Destinations(*key).to_string(), failure))
     }
@@ -252,6 +254,7 @@ enum Reading {
     Services,
     Destinations(ServiceKey),
     Timeouts,
+    SyncDaemons,
 }
 
 impl std::fmt::Display for Reading {
@@ -260,6 +263,7 @@ impl std::fmt::Display for Reading {
             Self::Services => formatter.write_str("the IPVS services"),
             Self::Destinations(key) => write!(formatter, "the destinations of IPVS service {key}"),
             Self::Timeouts => formatter.write_str("the IPVS timeouts"),
+            Self::SyncDaemons => formatter.write_str("the IPVS sync daemons"),
         }
     }
 }
@@ -448,11 +452,17 @@ impl Connection {
         })?;
         let count = found.len();
         let mut services = Services::new();
+        let mut disorder = Disorder::new();
         let mut expected = 0;
         for (key, service) in found {
             *reading = Reading::Destinations(key);
-            let destinations = self.destinations(&key, expected)?;
+            let mut listed = Vec::new();
+            let order = table::depends_on_order(&service).then_some(&mut listed);
+            let destinations = self.destinations(&key, expected, order)?;
             expected = destinations.len();
+            if !table::is_canonical(&listed) {
+                disorder.insert(key, listed);
+            }
             services.insert(
                 key,
                 ServiceState {
@@ -468,17 +478,28 @@ impl Connection {
         }
         *reading = Reading::Timeouts;
         let timeouts = self.ask(command::GET_CONFIG, None, decode::timeouts)?;
+        *reading = Reading::SyncDaemons;
+        let mut sync_daemons = SyncDaemons::new();
+        self.walk(command::GET_DAEMON, None, |attributes| {
+            let (role, daemon) = decode::sync_daemon(attributes)?;
+            sync_daemons.insert(role, daemon);
+            Ok(())
+        })?;
         Ok(Dump {
             services,
+            disorder,
             timeouts,
+            sync_daemons,
             unnameable,
         })
     }
 
+    /// Destinations sorted by key; `order` gets their keys as the kernel lists them.
     fn destinations(
         &mut self,
         key: &ServiceKey,
         expected: usize,
+        order: Option<&mut Vec<DestinationKey>>,
     ) -> Result<Vec<(DestinationKey, Destination)>, Failure> {
         let mut destinations: Vec<(DestinationKey, Destination)> = Vec::with_capacity(expected);
         let family = key.family();
@@ -496,6 +517,9 @@ impl Connection {
                 }) => return Err(Failure::Changed),
                 Err(failure) => return Err(failure),
             }
+        }
+        if let Some(order) = order {
+            order.extend(destinations.iter().map(|(key, _)| *key));
         }
         // The kernel lists the newest first; a sorted or reversed run is recognized and costs one pass.
         destinations.sort_unstable_by_key(|(key, _)| *key);

@@ -9,11 +9,12 @@ use lvs_core::ipvs::{
     ServiceFlags, ServiceKey,
 };
 use lvs_core::op::IpvsOp;
+use lvs_core::sync_daemon::{SyncDaemon, SyncRole};
 use lvs_crds::value::{AddressFamily, Protocol};
 
 use crate::attribute::{Attribute, AttributeError, Attributes};
 use crate::uapi::{
-    AF_INET, AF_INET6, command, destination, forwarding, info, service, top, tunnel,
+    AF_INET, AF_INET6, command, daemon, destination, forwarding, info, service, top, tunnel,
 };
 
 /// Prefix length given to an IPv4 netmask that is no prefix (`ipvsadm -M 255.0.255.0`): equal to none we write.
@@ -299,6 +300,74 @@ impl<'bytes> DestinationAttributes<'bytes> {
     }
 }
 
+#[derive(Clone, Copy, Default)]
+struct SyncDaemonAttributes<'bytes> {
+    state: Option<u32>,
+    device: Option<&'bytes str>,
+    sync_id: Option<u32>,
+    maximum_length: Option<u16>,
+    group: Option<IpAddr>,
+    port: u16,
+    ttl: u8,
+}
+
+impl<'bytes> SyncDaemonAttributes<'bytes> {
+    fn read(nest: &Attribute<'bytes>) -> Result<Self, AttributeError> {
+        let mut found = Self::default();
+        for attribute in nest.nested() {
+            let attribute = attribute?;
+            match attribute.kind {
+                daemon::STATE => found.state = Some(attribute.u32()?),
+                daemon::MCAST_IFN => found.device = Some(attribute.string()?),
+                daemon::SYNC_ID => found.sync_id = Some(attribute.u32()?),
+                daemon::SYNC_MAXLEN => found.maximum_length = Some(attribute.u16()?),
+                daemon::MCAST_GROUP => found.group = Some(IpAddr::V4(attribute.ipv4()?)),
+                daemon::MCAST_GROUP6 => found.group = Some(IpAddr::V6(attribute.ipv6()?)),
+                daemon::MCAST_PORT => found.port = attribute.u16()?,
+                daemon::MCAST_TTL => found.ttl = attribute.u8()?,
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    fn role(&self) -> Result<SyncRole, DecodeError> {
+        match self.state.ok_or(missing("IPVS_DAEMON_ATTR_STATE"))? {
+            daemon::STATE_MASTER => Ok(SyncRole::Master),
+            daemon::STATE_BACKUP => Ok(SyncRole::Backup),
+            value => Err(DecodeError::Unknown {
+                name: "IPVS_DAEMON_ATTR_STATE",
+                value,
+            }),
+        }
+    }
+
+    fn set_up(&self) -> Result<SyncDaemon, DecodeError> {
+        let sync_id = self.sync_id.ok_or(missing("IPVS_DAEMON_ATTR_SYNC_ID"))?;
+        Ok(SyncDaemon {
+            device: self
+                .device
+                .ok_or(missing("IPVS_DAEMON_ATTR_MCAST_IFN"))?
+                .to_owned(),
+            sync_id: u8::try_from(sync_id).map_err(|_| DecodeError::Unknown {
+                name: "IPVS_DAEMON_ATTR_SYNC_ID",
+                value: sync_id,
+            })?,
+            group: self.group.ok_or(missing("IPVS_DAEMON_ATTR_MCAST_GROUP"))?,
+            port: self.port,
+            ttl: self.ttl,
+            maximum_length: self.maximum_length,
+        })
+    }
+}
+
+/// A message of a dump of the sync daemons.
+pub fn sync_daemon(attributes: &[u8]) -> Result<(SyncRole, SyncDaemon), DecodeError> {
+    let nest = find(attributes, top::DAEMON, "IPVS_CMD_ATTR_DAEMON")?;
+    let found = SyncDaemonAttributes::read(&nest)?;
+    Ok((found.role()?, found.set_up()?))
+}
+
 /// Timeouts: the reply to `GET_CONFIG`, or a `SET_CONFIG`.
 pub fn timeouts(attributes: &[u8]) -> Result<IpvsTimeouts, DecodeError> {
     Ok(IpvsTimeouts {
@@ -341,6 +410,15 @@ pub fn info(attributes: &[u8]) -> Result<Info, DecodeError> {
 pub fn operation(command: u8, attributes: &[u8]) -> Result<IpvsOp, DecodeError> {
     if command == command::SET_CONFIG {
         return timeouts(attributes).map(IpvsOp::SetTimeouts);
+    }
+    if command == command::NEW_DAEMON {
+        return sync_daemon(attributes).map(|(role, daemon)| IpvsOp::StartSyncDaemon(role, daemon));
+    }
+    if command == command::DEL_DAEMON {
+        let nest = find(attributes, top::DAEMON, "IPVS_CMD_ATTR_DAEMON")?;
+        return Ok(IpvsOp::StopSyncDaemon(
+            SyncDaemonAttributes::read(&nest)?.role()?,
+        ));
     }
     let nest = find(attributes, top::SERVICE, "IPVS_CMD_ATTR_SERVICE")?;
     let found = ServiceAttributes::read(&nest)?;

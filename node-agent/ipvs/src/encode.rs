@@ -1,15 +1,20 @@
 //! Requests: from operations and keys to bytes.
 
+use std::net::IpAddr;
+
 use lvs_core::ipvs::{
     Destination, DestinationForwarding, DestinationKey, DestinationTunnel, Service, ServiceFlags,
     ServiceKey,
 };
 use lvs_core::op::IpvsOp;
+use lvs_core::sync_daemon::{SyncDaemon, SyncRole};
 use lvs_crds::value::AddressFamily;
 
 use crate::attribute::AttributeWriter;
 use crate::message::{Envelope, write_message};
-use crate::uapi::{AF_INET, AF_INET6, command, destination, forwarding, service, top, tunnel};
+use crate::uapi::{
+    AF_INET, AF_INET6, command, daemon, destination, forwarding, service, top, tunnel,
+};
 
 /// Appends the message of one operation.
 pub fn operation(buffer: &mut Vec<u8>, envelope: Envelope, operation: &IpvsOp) {
@@ -38,6 +43,18 @@ pub fn operation(buffer: &mut Vec<u8>, envelope: Envelope, operation: &IpvsOp) {
                 message.u32(top::TIMEOUT_TCP, timeouts.tcp_seconds);
                 message.u32(top::TIMEOUT_TCP_FIN, timeouts.tcp_fin_seconds);
                 message.u32(top::TIMEOUT_UDP, timeouts.udp_seconds);
+            });
+        }
+        IpvsOp::StartSyncDaemon(role, state) => {
+            write_message(buffer, envelope, command::NEW_DAEMON, |message| {
+                message.nested(top::DAEMON, |nest| sync_daemon(nest, *role, state));
+            });
+        }
+        IpvsOp::StopSyncDaemon(role) => {
+            write_message(buffer, envelope, command::DEL_DAEMON, |message| {
+                message.nested(top::DAEMON, |nest| {
+                    nest.u32(daemon::STATE, sync_state(*role));
+                });
             });
         }
     }
@@ -170,4 +187,27 @@ fn destination_state(nest: &mut AttributeWriter<'_>, state: &Destination) {
             nest.u16(destination::TUN_FLAGS, flags);
         }
     }
+}
+
+const fn sync_state(role: SyncRole) -> u32 {
+    match role {
+        SyncRole::Master => daemon::STATE_MASTER,
+        SyncRole::Backup => daemon::STATE_BACKUP,
+    }
+}
+
+fn sync_daemon(nest: &mut AttributeWriter<'_>, role: SyncRole, state: &SyncDaemon) {
+    nest.u32(daemon::STATE, sync_state(role));
+    nest.string(daemon::MCAST_IFN, &state.device);
+    nest.u32(daemon::SYNC_ID, u32::from(state.sync_id));
+    if let Some(length) = state.maximum_length {
+        nest.u16(daemon::SYNC_MAXLEN, length);
+    }
+    match state.group {
+        IpAddr::V4(group) => nest.be32(daemon::MCAST_GROUP, group.to_bits()),
+        // Sixteen bytes, as every address here.
+        IpAddr::V6(_) => nest.address(daemon::MCAST_GROUP6, state.group),
+    }
+    nest.u16(daemon::MCAST_PORT, state.port);
+    nest.u8(daemon::MCAST_TTL, state.ttl);
 }

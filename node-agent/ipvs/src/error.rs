@@ -191,6 +191,8 @@ fn meaning(operation: &IpvsOp, errno: Errno) -> Meaning {
         ),
         (Errno::EEXIST, Op::AddService(..)) => Meaning::Stale("the service exists already"),
         (Errno::EEXIST, Op::AddDestination(..)) => Meaning::Stale("the destination exists already"),
+        (Errno::EEXIST, Op::StartSyncDaemon(..)) => Meaning::Stale("such a daemon runs already"),
+        (Errno::ESRCH, Op::StopSyncDaemon(_)) => Meaning::Stale("no such daemon runs"),
         (Errno::ESRCH, _) => Meaning::Stale("there is no such service"),
         (Errno::ENOENT, Op::EditDestination(..) | Op::DeleteDestination(..)) => {
             Meaning::Stale("there is no such destination")
@@ -233,6 +235,16 @@ fn meaning(operation: &IpvsOp, errno: Errno) -> Meaning {
                     _ if other_family => "a real server of the other family needs a tunnel",
                     _ => "the address is not unicast, or is IPv6 link-local",
                 },
+            )
+        }
+        (Errno::EINVAL, Op::StartSyncDaemon(..)) => Meaning::Because(
+            Reason::ConnectionSyncExcluded,
+            "a service has a real server of another address family, which excludes the daemon",
+        ),
+        (Errno::ENODEV | Errno::ENETUNREACH | Errno::EADDRNOTAVAIL, Op::StartSyncDaemon(..)) => {
+            Meaning::Because(
+                Reason::InterfaceNotFound,
+                "the device must be there, be up and have an address of the group's family",
             )
         }
         (Errno::EINVAL, Op::SetTimeouts(_)) => {

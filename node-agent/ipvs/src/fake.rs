@@ -113,7 +113,9 @@ impl IpvsKernel for FakeKernel {
         }
         Ok(Dump {
             services: self.model.services.clone(),
+            disorder: self.model.disorder(),
             timeouts: self.model.timeouts,
+            sync_daemons: self.model.sync_daemons.clone(),
             unnameable: Vec::new(),
         })
     }

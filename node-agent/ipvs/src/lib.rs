@@ -23,6 +23,8 @@ pub mod uapi;
 
 use lvs_core::ipvs::{IpvsTimeouts, Services};
 use lvs_core::op::IpvsOp;
+use lvs_core::sync_daemon::SyncDaemons;
+use lvs_core::table::Disorder;
 
 pub use client::{Client, ClientOptions};
 pub use error::{DumpError, OpError, OpFailure, TransportError};
@@ -33,8 +35,12 @@ pub use fake::FakeKernel;
 pub struct Dump {
     /// Every service with its destinations, foreign ones included.
     pub services: Services,
+    /// Where the order of destinations matters and is not the canonical one: as the kernel lists them.
+    pub disorder: Disorder,
     /// Timeouts of connections.
     pub timeouts: IpvsTimeouts,
+    /// Sync daemons.
+    pub sync_daemons: SyncDaemons,
     /// Services that [`lvs_core::ipvs::ServiceKey`] cannot name (a protocol other than TCP, UDP and SCTP), one
     /// line each. They are foreign: we cannot have made them, and no key of ours can collide with them.
     pub unnameable: Vec<String>,

@@ -24,6 +24,12 @@ pub mod command {
     pub const DEL_DEST: u8 = 7;
     /// `IPVS_CMD_GET_DEST`: dump the destinations of one service.
     pub const GET_DEST: u8 = 8;
+    /// `IPVS_CMD_NEW_DAEMON`: start a sync daemon; also every message of a dump of them.
+    pub const NEW_DAEMON: u8 = 9;
+    /// `IPVS_CMD_DEL_DAEMON`: stop a sync daemon.
+    pub const DEL_DAEMON: u8 = 10;
+    /// `IPVS_CMD_GET_DAEMON`: dump the sync daemons.
+    pub const GET_DAEMON: u8 = 11;
     /// `IPVS_CMD_SET_CONFIG`: set timeouts; also the reply to `GET_CONFIG`.
     pub const SET_CONFIG: u8 = 12;
     /// `IPVS_CMD_GET_CONFIG`: get timeouts.
@@ -40,6 +46,8 @@ pub mod top {
     pub const SERVICE: u16 = 1;
     /// `IPVS_CMD_ATTR_DEST`, nested.
     pub const DEST: u16 = 2;
+    /// `IPVS_CMD_ATTR_DAEMON`, nested.
+    pub const DAEMON: u16 = 3;
     /// `IPVS_CMD_ATTR_TIMEOUT_TCP`, u32 seconds.
     pub const TIMEOUT_TCP: u16 = 4;
     /// `IPVS_CMD_ATTR_TIMEOUT_TCP_FIN`, u32 seconds.
@@ -94,6 +102,31 @@ pub mod destination {
     pub const TUN_PORT: u16 = 14;
     /// `IPVS_DEST_ATTR_TUN_FLAGS`, u16 (Linux 5.3 and later).
     pub const TUN_FLAGS: u16 = 15;
+}
+
+/// Attributes of a sync daemon, `IPVS_DAEMON_ATTR_*`.
+pub mod daemon {
+    /// `IPVS_DAEMON_ATTR_STATE`, u32: `IP_VS_STATE_MASTER` or `IP_VS_STATE_BACKUP`.
+    pub const STATE: u16 = 1;
+    /// `IPVS_DAEMON_ATTR_MCAST_IFN`, string with NUL, 16 bytes at most (`IP_VS_IFNAME_MAXLEN`).
+    pub const MCAST_IFN: u16 = 2;
+    /// `IPVS_DAEMON_ATTR_SYNC_ID`, u32, 0..255.
+    pub const SYNC_ID: u16 = 3;
+    /// `IPVS_DAEMON_ATTR_SYNC_MAXLEN`, u16 (Linux 4.3 and later, as all that follow).
+    pub const SYNC_MAXLEN: u16 = 4;
+    /// `IPVS_DAEMON_ATTR_MCAST_GROUP`, be32.
+    pub const MCAST_GROUP: u16 = 5;
+    /// `IPVS_DAEMON_ATTR_MCAST_GROUP6`, 16 bytes.
+    pub const MCAST_GROUP6: u16 = 6;
+    /// `IPVS_DAEMON_ATTR_MCAST_PORT`, u16 in the order of the host.
+    pub const MCAST_PORT: u16 = 7;
+    /// `IPVS_DAEMON_ATTR_MCAST_TTL`, u8.
+    pub const MCAST_TTL: u16 = 8;
+
+    /// `IP_VS_STATE_MASTER`.
+    pub const STATE_MASTER: u32 = 1;
+    /// `IP_VS_STATE_BACKUP`.
+    pub const STATE_BACKUP: u32 = 2;
 }
 
 /// Attributes of `IPVS_CMD_SET_INFO`, `IPVS_INFO_ATTR_*`.

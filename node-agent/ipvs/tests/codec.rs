@@ -137,6 +137,7 @@ fn attributes_of(command: u8, bytes: &[u8]) {
     let _ = decode::destination(bytes, AddressFamily::IPv4);
     let _ = decode::destination(bytes, AddressFamily::IPv6);
     let _ = (decode::timeouts(bytes), decode::info(bytes));
+    let _ = decode::sync_daemon(bytes);
 }
 
 #[test]

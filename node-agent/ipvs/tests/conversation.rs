@@ -12,9 +12,13 @@ mod strategies;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use lvs_core::ipvs::{Destination, DestinationKey, Service, ServiceKey, Services};
+use lvs_core::ipvs::{
+    Destination, DestinationForwarding, DestinationKey, DestinationTunnel, Service, ServiceKey,
+    Services,
+};
 use lvs_core::model::IpvsModel;
 use lvs_core::op::IpvsOp;
+use lvs_core::sync_daemon::{SyncDaemon, SyncRole};
 use lvs_crds::condition::Reason;
 use lvs_ipvs::attribute::AttributeWriter;
 use lvs_ipvs::message::{Content, Envelope, Messages};
@@ -167,10 +171,11 @@ impl Line {
             command::GET_DEST => {
                 let key = key.expect("a service");
                 let state = kernel.model.services.get(&key);
-                for (target, destination) in state
-                    .iter()
-                    .flat_map(|state| state.destinations.iter().rev())
-                {
+                let listed = kernel.model.listed.get(&key).cloned().unwrap_or_default();
+                for (target, destination) in listed.iter().filter_map(|target| {
+                    let mut destinations = state?.destinations.iter();
+                    destinations.find(|(key, _)| key == target)
+                }) {
                     let operation = IpvsOp::AddDestination(key, *target, *destination);
                     let bytes = answer(|b, e| encode::operation(b, e, &operation), MULTI, sequence);
                     if fault == Some(Fault::Twice) {
@@ -187,6 +192,17 @@ impl Line {
                     0,
                     sequence,
                 ));
+            }
+            command::GET_DAEMON => {
+                for (role, daemon) in &kernel.model.sync_daemons {
+                    let operation = IpvsOp::StartSyncDaemon(*role, daemon.clone());
+                    answers.push(answer(
+                        |b, e| encode::operation(b, e, &operation),
+                        MULTI,
+                        sequence,
+                    ));
+                }
+                answers.push(done());
             }
             _ => {
                 let operation = decode::operation(command, attributes).expect("decodes");
@@ -344,6 +360,103 @@ fn what_is_applied_is_dumped() {
     assert_eq!(kernel.lock().unwrap().connections, 1);
 }
 
+fn sync_daemon() -> SyncDaemon {
+    SyncDaemon {
+        device: "eth1".to_owned(),
+        sync_id: 51,
+        group: "224.0.0.81".parse().unwrap(),
+        port: 8848,
+        ttl: 1,
+        maximum_length: None,
+    }
+}
+
+#[test]
+fn daemons_are_started_read_back_and_stopped() {
+    let (_kernel, mut client) = loaded();
+    let start = |role| IpvsOp::StartSyncDaemon(role, sync_daemon());
+    let operations = [
+        start(SyncRole::Backup),
+        start(SyncRole::Master),
+        start(SyncRole::Backup),
+        IpvsOp::StopSyncDaemon(SyncRole::Backup),
+        IpvsOp::StopSyncDaemon(SyncRole::Backup),
+    ];
+    let errors: Vec<Option<String>> = client
+        .apply(&operations)
+        .iter()
+        .map(|result| result.as_ref().err().map(ToString::to_string))
+        .collect();
+    assert_eq!(
+        errors,
+        [
+            None,
+            None,
+            Some("ipvs --start-daemon backup --mcast-interface eth1 --syncid 51 --mcast-group 224.0.0.81 --mcast-port 8848 --mcast-ttl 1: EEXIST: File exists: such a daemon runs already".to_owned()),
+            None,
+            Some("ipvs --stop-daemon backup: ESRCH: No such process: no such daemon runs".to_owned()),
+        ]
+    );
+    let found = client.dump().unwrap().sync_daemons;
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&SyncRole::Master]);
+    assert!(
+        sync_daemon().is_met_by(&found[&SyncRole::Master]),
+        "{found:?}"
+    );
+}
+
+/// Each excludes the other, and says so.
+#[test]
+fn daemons_and_real_servers_of_the_other_family_are_refused_with_the_cause() {
+    let (_kernel, mut client) = loaded();
+    let start = IpvsOp::StartSyncDaemon(SyncRole::Backup, sync_daemon());
+    let mut other = target(1);
+    other.address = "2001:db8::11".parse().unwrap();
+    let tunnel = Destination {
+        forwarding: DestinationForwarding::Tunnel(DestinationTunnel::IpIp),
+        ..DESTINATION
+    };
+    let add = IpvsOp::AddDestination(service(1), other, tunnel);
+    assert!(client.apply(std::slice::from_ref(&add))[0].is_ok());
+    let refused = client
+        .apply(std::slice::from_ref(&start))
+        .remove(0)
+        .unwrap_err();
+    assert_eq!(refused.reason(), Reason::ConnectionSyncExcluded);
+    let delete = IpvsOp::DeleteDestination(service(1), other);
+    assert!(client.apply(&[delete, start]).iter().all(Result::is_ok));
+    let refused = client.apply(&[add]).remove(0).unwrap_err();
+    assert!(
+        refused.to_string().contains("sync daemon runs"),
+        "{refused}"
+    );
+}
+
+/// The order in which the kernel lists destinations is told where a hash depends on it and it is not the usual one.
+#[test]
+fn an_order_that_matters_is_told() {
+    let kernel = kernel();
+    let mut client = client(&kernel);
+    let operations: Vec<IpvsOp> = [(1, "mh"), (2, "sh"), (3, "rr")]
+        .into_iter()
+        .flat_map(|(number, scheduler)| {
+            let add =
+                move |last| IpvsOp::AddDestination(service(number), target(last), DESTINATION);
+            [
+                IpvsOp::AddService(service(number), attributes(scheduler)),
+                add(1),
+                if number == 1 { add(3) } else { add(2) },
+                if number == 1 { add(2) } else { add(3) },
+            ]
+        })
+        .collect();
+    assert!(client.apply(&operations).iter().all(Result::is_ok));
+    let dump = client.dump().unwrap();
+    let expected =
+        lvs_core::table::Disorder::from([(service(1), vec![target(2), target(3), target(1)])]);
+    assert_eq!(dump.disorder, expected);
+}
+
 #[test]
 fn only_the_last_of_a_batch_asks_for_an_acknowledgement() {
     let kernel = kernel();
@@ -464,6 +577,8 @@ fn a_disturbed_dump_is_begun_again() {
         (command::GET_DEST, Fault::Twice),
         (command::GET_DEST, Fault::Vanishes),
         (command::GET_CONFIG, Fault::Overflow),
+        (command::GET_DAEMON, Fault::Overflow),
+        (command::GET_DAEMON, Fault::Interrupted),
     ] {
         let (kernel, mut client) = loaded();
         kernel.lock().unwrap().faults.push((command, fault));
@@ -507,7 +622,12 @@ fn a_dump_that_never_holds_still_is_given_up() {
 #[test]
 fn silence_and_damage_are_errors_not_empty_sets() {
     for fault in [Fault::Silence, Fault::Cut] {
-        for command in [command::GET_SERVICE, command::GET_DEST, command::GET_CONFIG] {
+        for command in [
+            command::GET_SERVICE,
+            command::GET_DEST,
+            command::GET_CONFIG,
+            command::GET_DAEMON,
+        ] {
             let (kernel, mut client) = loaded();
             kernel.lock().unwrap().faults.push((command, fault));
             assert!(
@@ -616,7 +736,9 @@ fn small_operation() -> impl Strategy<Value = IpvsOp> {
                 IpvsOp::EditDestination(key, target, halved(state))
             }
             IpvsOp::DeleteDestination(..) => IpvsOp::DeleteDestination(key, target),
-            other @ IpvsOp::SetTimeouts(_) => other,
+            other @ (IpvsOp::SetTimeouts(_)
+            | IpvsOp::StartSyncDaemon(..)
+            | IpvsOp::StopSyncDaemon(_)) => other,
         })
 }
 

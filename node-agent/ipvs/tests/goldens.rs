@@ -66,7 +66,7 @@ fn write_of(run: &Run) -> Option<&[u8]> {
     let writes: Vec<&Vec<u8>> = run
         .sent
         .iter()
-        .filter(|bytes| matches!(bytes[0], 1..=3 | 5..=7 | 12))
+        .filter(|bytes| matches!(bytes[0], 1..=3 | 5..=7 | 9 | 10 | 12))
         .collect();
     assert!(writes.len() <= 1, "{}", run.arguments);
     writes.first().map(|bytes| bytes.as_slice())
@@ -99,7 +99,8 @@ fn arguments_of_ipvsadm_are_the_text_of_its_messages() {
     }
     assert_eq!(
         compared,
-        include_str!("../goldens/commands.txt").lines().count()
+        // And the two that stop the daemons.
+        include_str!("../goldens/commands.txt").lines().count() + 2
     );
 }
 
@@ -162,6 +163,8 @@ fn our_messages_say_what_ipvsadms_say() {
                         service::SCHED_NAME | service::FLAGS | service::TIMEOUT | service::NETMASK
                     )
                 }
+                // A daemon is only named where it is stopped.
+                (IpvsOp::StopSyncDaemon(_), (top::DAEMON, _)) => true,
                 // A destination is only named where it is deleted; tunnel attributes are zero unless they are ours.
                 (IpvsOp::DeleteDestination(..), (top::DEST, _)) => true,
                 (
@@ -291,4 +294,38 @@ fn timeouts_are_read() {
         (600, 60, 200)
     );
     assert_eq!(run.printed, ["Timeout (tcp tcpfin udp): 600 60 200"]);
+}
+
+#[test]
+fn sync_daemons_are_read() {
+    let runs = runs();
+    let run = runs
+        .iter()
+        .find(|run| run.arguments == "-L --daemon")
+        .expect("daemons");
+    let question = run.sent.last().expect("a question");
+    assert_eq!(
+        *question,
+        ours(|buffer, envelope| encode::bare(buffer, envelope, command::GET_DAEMON))
+    );
+    let printed: Vec<String> = run
+        .received
+        .iter()
+        .filter(|(question, _)| run.sent[*question][0] == command::GET_DAEMON)
+        .map(|(_, bytes)| {
+            let (role, daemon) = decode::sync_daemon(&bytes[4..]).expect("decodes");
+            format!(
+                "{role} sync daemon (mcast={}, syncid={}, maxlen={}, group={}, port={}, ttl={})",
+                daemon.device,
+                daemon.sync_id,
+                daemon.maximum_length.expect("a length"),
+                daemon.group,
+                daemon.port,
+                daemon.ttl
+            )
+        })
+        .collect();
+    assert_eq!(printed.len(), 2);
+    let theirs: Vec<&str> = run.printed.iter().map(|line| line.trim()).collect();
+    assert_eq!(printed, theirs);
 }

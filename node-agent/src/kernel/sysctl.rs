@@ -20,11 +20,12 @@ fn path(directory: &Path, key: &SysctlKey) -> Result<PathBuf, KernelError> {
     Ok(directory.join(&key.0))
 }
 
-/// Value of a sysctl without its line end; `None` = there is no such file.
+/// Value of a sysctl without its line end, several numbers (`sync_threshold`) with one blank between them; `None` = there
+/// is no such file.
 pub fn read(directory: &Path, key: &SysctlKey) -> Result<Option<String>, KernelError> {
     let path = path(directory, key)?;
     match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(text.trim_end().to_owned())),
+        Ok(text) => Ok(Some(text.split_whitespace().collect::<Vec<_>>().join(" "))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(KernelError::Sysctl {
             doing: "reading",

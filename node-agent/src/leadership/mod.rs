@@ -531,6 +531,7 @@ mod tests {
                 candidacy: Candidacy::Permitted,
                 directors: vec!["lb-a".to_owned(), "lb-b".to_owned()],
                 lease_duration_seconds: 10,
+                connection_sync: None,
                 preemption_delay_seconds: None,
                 hand_over_to: None,
                 heartbeat: None,

@@ -286,6 +286,7 @@ pub fn router(state: PlanState) -> NodePlanSpec {
                 virtual_router_id: None,
                 tracked_interfaces: Vec::new(),
                 addresses_set_aside: Vec::new(),
+                connection_sync: None,
             }),
             ..DirectorPlan::default()
         }),

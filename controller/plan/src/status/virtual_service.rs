@@ -7,6 +7,7 @@ use lvs_crds::real_server::{RealServerPortState, RealServerState, RealServerUse}
 use lvs_crds::virtual_service::{RealServerCount, VirtualServiceStatus, VirtualServiceSummary};
 
 use super::{ObjectReport, Progress, Reporter, no_directors, port_text};
+use crate::connection_sync;
 use crate::input::{ObjectKey, VirtualServiceObject};
 use crate::report::{self, Truth, Verdict};
 use crate::resolution::{Disposition, PlannedNodePlan, ServiceDecision};
@@ -79,7 +80,9 @@ impl Reporter<'_> {
 
         let accepted = report::accepted(&problems);
         let resolved = report::resolved(&problems);
-        let programmed = self.programmed(uid, &decision.waiting);
+        let mut waiting = decision.waiting.clone();
+        waiting.extend(self.table_mismatch(uid, router.as_deref()));
+        let programmed = self.programmed(uid, &waiting);
         let facts = Facts {
             accepted: &accepted,
             resolved: &resolved,
@@ -116,6 +119,27 @@ impl Reporter<'_> {
             verdicts: vec![accepted, resolved, programmed, ready_verdict],
             status,
         }
+    }
+
+    /// Whether the directors' tables differ, as far as they are programmed and a takeover relies on their being equal.
+    fn table_mismatch(&self, uid: &str, router: Option<&str>) -> Option<Verdict> {
+        let router = self.decisions.routers.decoded.get(router?)?;
+        if !connection_sync::needs_stateless(router) {
+            return None;
+        }
+        let hashes = self
+            .standing(uid)
+            .filter(|(name, planned)| self.progress(name, planned) == Progress::Programmed)
+            .filter_map(|(name, planned)| {
+                let stored = self.decisions.inputs.node_plans.get(name)?;
+                let status = stored.object.status.as_ref()?;
+                Some((
+                    planned.spec.node_name.as_str(),
+                    status.table_hash.as_deref()?,
+                ))
+            })
+            .collect();
+        connection_sync::table_mismatch(&hashes)
     }
 
     /// Problems of references: no real server, or some that may not be used.

@@ -313,6 +313,20 @@ impl Cluster {
         }
     }
 
+    /// Agents report the hashes of their tables, for every plan of a VirtualService.
+    pub fn report_tables(&mut self, hashes: &[(&str, &str)]) {
+        for (name, mut object) in self.plans.clone() {
+            let node = object["spec"]["nodeName"].as_str().unwrap();
+            let hash = hashes.iter().find(|(reporting, _)| *reporting == node);
+            if let Some((_, hash)) = hash
+                && object["spec"]["source"]["kind"] == json!("VirtualService")
+            {
+                object["status"]["tableHash"] = json!(hash);
+                self.store(&name, object);
+            }
+        }
+    }
+
     fn is_holder(&self, node: &str, router: &str) -> bool {
         let lease = self.inputs.leases.get(&lvs_crds::lease_name(router));
         lease.is_some_and(|lease| lease.holder_node.as_deref() == Some(node))

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{
-    DirectorPlan, PlannedAddress, PlannedFirewallMark, PlannedRealServer, PlannedService,
-    RealServerPlan,
+    DirectorPlan, NodePlanSpec, PlannedAddress, PlannedFirewallMark, PlannedRealServer,
+    PlannedService, RealServerPlan,
 };
 use lvs_crds::value::{
     AddressFamily, Forwarding, ForwardingType, PacketScheduling, PersistenceEngine, Protocol,
@@ -48,6 +48,13 @@ impl Builder<'_> {
             .and_then(|leadership| leadership.timeouts.as_ref())
         {
             self.timeouts(timeouts);
+        }
+        if let Some(sync) = plan
+            .leadership
+            .as_ref()
+            .and_then(|leadership| leadership.connection_sync.as_ref())
+        {
+            self.connection_sync(sync);
         }
         for marks in &plan.firewall_marks {
             self.mark_rules(marks);
@@ -252,18 +259,8 @@ impl Builder<'_> {
     /// forwards to it carry the virtual address, and its own IPVS would forward them again, back and forth until their
     /// TTL is used up. Such a node has the service only while it is master.
     fn would_balance_again(&self, planned: &PlannedService) -> bool {
-        let serves_directly = self
-            .plan
-            .spec
-            .real_server
-            .as_ref()
-            .is_some_and(receives_for_virtual_address);
         self.role == Some(RouterRole::Backup)
-            && serves_directly
-            && planned
-                .real_servers
-                .iter()
-                .any(|real_server| real_server.forwarding.type_ != ForwardingType::NAT)
+            && serves_what_it_balances(&self.plan.spec, std::slice::from_ref(planned))
     }
 
     /// Destinations of the first service of a range, sorted by key.
@@ -401,6 +398,17 @@ impl Builder<'_> {
             self.demand_no_redirects();
         }
     }
+}
+
+/// Whether the node of this plan is itself a DR or TUN real server of one of the services.
+pub(super) fn serves_what_it_balances(plan: &NodePlanSpec, services: &[PlannedService]) -> bool {
+    plan.real_server
+        .as_ref()
+        .is_some_and(receives_for_virtual_address)
+        && services
+            .iter()
+            .flat_map(|service| &service.real_servers)
+            .any(|real_server| real_server.forwarding.type_ != ForwardingType::NAT)
 }
 
 /// Whether packets for virtual addresses reach this node as they are.

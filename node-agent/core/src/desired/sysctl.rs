@@ -11,6 +11,8 @@ use crate::object::Object;
 pub enum SysctlDemand {
     /// This value.
     Exactly(u32),
+    /// These two values, for a setting that has two.
+    ExactlyPair(u32, u32),
     /// At least this value **in effect**, where the kernel takes the greater of the device's and `all`'s
     /// (`IN_DEV_MAXCONF`, include/linux/inetdevice.h: arp_ignore, arp_announce, rp_filter).
     InEffectAtLeast(u32),
@@ -36,7 +38,7 @@ impl SysctlDemand {
             Self::InEffectAtLeast(_) => key.for_all_devices(),
             Self::KeepAdvertisements => Some(forwarding_switch(AddressFamily::IPv6)),
             Self::Preserve { family, .. } => Some(forwarding_switch(family)),
-            Self::Exactly(_) => None,
+            Self::Exactly(_) | Self::ExactlyPair(..) => None,
         }
     }
 }

@@ -2,11 +2,13 @@
 //! service and allocates nothing.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use super::Walk;
-use crate::ipvs::{Destination, DestinationKey, Service, ServiceFlags, ServiceKey};
+use crate::ipvs::{Destination, DestinationKey, Service, ServiceFlags, ServiceKey, ServiceState};
 use crate::object::Object;
 use crate::op::{IpvsOp, Op};
+use crate::table::{depends_on_order, out_of_order};
 
 /// Operations on services.
 #[derive(Default)]
@@ -27,6 +29,7 @@ impl Walk<'_> {
                 ops.services
                     .push(Op::Ipvs(IpvsOp::AddService(*key, wanted.service.clone())));
                 destinations(*key, &wanted.destinations, &[], &mut ops);
+                // All are added in ascending order.
                 continue;
             };
             if !self.journal.services.contains_key(key) {
@@ -40,7 +43,20 @@ impl Walk<'_> {
                 ops.services
                     .push(Op::Ipvs(IpvsOp::EditService(*key, wanted.service.clone())));
             }
+            let begin = ops.destinations.len();
             destinations(*key, &wanted.destinations, &found.destinations, &mut ops);
+            if self.desired.stateless_services.contains(key) && depends_on_order(&wanted.service) {
+                let added: Vec<DestinationKey> = ops
+                    .destinations
+                    .iter()
+                    .skip(begin)
+                    .filter_map(|op| match op {
+                        Op::Ipvs(IpvsOp::AddDestination(_, added, _)) => Some(*added),
+                        _ => None,
+                    })
+                    .collect();
+                self.reorder(*key, wanted, found, &added, &mut ops);
+            }
         }
         for key in self.journal.services.keys() {
             if self.observed.services.contains_key(key) && !self.desired.services.contains_key(key)
@@ -49,6 +65,42 @@ impl Walk<'_> {
             }
         }
         ops
+    }
+}
+
+impl Walk<'_> {
+    /// Brings destinations into the canonical order, by which every director sends a connection to the same real
+    /// server. Nothing edits an order: those that are too far back are removed and added again, one by one. The kernel
+    /// keeps a removed destination at hand and gives it back to its connections.
+    fn reorder(
+        &self,
+        key: ServiceKey,
+        wanted: &ServiceState,
+        found: &ServiceState,
+        added: &[DestinationKey],
+        ops: &mut ServiceOps,
+    ) {
+        let listed: Vec<DestinationKey> = match self.observed.disorder.get(&key) {
+            Some(listed) => listed.clone(),
+            None if added.is_empty() => return,
+            None => found
+                .destinations
+                .iter()
+                .rev()
+                .map(|(key, _)| *key)
+                .collect(),
+        };
+        let keys: Vec<DestinationKey> = wanted.destinations.iter().map(|(key, _)| *key).collect();
+        let again: BTreeSet<DestinationKey> =
+            out_of_order(&listed, added, &keys).into_iter().collect();
+        for (destination, attributes) in &wanted.destinations {
+            if again.contains(destination) {
+                ops.destinations.extend([
+                    Op::Ipvs(IpvsOp::DeleteDestination(key, *destination)),
+                    Op::Ipvs(IpvsOp::AddDestination(key, *destination, *attributes)),
+                ]);
+            }
+        }
     }
 }
 

@@ -28,7 +28,7 @@ enum Standing {
     /// Serves as it is.
     Met,
     /// To be set to this value.
-    Unmet(u32),
+    Unmet(String),
     /// Cannot be met, for this reason.
     Impossible(Reason, String),
 }
@@ -37,7 +37,7 @@ impl Walk<'_> {
     pub(super) fn sysctls(&mut self) -> SysctlOps {
         let mut ops = SysctlOps::default();
         let ours = self.switches_of_ours();
-        let mut set: Vec<(u8, &SysctlKey, u32)> = Vec::new();
+        let mut set: Vec<(u8, &SysctlKey, String)> = Vec::new();
         for (key, demand) in &self.desired.host.sysctls {
             if let SysctlDemand::Preserve { becomes, family } = demand {
                 self.preserve(key, *becomes, *family, &ours);
@@ -51,7 +51,7 @@ impl Walk<'_> {
                     {
                         let record = SysctlRecord {
                             original: original.to_owned(),
-                            written: Some(value.to_string()),
+                            written: Some(value.clone()),
                         };
                         self.diff.sysctl_records.insert(key.clone(), record);
                     }
@@ -66,7 +66,7 @@ impl Walk<'_> {
         set.sort();
         ops.set = set
             .into_iter()
-            .map(|(_, key, value)| write(key, value.to_string()))
+            .map(|(_, key, value)| write(key, value))
             .collect();
         ops.restore = self.restore();
         ops
@@ -135,17 +135,19 @@ impl Walk<'_> {
         let wanted = match demand {
             SysctlDemand::Exactly(value) | SysctlDemand::InEffectAtLeast(value) => value,
             SysctlDemand::KeepAdvertisements => 2,
+            SysctlDemand::ExactlyPair(..) => 0,
             SysctlDemand::Preserve { .. } => return Standing::Met,
         };
+        let unmet = |value: u32| Standing::Unmet(value.to_string());
         if let Some(device) = key.device()
             && let Some(kind) = self.desired.host.links.get(device)
         {
             match self.observed.host.links.get(device) {
                 // Comes with the device that is about to be made.
-                None => return Standing::Unmet(wanted),
+                None => return unmet(wanted),
                 // In the way of ours; that is said of the device.
                 Some(link) if !self.is_ours(device, link) => return Standing::Met,
-                Some(link) if link.kind != Some(*kind) => return Standing::Unmet(wanted),
+                Some(link) if link.kind != Some(*kind) => return unmet(wanted),
                 Some(_) => {}
             }
         }
@@ -159,6 +161,14 @@ impl Walk<'_> {
                 );
             }
         }
+        if let SysctlDemand::ExactlyPair(first, second) = demand {
+            let wanted = format!("{first} {second}");
+            return if self.value(key) == Some(wanted.as_str()) {
+                Standing::Met
+            } else {
+                Standing::Unmet(wanted)
+            };
+        }
         let Some(own) = self.number(key) else {
             return Standing::Impossible(
                 Reason::KernelError,
@@ -169,7 +179,7 @@ impl Walk<'_> {
             );
         };
         match demand {
-            SysctlDemand::Exactly(value) if own != value => Standing::Unmet(value),
+            SysctlDemand::Exactly(value) if own != value => unmet(value),
             SysctlDemand::InEffectAtLeast(value) => {
                 let all = key
                     .for_all_devices()
@@ -177,7 +187,7 @@ impl Walk<'_> {
                     .unwrap_or(0);
                 let effective = own.max(all);
                 if effective < value {
-                    Standing::Unmet(value)
+                    unmet(value)
                 } else if key.name() == "arp_ignore" && (3..=7).contains(&effective) {
                     // arp_ignore(), net/ipv4/arp.c: 3 answers for addresses of global scope, 4 to 7 for all.
                     Standing::Impossible(
@@ -196,9 +206,10 @@ impl Walk<'_> {
                         .iter()
                         .any(|(family, _)| *family == AddressFamily::IPv6) =>
             {
-                Standing::Unmet(2)
+                unmet(2)
             }
             SysctlDemand::Exactly(_)
+            | SysctlDemand::ExactlyPair(..)
             | SysctlDemand::KeepAdvertisements
             | SysctlDemand::Preserve { .. } => Standing::Met,
         }

@@ -53,6 +53,12 @@ impl HostModel {
             ("expire_quiescent_template", "0"),
             ("nat_icmp_send", "0"),
             ("pmtu_disc", "1"),
+            ("sync_threshold", "3 50"),
+            ("sync_refresh_period", "0"),
+            ("sync_retries", "0"),
+            ("backup_only", "0"),
+            ("sloppy_tcp", "0"),
+            ("sloppy_sctp", "0"),
         ] {
             model
                 .sysctls
@@ -270,7 +276,10 @@ impl HostModel {
         let Some(found) = self.sysctls.get_mut(key) else {
             return Err(Errno::ENOENT);
         };
-        if value.parse::<i32>().is_err() {
+        let numbers = value.split(' ').map(str::parse::<i32>);
+        let expected = if key.name() == "sync_threshold" { 2 } else { 1 };
+        if numbers.clone().count() != expected || numbers.into_iter().any(|number| number.is_err())
+        {
             return Err(Errno::EINVAL);
         }
         let changed = found != value;

@@ -1,6 +1,6 @@
 //! IPVS as in net/netfilter/ipvs/ip_vs_ctl.c: `ip_vs_genl_set_cmd` and what it calls.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lvs_crds::value::AddressFamily;
@@ -11,14 +11,21 @@ use crate::ipvs::{
     ServiceFlags, ServiceKey, ServiceState, Services,
 };
 use crate::op::IpvsOp;
+use crate::sync_daemon::{SyncDaemon, SyncDaemons, SyncRole};
+use crate::table::{Disorder, depends_on_order, is_canonical};
 
 /// IPVS of one network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpvsModel {
     /// Services with destinations.
     pub services: Services,
+    /// Destinations of each service as the kernel lists them: the newest first. A service that is not here lists its
+    /// destinations canonically.
+    pub listed: BTreeMap<ServiceKey, Vec<DestinationKey>>,
     /// Timeouts.
     pub timeouts: IpvsTimeouts,
+    /// Sync daemons.
+    pub sync_daemons: SyncDaemons,
     /// Schedulers that are there or can be loaded.
     pub schedulers: BTreeSet<String>,
     /// Persistence engines that are there or can be loaded.
@@ -37,11 +44,13 @@ impl Default for IpvsModel {
         ];
         Self {
             services: Services::new(),
+            listed: BTreeMap::new(),
             timeouts: IpvsTimeouts {
                 tcp_seconds: 900,
                 tcp_fin_seconds: 120,
                 udp_seconds: 300,
             },
+            sync_daemons: SyncDaemons::new(),
             schedulers: schedulers.map(str::to_owned).into(),
             engines: BTreeSet::from(["sip".to_owned()]),
             ipv6: true,
@@ -63,6 +72,7 @@ impl IpvsModel {
             }
             IpvsOp::DeleteService(key) => {
                 self.check_family(*key)?;
+                self.listed.remove(key);
                 self.services.remove(key).map(drop).ok_or(Errno::ESRCH)
             }
             IpvsOp::AddDestination(key, destination, attributes) => {
@@ -74,6 +84,7 @@ impl IpvsModel {
                         state
                             .destinations
                             .insert(index, (*destination, *attributes));
+                        self.listed_mut(*key).insert(0, *destination);
                         Ok(())
                     }
                 }
@@ -91,10 +102,32 @@ impl IpvsModel {
                 let state = self.service(*key)?;
                 let index = position(state, *destination).map_err(|_| Errno::ENOENT)?;
                 state.destinations.remove(index);
+                self.listed_mut(*key).retain(|listed| listed != destination);
                 Ok(())
             }
             IpvsOp::SetTimeouts(timeouts) => self.set_timeouts(*timeouts),
+            IpvsOp::StartSyncDaemon(role, daemon) => self.start_sync_daemon(*role, daemon),
+            IpvsOp::StopSyncDaemon(role) => {
+                self.sync_daemons.remove(role).map(drop).ok_or(Errno::ESRCH)
+            }
         }
+    }
+
+    /// The list of a service's destinations as it was before the last change to them.
+    fn listed_mut(&mut self, key: ServiceKey) -> &mut Vec<DestinationKey> {
+        self.listed.entry(key).or_default()
+    }
+
+    /// Services whose scheduler minds the order and whose list is not canonical.
+    pub fn disorder(&self) -> Disorder {
+        self.listed
+            .iter()
+            .filter(|(key, listed)| {
+                let state = self.services.get(key);
+                state.is_some_and(|state| depends_on_order(&state.service)) && !is_canonical(listed)
+            })
+            .map(|(key, listed)| (*key, listed.clone()))
+            .collect()
     }
 
     fn check_family(&self, key: ServiceKey) -> Result<(), Errno> {
@@ -114,6 +147,7 @@ impl IpvsModel {
             return Err(Errno::EEXIST);
         }
         let service = self.checked(key, service, false)?;
+        self.listed.remove(&key);
         self.services.insert(
             key,
             ServiceState {
@@ -164,9 +198,11 @@ impl IpvsModel {
         if destination.address.is_ipv6() && !self.ipv6 {
             return Err(Errno::EAFNOSUPPORT);
         }
+        let has_daemon = !self.sync_daemons.is_empty();
         let state = self.service(key)?;
         let tunnel = matches!(attributes.forwarding, DestinationForwarding::Tunnel(_));
-        if AddressFamily::of(&destination.address) != key.family() && !tunnel {
+        let mixed = AddressFamily::of(&destination.address) != key.family();
+        if mixed && (has_daemon || !tunnel) {
             return Err(Errno::EINVAL);
         }
         if attributes.weight > i32::MAX.unsigned_abs()
@@ -184,6 +220,37 @@ impl IpvsModel {
             return Err(Errno::EINVAL);
         }
         Ok(state)
+    }
+
+    /// `ip_vs_genl_new_daemon` and `start_sync_thread`. That the device exists and has an address is not modelled.
+    fn start_sync_daemon(&mut self, role: SyncRole, daemon: &SyncDaemon) -> Result<(), Errno> {
+        let mixed = self.services.iter().any(|(key, state)| {
+            let mut destinations = state.destinations.iter();
+            destinations.any(|(found, _)| AddressFamily::of(&found.address) != key.family())
+        });
+        if mixed {
+            return Err(Errno::EINVAL);
+        }
+        if self.sync_daemons.contains_key(&role) {
+            return Err(Errno::EEXIST);
+        }
+        let headers = if daemon.group.is_ipv4() { 28 } else { 48 };
+        let least = if role == SyncRole::Backup { 1024 } else { 1 };
+        let length = daemon
+            .maximum_length
+            .filter(|length| *length != 0)
+            .map_or(1500 - headers, |length| {
+                length.clamp(least, u16::MAX - headers)
+            });
+        let kept = SyncDaemon {
+            maximum_length: Some(length),
+            // Zero means the default: IP_VS_SYNC_PORT and 1.
+            port: if daemon.port == 0 { 8848 } else { daemon.port },
+            ttl: daemon.ttl.max(1),
+            ..daemon.clone()
+        };
+        self.sync_daemons.insert(role, kept);
+        Ok(())
     }
 
     fn set_timeouts(&mut self, timeouts: IpvsTimeouts) -> Result<(), Errno> {

@@ -18,6 +18,7 @@ fn edge(tracked: &[(&str, i32)], set_aside: &[&str]) -> PlanInput {
             candidacy: Candidacy::Permitted,
             directors: vec!["node-a".to_owned(), "node-b".to_owned()],
             lease_duration_seconds: 10,
+            connection_sync: None,
             preemption_delay_seconds: None,
             hand_over_to: None,
             heartbeat: None,

@@ -211,6 +211,7 @@ fn timeouts_are_put_back_unless_someone_set_them_since() {
         virtual_router_id: None,
         tracked_interfaces: Vec::new(),
         addresses_set_aside: Vec::new(),
+        connection_sync: None,
     };
     router.spec.director = Some(lvs_crds::node_plan::DirectorPlan {
         leadership: Some(leadership(600)),

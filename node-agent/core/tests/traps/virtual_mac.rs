@@ -33,6 +33,7 @@ fn edge(virtual_router_id: Option<u8>) -> PlanInput {
             candidacy: Candidacy::Permitted,
             directors: vec!["node-a".to_owned(), "node-b".to_owned()],
             lease_duration_seconds: 10,
+            connection_sync: None,
             preemption_delay_seconds: None,
             hand_over_to: None,
             heartbeat: None,

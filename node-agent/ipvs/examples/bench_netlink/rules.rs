@@ -120,7 +120,9 @@ impl Wanted {
     pub fn operations(&self, dump: Dump) -> Vec<IpvsOp> {
         let observed = Observed {
             services: dump.services,
+            disorder: dump.disorder,
             timeouts: dump.timeouts,
+            sync_daemons: dump.sync_daemons,
             host: ObservedHost::default(),
         };
         diff(&self.state, &observed, &self.journal)

@@ -59,10 +59,17 @@ fn in_fresh_namespace<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Resul
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
             // Without a local routing table the kernel takes every address for a broadcast address.
-            let status = Command::new("ip")
-                .args(["link", "set", "lo", "up"])
-                .status()?;
-            anyhow::ensure!(status.success(), "ip link set lo up: {status}");
+            let device = operations::SYNC_DEVICE;
+            for command in [
+                "link set lo up".to_owned(),
+                format!("link add {device} type dummy"),
+                format!("address add 203.0.113.1/24 dev {device}"),
+                format!("address add 2001:db8:51::1/64 dev {device} nodad"),
+                format!("link set {device} up"),
+            ] {
+                let status = Command::new("ip").args(command.split(' ')).status()?;
+                anyhow::ensure!(status.success(), "ip {command}: {status}");
+            }
             work()
         });
         thread
@@ -103,6 +110,20 @@ fn compare(operations: &[IpvsOp], ticks_per_second: u32) -> Result<(usize, usize
             "the kernel holds\n{:#?}\nthe model\n{:#?}",
             dump.services,
             model.services
+        );
+    }
+    if dump.sync_daemons != model.sync_daemons {
+        bail!(
+            "the kernel runs {:#?}, the model {:#?}",
+            dump.sync_daemons,
+            model.sync_daemons
+        );
+    }
+    if dump.disorder != model.disorder() {
+        bail!(
+            "the kernel lists {:#?}, the model {:#?}",
+            dump.disorder,
+            model.disorder()
         );
     }
     if dump.timeouts != model.timeouts {

@@ -5,9 +5,13 @@ use lvs_core::ipvs::{
     ServiceFlags, ServiceKey,
 };
 use lvs_core::op::IpvsOp;
+use lvs_core::sync_daemon::{SyncDaemon, SyncRole};
 use lvs_crds::value::{AddressFamily, Protocol};
 use proptest::prelude::*;
 use proptest::sample::select;
+
+/// What sync daemons send and receive on.
+pub const SYNC_DEVICE: &str = "sync0";
 
 /// One sequence. It begins with the two services that most operations meet on.
 pub fn sequence() -> impl Strategy<Value = Vec<IpvsOp>> {
@@ -44,6 +48,9 @@ fn operation() -> impl Strategy<Value = IpvsOp> {
         4 => (placed(), destination())
             .prop_map(|((key, target), state)| IpvsOp::EditDestination(key, target, state)),
         2 => placed().prop_map(|(key, target)| IpvsOp::DeleteDestination(key, target)),
+        1 => (sync_role(), sync_daemon())
+            .prop_map(|(role, daemon)| IpvsOp::StartSyncDaemon(role, daemon)),
+        1 => sync_role().prop_map(IpvsOp::StopSyncDaemon),
         1 => [timeout(), timeout(), timeout()].prop_map(|[tcp_seconds, tcp_fin_seconds, udp_seconds]| {
             IpvsOp::SetTimeouts(IpvsTimeouts { tcp_seconds, tcp_fin_seconds, udp_seconds })
         }),
@@ -100,6 +107,35 @@ fn service(family: AddressFamily) -> impl Strategy<Value = Service> {
             persistence_engine: engine.map(str::to_owned),
         },
     )
+}
+
+fn sync_role() -> impl Strategy<Value = SyncRole> {
+    select(vec![SyncRole::Master, SyncRole::Backup])
+}
+
+/// On a device that every namespace of the differential has.
+fn sync_daemon() -> impl Strategy<Value = SyncDaemon> {
+    (
+        select(vec![0_u8, 1, 255]),
+        select(vec!["224.0.0.81", "239.1.2.3", "ff02::81"]),
+        select(vec![8848_u16, 8900]),
+        select(vec![1_u8, 4]),
+        select(vec![
+            None,
+            Some(1_u16),
+            Some(1024),
+            Some(1400),
+            Some(65_535),
+        ]),
+    )
+        .prop_map(|(sync_id, group, port, ttl, maximum_length)| SyncDaemon {
+            device: SYNC_DEVICE.to_owned(),
+            sync_id,
+            group: parsed(group),
+            port,
+            ttl,
+            maximum_length,
+        })
 }
 
 fn timeout() -> impl Strategy<Value = u32> {

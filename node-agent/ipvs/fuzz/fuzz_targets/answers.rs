@@ -40,4 +40,5 @@ fn parse(command: u8, attributes: &[u8]) {
         let _ = decode::destination(attributes, family);
     }
     let _ = (decode::timeouts(attributes), decode::info(attributes));
+    let _ = decode::sync_daemon(attributes);
 }

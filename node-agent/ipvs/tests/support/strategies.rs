@@ -7,6 +7,7 @@ use lvs_core::ipvs::{
     ServiceFlags, ServiceKey,
 };
 use lvs_core::op::IpvsOp;
+use lvs_core::sync_daemon::{SyncDaemon, SyncRole};
 use lvs_crds::value::{AddressFamily, Protocol};
 use proptest::prelude::*;
 
@@ -91,6 +92,33 @@ pub fn destination() -> impl Strategy<Value = Destination> {
     )
 }
 
+/// Either daemon.
+pub fn sync_role() -> impl Strategy<Value = SyncRole> {
+    prop_oneof![Just(SyncRole::Master), Just(SyncRole::Backup)]
+}
+
+/// Any set-up of a daemon.
+pub fn sync_daemon() -> impl Strategy<Value = SyncDaemon> {
+    (
+        "[a-z0-9.]{1,15}",
+        any::<u8>(),
+        address(),
+        any::<u16>(),
+        any::<u8>(),
+        prop::option::of(any::<u16>()),
+    )
+        .prop_map(
+            |(device, sync_id, group, port, ttl, maximum_length)| SyncDaemon {
+                device,
+                sync_id,
+                group,
+                port,
+                ttl,
+                maximum_length,
+            },
+        )
+}
+
 /// Any operation.
 pub fn operation() -> impl Strategy<Value = IpvsOp> {
     let keyed = || service_key().prop_flat_map(|key| (Just(key), service(key.family())));
@@ -104,6 +132,9 @@ pub fn operation() -> impl Strategy<Value = IpvsOp> {
             .prop_map(|(key, target, state)| IpvsOp::EditDestination(key, target, state)),
         (service_key(), destination_key())
             .prop_map(|(key, target)| IpvsOp::DeleteDestination(key, target)),
+        (sync_role(), sync_daemon())
+            .prop_map(|(role, daemon)| IpvsOp::StartSyncDaemon(role, daemon)),
+        sync_role().prop_map(IpvsOp::StopSyncDaemon),
         any::<[u32; 3]>().prop_map(|[tcp_seconds, tcp_fin_seconds, udp_seconds]| {
             IpvsOp::SetTimeouts(IpvsTimeouts {
                 tcp_seconds,
