@@ -258,5 +258,9 @@ impl World {
 
 /// One operation per line, as in a dry run.
 pub fn lines(ops: &[Op]) -> String {
-    ops.iter().map(|op| format!("{op}\n")).collect()
+    let lines: Vec<String> = ops.iter().map(ToString::to_string).collect();
+    lines
+        .iter()
+        .flat_map(|line| [line.as_str(), "\n"])
+        .collect()
 }
