@@ -55,9 +55,9 @@ pub struct Figures {
     pub forbidden_writes: usize,
     /// Longest time by which the measuring program itself was late.
     pub late: Microseconds,
-    /// Durations of API writes that succeeded, sorted.
+    /// Durations of API writes that began after the event and succeeded, sorted.
     pub writes: Vec<Microseconds>,
-    /// API writes that failed.
+    /// Those that failed.
     pub writes_failed: usize,
 }
 
@@ -132,10 +132,10 @@ impl Round {
                     figures.late = figures.late.max(*microseconds);
                 }
                 Line::Write {
+                    at,
                     microseconds,
                     error,
-                    ..
-                } => {
+                } if *at >= self.struck => {
                     if error.is_empty() {
                         figures.writes.push(*microseconds);
                     } else {
