@@ -72,7 +72,7 @@ fn a_director_that_begins_to_listen_lets_others_go_first_until_it_has_heard_a_re
     assert!(!is_verified(&agent));
     let due = report.due.unwrap();
     assert!(
-        due <= WARMTH && due > WARMTH - Duration::from_secs(5),
+        due <= WARMTH && due + Duration::from_secs(5) > WARMTH,
         "{due:?}"
     );
 

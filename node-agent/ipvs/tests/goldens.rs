@@ -163,10 +163,10 @@ fn our_messages_say_what_ipvsadms_say() {
                         service::SCHED_NAME | service::FLAGS | service::TIMEOUT | service::NETMASK
                     )
                 }
-                // A daemon is only named where it is stopped.
-                (IpvsOp::StopSyncDaemon(_), (top::DAEMON, _)) => true,
-                // A destination is only named where it is deleted; tunnel attributes are zero unless they are ours.
-                (IpvsOp::DeleteDestination(..), (top::DEST, _)) => true,
+                // A daemon is only named where it is stopped, a destination where it is deleted; tunnel attributes are
+                // zero unless they are ours.
+                (IpvsOp::StopSyncDaemon(_), (top::DAEMON, _))
+                | (IpvsOp::DeleteDestination(..), (top::DEST, _)) => true,
                 (
                     _,
                     (
