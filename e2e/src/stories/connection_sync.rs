@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use super::{NAMESPACE, Story};
@@ -18,17 +18,17 @@ pub(super) fn stories() -> Vec<Story> {
     vec![
         Story {
             name: "connections_survive_by_daemon",
-            tells: "DR: twelve downloads go on through a hand-over and back, by the kernel's sync daemons",
+            tells: "DR: twelve connections go on through a hand-over and back, by the kernel's sync daemons",
             run: by_daemon,
         },
         Story {
             name: "connections_survive_by_daemon_nat",
-            tells: "NAT: twelve downloads go on through a hand-over, inside gateway included",
+            tells: "NAT: twelve connections go on through a hand-over, inside gateway included",
             run: by_daemon_nat,
         },
         Story {
             name: "connections_survive_without_state",
-            tells: "DR with mh: twelve downloads go on at a director that has never seen them; equal tables, a scheduler that breaks it is told",
+            tells: "DR with mh: twelve connections go on at a director that has never seen them; equal tables, a scheduler that breaks it is told",
             run: without_state,
         },
         Story {
@@ -88,73 +88,85 @@ spec: {{target: {{type: Node, node: {{name: web-3}}}}}}
 const DAEMON: &str =
     "{type: Daemon, daemon: {interfaceName: inside, syncID: 51, maximumLength: 1400}}";
 
-/// Downloads side by side, each a connection that goes on until it is ended.
-struct Downloads<'a> {
+/// Connections side by side, each asked for one page a second for as long as it stands.
+struct Lasting<'a> {
     guest: &'a Guest,
     folder: String,
 }
 
-impl<'a> Downloads<'a> {
-    fn start(guest: &'a Guest) -> Result<Self> {
+impl<'a> Lasting<'a> {
+    fn open(guest: &'a Guest) -> Result<Self> {
         let folder = guest
-            .run("mktemp -d /run/downloads.XXXXXX")?
+            .run("mktemp -d /run/lasting.XXXXXX")?
             .trim()
             .to_owned();
         guest.on(
             "client",
             &format!(
+                // One line for each answer: whether it took a new connection, the status, and why it failed.
                 "cd {folder}; for i in $(seq {CONNECTIONS}); do
-                     setsid curl --silent --show-error --limit-rate 30k --max-time 600 -o $i http://{ADDRESS}/large 2>$i.error </dev/null &
+                     setsid curl --silent --rate 60/m --max-time 20 -o /dev/null \
+                         -w '%{{stderr}}%{{num_connects}} %{{http_code}} %{{errormsg}}\n' \
+                         'http://{ADDRESS}/?[1-100000]' >/dev/null 2>$i </dev/null &
                      echo $! >>pids
                  done"
             ),
         )?;
-        let downloads = Self { guest, folder };
-        downloads.await_progress()?;
-        Ok(downloads)
+        let lasting = Self { guest, folder };
+        lasting.await_answers()?;
+        Ok(lasting)
     }
 
-    /// Bytes of each, and what those that ended said.
-    fn look(&self) -> Result<(Vec<u64>, String)> {
+    /// Answers on each connection so far. An error when one was opened anew, refused or is gone.
+    fn answers(&self) -> Result<Vec<usize>> {
         let text = self.guest.run(&format!(
-            "cd {}; for i in $(seq {CONNECTIONS}); do stat -c %s $i 2>/dev/null || echo 0; done; echo; \
-             for pid in $(cat pids); do [ -d /proc/$pid ] || echo $pid has ended; done; cat ./*.error",
+            "cd {}; for i in $(seq {CONNECTIONS}); do echo \"== $i\"; cat $i; done; \
+             for pid in $(cat pids); do [ -d /proc/$pid ] || echo ended; done",
             self.folder
         ))?;
-        let (sizes, ended) = text.split_once("\n\n").unwrap_or((text.trim_end(), ""));
-        Ok((
-            sizes
-                .lines()
-                .filter_map(|line| line.trim().parse().ok())
-                .collect(),
-            ended.trim().to_owned(),
-        ))
+        let mut counts: Vec<usize> = Vec::new();
+        for line in text.lines() {
+            match (line.split_once(' '), counts.last_mut()) {
+                (Some(("==", _)), _) => counts.push(0),
+                (Some(("1", status)), Some(count)) if *count == 0 && status.trim() == "200" => {
+                    *count = 1;
+                }
+                (Some(("0", status)), Some(count)) if *count > 0 && status.trim() == "200" => {
+                    *count += 1;
+                }
+                _ => bail!("connection {} broke: {line:?}", counts.len()),
+            }
+        }
+        Ok(counts)
     }
 
-    /// Waits until every one has received more than it has now; none may have ended.
-    fn await_progress(&self) -> Result<()> {
-        let (before, _) = self.look()?;
-        until(LIMIT, "every download goes on", || {
-            let (now, ended) = self.look()?;
-            ensure!(ended.is_empty(), "{ended}");
+    /// Waits until each has answered twice more than it has now.
+    fn await_answers(&self) -> Result<()> {
+        let before = self.answers()?;
+        let broken = std::cell::Cell::new(None);
+        let answered = until(LIMIT, "every connection answers", || {
+            let now = match self.answers() {
+                Ok(now) => now,
+                Err(error) => {
+                    // No waiting mends it.
+                    broken.set(Some(error));
+                    return Ok(Ok(()));
+                }
+            };
             let going = before
                 .iter()
                 .zip(&now)
-                .filter(|(before, now)| now > before)
-                .count();
-            Ok(if going == CONNECTIONS {
-                Ok(())
-            } else {
-                Err(now)
-            })
-        })?;
-        let (_, ended) = self.look()?;
-        ensure!(ended.is_empty(), "downloads ended: {ended}");
-        Ok(())
+                .all(|(before, now)| *now >= before + 2);
+            Ok(if going { Ok(()) } else { Err(now) })
+        });
+        match broken.take() {
+            Some(error) => Err(error),
+            None => answered,
+        }
     }
 }
 
-impl Drop for Downloads<'_> {
+impl Drop for Lasting<'_> {
     fn drop(&mut self) {
         let _ = self.guest.try_run(&format!(
             "cd {0} && kill -KILL $(cat pids) 2>/dev/null; rm -rf {0}",
@@ -269,11 +281,11 @@ fn by_daemon(lab: &Lab) -> Result<()> {
     survive(lab, standby)
 }
 
-/// Twelve downloads begin at `master` and go on at the other director; both run the daemon of their role afterwards.
+/// Twelve connections begin at `master` and go on at the other director; both run the daemon of their role afterwards.
 fn survive(lab: &Lab, master: &str) -> Result<()> {
     let standby = other(master);
     await_warm(lab, standby)?;
-    let downloads = Downloads::start(&lab.guest)?;
+    let lasting = Lasting::open(&lab.guest)?;
     let open = connections(lab, master)?;
     ensure!(open.len() >= CONNECTIONS, "{master} balances {open:?}");
     until(
@@ -289,12 +301,12 @@ fn survive(lab: &Lab, master: &str) -> Result<()> {
         },
     )?;
     hand_over(lab, master)?;
-    downloads.await_progress()?;
+    lasting.await_answers()?;
     let balanced = connections(lab, standby)?;
     ensure!(open.is_subset(&balanced), "{standby} balances {balanced:?}");
     await_daemon(lab, standby, "master")?;
     await_daemon(lab, master, "backup")?;
-    downloads.await_progress()
+    lasting.await_answers()
 }
 
 fn by_daemon_nat(lab: &Lab) -> Result<()> {
@@ -371,16 +383,16 @@ fn without_state(lab: &Lab) -> Result<()> {
             _ => Err(hashes),
         })
     })?;
-    let downloads = Downloads::start(&lab.guest)?;
+    let lasting = Lasting::open(&lab.guest)?;
     let open = connections(lab, &master)?;
     ensure!(open.len() >= CONNECTIONS, "{master} balances {open:?}");
     let unknown = connections(lab, standby)?;
     ensure!(unknown.is_empty(), "{standby} was told of {unknown:?}");
     hand_over(lab, &master)?;
-    downloads.await_progress()?;
+    lasting.await_answers()?;
     let balanced = connections(lab, standby)?;
     ensure!(open.is_subset(&balanced), "{standby} balances {balanced:?}");
-    drop(downloads);
+    drop(lasting);
 
     // A scheduler that goes by what a director remembers serves, and is told of.
     let change = r#"{"spec":{"scheduler":{"name":"wlc","options":null}}}"#;

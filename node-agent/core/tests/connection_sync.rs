@@ -1,5 +1,6 @@
 //! How connections survive a takeover: sync daemons by role, what excludes them, and equal tables.
 #![allow(clippy::unwrap_used, clippy::panic)] // A test says what is wrong by failing.
+#![allow(clippy::format_collect, clippy::format_push_string)]
 
 mod world;
 
