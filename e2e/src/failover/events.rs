@@ -408,6 +408,10 @@ pub fn service_link_lost(scene: &Scene<'_>) -> Result<Struck> {
 fn dead_node(stage: &Stage<'_>, subject: &Subject, holder: usize) -> Result<usize> {
     strike(stage.lab, &death(subject, holder))?;
     subject.await_carrier(stage.lab, other(holder))?;
+    if subject.api_segment.is_some() {
+        // What a dead agent left runs out by itself; only then is the calm before the return.
+        subject.await_not_carrying(stage.lab, holder)?;
+    }
     Ok(other(holder))
 }
 

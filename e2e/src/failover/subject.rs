@@ -183,6 +183,15 @@ impl Subject {
             Ok(if seen[director].1 { Ok(()) } else { Err(seen) })
         })
     }
+
+    /// Waits until a director carries the address no more.
+    pub fn await_not_carrying(&self, lab: &Lab, director: usize) -> Result<()> {
+        let what = format!("{} lets {} go", self.directors[director].host, self.address);
+        until(CALM_LIMIT, &what, || {
+            let seen = self.look(lab)?;
+            Ok(if seen[director].1 { Err(seen) } else { Ok(()) })
+        })
+    }
 }
 
 /// See [`Subject::still`].

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lvs_crds::condition::Reason;
-use lvs_crds::node_plan::{LeadershipPlan, NodePlanSpec, PlanState};
+use lvs_crds::node_plan::{NodePlanSpec, PlanState};
 use lvs_crds::value::AddressFamily;
 
 use crate::host::{
@@ -25,6 +25,8 @@ use crate::ipvs::{IpvsTimeouts, ServiceKey, ServiceState, Services};
 use crate::journal::Journal;
 use crate::object::Object;
 use crate::sync_daemon::{SyncDaemon, SyncDaemons};
+
+use fitness::Leaderships;
 
 pub use fitness::{Fault, Fitness};
 pub use sysctl::SysctlDemand;
@@ -177,10 +179,11 @@ pub fn desired(
         .into_iter()
         .partition(|plan| plan.spec.state == PlanState::Withdrawn);
 
-    let mut state = Builder::run(&held, Some(roles), host, journal);
+    let leaderships = fitness::leaderships(withdrawn.iter().chain(&held).copied());
+    let mut state = Builder::run(&held, Some(roles), &leaderships, host, journal);
 
     // A withdrawn plan still answers for what only it wanted, until that is gone.
-    let former = Builder::run(&withdrawn, None, host, journal);
+    let former = Builder::run(&withdrawn, None, &leaderships, host, journal);
     for (object, owners) in former.claims {
         state.claims.entry(object).or_insert(owners);
     }
@@ -198,7 +201,7 @@ struct Builder<'a> {
     /// Its role; `None` = list everything it could ever want.
     role: Option<RouterRole>,
     /// Leadership of each router, and the plan that carries it.
-    leaderships: BTreeMap<&'a str, (&'a str, &'a LeadershipPlan)>,
+    leaderships: &'a Leaderships<'a>,
     /// The set-up of the sync daemons, once a plan has asked for one.
     sync: Option<SyncDaemon>,
 }
@@ -207,6 +210,7 @@ impl<'a> Builder<'a> {
     fn run(
         plans: &[&'a PlanInput],
         roles: Option<&Roles>,
+        leaderships: &'a Leaderships<'a>,
         host: &'a ObservedHost,
         journal: &'a Journal,
     ) -> DesiredState {
@@ -219,7 +223,7 @@ impl<'a> Builder<'a> {
             state: DesiredState::default(),
             plan: first,
             role: None,
-            leaderships: fitness::leaderships(plans),
+            leaderships,
             sync: None,
         };
         for plan in plans {

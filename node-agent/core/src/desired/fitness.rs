@@ -89,8 +89,8 @@ impl Builder<'_> {
                 }
             }
         }
-        let leaderships = std::mem::take(&mut self.leaderships);
-        for (router, (_, leadership)) in &leaderships {
+        let leaderships = self.leaderships;
+        for (router, (_, leadership)) in leaderships {
             for tracked in &leadership.tracked_interfaces {
                 let device = tracked
                     .devices
@@ -143,12 +143,12 @@ impl Builder<'_> {
 /// Addresses that a message names of one device.
 const ADDRESSES_SHOWN: usize = 3;
 
-/// The plan that carries the leadership of each router.
-pub(super) fn leaderships<'a>(
-    plans: &[&'a PlanInput],
-) -> BTreeMap<&'a str, (&'a str, &'a LeadershipPlan)> {
+/// Leadership by router, and the name of the plan that carries it.
+pub(super) type Leaderships<'a> = BTreeMap<&'a str, (&'a str, &'a LeadershipPlan)>;
+
+/// The leadership of each router; of several, the last.
+pub(super) fn leaderships<'a>(plans: impl Iterator<Item = &'a PlanInput>) -> Leaderships<'a> {
     plans
-        .iter()
         .filter_map(|plan| {
             let leadership = plan.spec.director.as_ref()?.leadership.as_ref()?;
             let router = plan.spec.virtual_router_name.as_str();

@@ -7,7 +7,7 @@ use lvs_crds::value::AddressFamily;
 
 use super::director::host_prefix;
 use super::tunnel::short_hash;
-use super::{Builder, DesiredState, SysctlDemand};
+use super::{Builder, DesiredState, Problem, SysctlDemand};
 use crate::host::{
     AddressKey, LinkKind, ObservedHost, SysctlKey, VIRTUAL_MAC_DEVICE_PREFIX, is_virtual_mac_device,
 };
@@ -137,9 +137,25 @@ pub(super) fn keep_carrying_devices(
             .links
             .get(name)
             .is_some_and(|link| link.kind == Some(*kind));
-        if is_virtual_mac_device(name) && is_there && carried(name) {
-            state.host.links.entry(name.clone()).or_insert(*kind);
+        if !is_virtual_mac_device(name)
+            || !is_there
+            || !carried(name)
+            || state.host.links.contains_key(name)
+        {
+            continue;
         }
+        state.host.links.insert(name.clone(), *kind);
+        // Whoever is withdrawn is so only when it is gone.
+        let waiting: Vec<Problem> = state
+            .claimants(&Object::Link(name.clone()))
+            .map(|plan| Problem {
+                plan: plan.to_owned(),
+                reason: Reason::Pending,
+                message: format!("device {name} still carries an address"),
+            })
+            .collect();
+        state.problems.extend(waiting);
+        state.problems.sort();
     }
 }
 

@@ -322,6 +322,53 @@ fn a_shutdown_without_a_successor_lends() {
     }
 }
 
+/// A director with a fault (a lost link, an address that it cannot hold) is told to leave, and to hold again when it is
+/// cured: docs/leadership.md, sync group.
+#[test]
+fn a_fault_moves_the_addresses_to_a_fit_director_within_a_second_and_nowhere_else() {
+    for seed in 0..100 {
+        let mut world = world(seed, &[100, 80], QUIET);
+        world.run_until(seconds(20));
+        let first = master(&world);
+        let second = 1 - first;
+        let tell = |world: &mut World, at, node: usize, intent| {
+            let priority = [100, 80][node];
+            let config = Box::new(Config {
+                intent,
+                ..config(2, priority)
+            });
+            world.at(at, Fault::Configure { node, config });
+        };
+        world.measure_from = seconds(20);
+        world.longest_gap = Duration::ZERO;
+        tell(&mut world, seconds(20), first, Intent::Leave);
+        world.run_until(seconds(21));
+        assert_eq!(master(&world), second, "{}", world.trace.join("\n"));
+        // Both have one: nobody would do better.
+        tell(&mut world, seconds(30), second, Intent::Leave);
+        world.run_until(seconds(50));
+        assert_eq!(master(&world), second, "{}", world.trace.join("\n"));
+        tell(&mut world, seconds(50), first, Intent::Hold);
+        world.run_until(seconds(51));
+        assert_eq!(master(&world), first, "{}", world.trace.join("\n"));
+        // Cured, it takes nothing back.
+        tell(&mut world, seconds(60), second, Intent::Hold);
+        world.run_until(seconds(80));
+        assert_eq!(master(&world), first, "{}", world.trace.join("\n"));
+        assert_eq!(
+            world.longest_gap,
+            Duration::ZERO,
+            "{}",
+            world.trace.join("\n")
+        );
+        assert!(
+            world.overlaps.voluntary <= Duration::from_millis(500),
+            "{:?}",
+            world.overlaps
+        );
+    }
+}
+
 #[test]
 fn a_leaving_director_gives_up_only_to_another_and_a_withdrawn_one_at_once() {
     for seed in 0..100 {

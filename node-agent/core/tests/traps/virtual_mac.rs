@@ -228,6 +228,42 @@ fn switching_it_on_and_off_takes_no_address_away() {
     }
 }
 
+/// The fence takes the address away; until then the plan is not withdrawn, whoever else has plans of the router.
+#[test]
+fn a_withdrawn_plan_waits_for_the_device_of_its_address() {
+    let inside = || {
+        let mut result = plan("vs-inside");
+        result.spec.director = Some(DirectorPlan {
+            addresses: vec![PlannedAddress {
+                address: ip("10.0.0.251"),
+                devices: Vec::new(),
+            }],
+            ..DirectorPlan::default()
+        });
+        result
+    };
+    let mut router = edge(Some(51));
+    let planned = &mut router.spec.director.as_mut().unwrap().addresses;
+    planned.retain(|planned| planned.address != ip("10.0.0.250"));
+    let mut world = World::new(ethernet(), vec![router, inside()]);
+    world.pass();
+    let name = virtual_mac_device_name(51, FOUR, "eth1");
+    let carried = key(&name, "10.0.0.251", 32);
+    assert!(handed(&world).contains(&carried));
+    world.model.host.add_director_address(carried.clone());
+    world.plans[1].spec.state = PlanState::Withdrawn;
+    world.pass();
+    assert!(world.model.host.state().links.contains_key(&name));
+    assert_eq!(
+        problems(&world),
+        [("vs-inside".to_owned(), Reason::Pending)]
+    );
+    world.model.host.remove_address(&carried);
+    world.pass();
+    assert_eq!(problems(&world), []);
+    assert!(!world.model.host.state().links.contains_key(&name));
+}
+
 #[test]
 fn a_device_that_is_no_ethernet_keeps_its_addresses_and_says_so() {
     let world = World::new(node(), vec![edge(Some(51))]);
