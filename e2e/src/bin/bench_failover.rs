@@ -14,10 +14,10 @@ use lvs_e2e::failover::etcd::SlowEtcd;
 use lvs_e2e::failover::events::{self, Among, Event, Stage};
 use lvs_e2e::failover::keepalived::{self, Vrrp};
 use lvs_e2e::failover::measurement::Round;
-use lvs_e2e::failover::operator::{self, Echo};
+use lvs_e2e::failover::operator::{self, Echo, Setting};
 use lvs_e2e::failover::probe::Probe;
 use lvs_e2e::failover::subject::Subject;
-use lvs_e2e::failover::table::{self, Row};
+use lvs_e2e::failover::table::{self, Aim, Row};
 use lvs_e2e::lab::{Lab, Machine};
 
 const NAMESPACE: &str = "bench";
@@ -104,28 +104,47 @@ fn measure(
         etcd: None,
         kubeconfig: &kubeconfig,
     };
-    let mut all = |stage: &Stage<'_>, subject: &Subject| {
+    let mut all = |stage: &Stage<'_>, subject: &Subject, setting: Option<Setting>| {
         for event in events {
-            if event.among == Among::All || subject.api_segment.is_some() {
-                rows.push(rounds(stage, subject, event, arguments.rounds, started));
+            if event.among == Among::All || setting.is_some() {
+                let aim = setting.map(|setting| setting.aim(event));
+                rows.push(rounds(
+                    stage,
+                    subject,
+                    event,
+                    aim,
+                    arguments.rounds,
+                    started,
+                ));
             }
         }
     };
-    if is_chosen("lvs-operator") {
+    let settings: Vec<Setting> = [
+        Setting::AsInstalled,
+        Setting::Stateless,
+        Setting::Daemon,
+        Setting::Fast,
+    ]
+    .into_iter()
+    .filter(|setting| is_chosen(setting.name()))
+    .collect();
+    if !settings.is_empty() {
         lab.cluster.namespace(NAMESPACE)?;
         if events.iter().any(|event| event.name == "slow-etcd") {
             let relay = SlowEtcd::start(lab.cluster.etcd_port)?;
             lab.cluster.etcd_through(relay.port)?;
             stage.etcd = Some(relay);
         }
-        let subject = operator::subject(lab, NAMESPACE)?;
-        all(&stage, &subject);
+        for setting in settings {
+            let subject = operator::subject(lab, NAMESPACE, setting)?;
+            all(&stage, &subject, Some(setting));
+        }
     }
     if is_chosen("keepalived") {
         keepalived::prepare(lab)?;
         for vrrp in [Vrrp::V2EverySecond, Vrrp::V3EveryTenth] {
             let subject = keepalived::start(lab, vrrp)?;
-            all(&stage, &subject);
+            all(&stage, &subject, None);
             keepalived::stop(lab, &subject)?;
         }
     }
@@ -140,6 +159,7 @@ fn rounds(
     stage: &Stage<'_>,
     subject: &Subject,
     event: &Event,
+    aim: Option<Aim>,
     count: usize,
     started: Instant,
 ) -> Row {
@@ -150,7 +170,7 @@ fn rounds(
         held: 0,
         rounds: Vec::new(),
         failures: Vec::new(),
-        aim: subject.api_segment.map(|_| event.aim),
+        aim,
     };
     for number in 1..=count {
         let begun = Instant::now();

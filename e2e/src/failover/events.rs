@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use super::etcd::SlowEtcd;
 use super::measurement::{Round, carriers};
+use super::operator::ROUTER;
 use super::probe::{Probe, Watch};
 use super::record::{Line, Microseconds, Order, Writer};
 use super::subject::{Subject, strike};
@@ -120,6 +121,36 @@ pub fn all() -> Vec<Event> {
                 both_seconds: Some(0.5),
                 lost: Some(1),
                 all_held: true,
+                ..none
+            },
+        },
+        Event {
+            name: "hand-over",
+            title: "kubectl annotate: hand over",
+            among: Among::UsersOfTheApi,
+            before: None,
+            run: handed_over,
+            aim: Aim {
+                gap_seconds: Some(0.1),
+                both_seconds: Some(0.5),
+                lost: Some(1),
+                all_held: true,
+                moves: Some(1),
+                ..none
+            },
+        },
+        Event {
+            name: "cordon",
+            title: "kubectl cordon of the holder's node",
+            among: Among::UsersOfTheApi,
+            before: None,
+            run: cordoned,
+            aim: Aim {
+                gap_seconds: Some(0.1),
+                both_seconds: Some(0.5),
+                lost: Some(1),
+                all_held: true,
+                moves: Some(1),
                 ..none
             },
         },
@@ -365,6 +396,31 @@ pub fn nothing(scene: &Scene<'_>) -> Result<Struck> {
 pub fn sigterm(scene: &Scene<'_>) -> Result<Struck> {
     let at = scene.strike(&scene.subject.terminate(scene.holder))?;
     scene.await_move()?;
+    Ok(at.into())
+}
+
+/// People ask for the other director.
+pub fn handed_over(scene: &Scene<'_>) -> Result<Struck> {
+    let cluster = &scene.stage.lab.cluster;
+    let wanted = &scene.subject.directors[other(scene.holder)].host;
+    let at = scene.strike("")?;
+    let annotation = format!("lvs.dev/hand-over-to={wanted}");
+    cluster.kubectl(&["annotate", ROUTER, &annotation])?;
+    let moved = scene.await_move();
+    cluster.kubectl(&["annotate", ROUTER, "lvs.dev/hand-over-to-"])?;
+    moved?;
+    Ok(at.into())
+}
+
+/// The holder's node is about to be drained.
+pub fn cordoned(scene: &Scene<'_>) -> Result<Struck> {
+    let cluster = &scene.stage.lab.cluster;
+    let node = &scene.subject.directors[scene.holder].host;
+    let at = scene.strike("")?;
+    cluster.kubectl(&["cordon", node])?;
+    let moved = scene.await_move();
+    cluster.kubectl(&["uncordon", node])?;
+    moved?;
     Ok(at.into())
 }
 

@@ -1,20 +1,104 @@
 //! This product as a subject: the agents of `lb-a` and `lb-b`, the chart's own router.
 
 use anyhow::{Result, ensure};
+use serde_json::{Value, json};
 
+use super::events::Event;
 use super::subject::{Director, Subject};
+use super::table::Aim;
 use crate::lab::Lab;
 
 /// Nodes that are not directors.
 const OTHERS: [&str; 4] = ["web-1", "web-2", "web-3", "far-1"];
 const ADDRESS: &str = "172.16.2.200";
-/// Agents answer here when every plan is programmed and verified.
-const ABLE: &str = "[ \"$(curl --silent --max-time 2 -o /dev/null -w '%{http_code}' http://127.0.0.1:9650/readyz)\" = 200 ]";
+/// The chart's own router.
+pub const ROUTER: &str = "virtualrouters.lvs.dev/default";
+/// Agents answer here when every plan is programmed and verified; a director that was not yet sent the connections takes no
+/// offer.
+const ABLE: &str = "[ \"$(curl --silent --max-time 2 -o /dev/null -w '%{http_code}' http://127.0.0.1:9650/readyz)\" = 200 ] \\
+    && curl --silent --max-time 2 http://127.0.0.1:9650/metrics | grep -q '^lvs_agent_cold_routers 0'";
 
-/// Applies the service in a namespace and waits until it is served.
-pub fn subject(lab: &Lab, namespace: &str) -> Result<Subject> {
-    lab.cluster
-        .apply_text(namespace, include_str!("service.yaml"))?;
+/// How the router is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// As the chart makes it: no connection sync, profile Default.
+    AsInstalled,
+    /// connectionSync Stateless, scheduler mh.
+    Stateless,
+    /// connectionSync Daemon.
+    Daemon,
+    /// connectionSync Stateless, scheduler mh, detection profile Fast.
+    Fast,
+}
+
+impl Setting {
+    /// Name of the subject in the table.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AsInstalled => "lvs-operator",
+            Self::Stateless => "lvs-operator Stateless",
+            Self::Daemon => "lvs-operator Daemon",
+            Self::Fast => "lvs-operator Fast",
+        }
+    }
+
+    fn router(self) -> Value {
+        let stateless = json!({"type": "Stateless"});
+        // What is null is removed.
+        let (interfaces, sync, detection) = match self {
+            Self::AsInstalled => (Value::Null, Value::Null, Value::Null),
+            Self::Stateless => (Value::Null, stateless, Value::Null),
+            Self::Daemon => {
+                let daemon = json!({"interfaceName": "peers", "syncID": 1});
+                let peers = json!([{"name": "peers", "devices": ["in"]}]);
+                (
+                    peers,
+                    json!({"type": "Daemon", "daemon": daemon}),
+                    Value::Null,
+                )
+            }
+            Self::Fast => (Value::Null, stateless, json!({"profile": "Fast"})),
+        };
+        json!({"spec": {"interfaces": interfaces, "connectionSync": sync, "detection": detection}})
+    }
+
+    /// What an event aims at in this setting: without connection sync nobody promises that connections go on, and the fast
+    /// profile promises a shorter outage.
+    pub fn aim(self, event: &Event) -> Aim {
+        let mut aim = event.aim;
+        let moves =
+            !matches!(aim.moves, Some(0)) && event.name != "nothing" && event.before.is_none();
+        match self {
+            Self::AsInstalled if moves => aim.all_held = false,
+            Self::Stateless | Self::Fast if aim.lost == Some(1) => aim.lost = Some(0),
+            _ => {}
+        }
+        if self == Self::Fast && event.name == "node-dies" {
+            aim.gap_seconds = Some(0.4);
+        }
+        aim
+    }
+
+    const fn scheduler(self) -> &'static str {
+        match self {
+            Self::AsInstalled | Self::Daemon => "wrr",
+            Self::Stateless | Self::Fast => "mh",
+        }
+    }
+}
+
+/// Sets the router up, applies the service in a namespace and waits until it is served.
+pub fn subject(lab: &Lab, namespace: &str, setting: Setting) -> Result<Subject> {
+    lab.cluster.kubectl(&[
+        "patch",
+        ROUTER,
+        "--type=merge",
+        "-p",
+        &setting.router().to_string(),
+    ])?;
+    let scheduler = format!("scheduler: {{name: {}}}", setting.scheduler());
+    let service = include_str!("service.yaml").replace("scheduler: {name: wrr}", &scheduler);
+    lab.cluster.apply_text(namespace, &service)?;
     lab.await_serving(namespace, "web")?;
     let director = |host: &str| -> Result<Director> {
         Ok(Director {
@@ -23,7 +107,7 @@ pub fn subject(lab: &Lab, namespace: &str) -> Result<Subject> {
         })
     };
     Ok(Subject {
-        name: "lvs-operator".to_owned(),
+        name: setting.name().to_owned(),
         address: ADDRESS.parse()?,
         directors: [director("lb-a")?, director("lb-b")?],
         segments: &["out", "in", "mgmt"],

@@ -11,7 +11,7 @@ use crate::failover::etcd::SlowEtcd;
 use crate::failover::events::{self, Stage};
 use crate::failover::leases::{LeaseHistory, check_one_holder_per_epoch};
 use crate::failover::measurement::Figures;
-use crate::failover::operator::{self, Echo};
+use crate::failover::operator::{self, Echo, Setting};
 use crate::failover::probe::Probe;
 use crate::lab::{LIMIT, Lab};
 
@@ -32,6 +32,16 @@ pub(super) fn stories() -> Vec<Story> {
             name: "failover_sigterm",
             tells: "SIGTERM of the holder's agent: one holder per epoch, two carriers for 0.5 s at most",
             run: |lab| tell(lab, "sigterm", HANDOVER).map(drop),
+        },
+        Story {
+            name: "failover_hand_over",
+            tells: "kubectl annotate virtualrouter lvs.dev/hand-over-to: the other director has it, two carriers for 0.5 s at most",
+            run: |lab| tell(lab, "hand-over", HANDOVER).map(drop),
+        },
+        Story {
+            name: "failover_cordon",
+            tells: "kubectl cordon of the holder's node: it gives way, two carriers for 0.5 s at most",
+            run: |lab| tell(lab, "cordon", HANDOVER).map(drop),
         },
         Story {
             name: "failover_node_dies",
@@ -100,7 +110,7 @@ fn tell(lab: &Lab, event: &str, both_at_most: Duration) -> Result<Figures> {
     let told = (|| {
         let _echo = Echo::start(lab)?;
         let probe = Probe::start(lab)?;
-        let subject = operator::subject(lab, NAMESPACE)?;
+        let subject = operator::subject(lab, NAMESPACE, Setting::AsInstalled)?;
         let history = LeaseHistory::begin(lab, ROUTER)?;
         let stage = Stage {
             lab,
@@ -149,7 +159,7 @@ fn stopped(lab: &Lab) -> Result<()> {
 /// Beside the program that measures, curl opens connections one after another and waits for each as long as it takes.
 fn node_dies_under_curl(lab: &Lab) -> Result<()> {
     // The service is there before curl is.
-    operator::subject(lab, NAMESPACE)?;
+    operator::subject(lab, NAMESPACE, Setting::AsInstalled)?;
     let folder = lab
         .guest
         .run("mktemp -d /run/curl.XXXXXX")?
