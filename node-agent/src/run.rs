@@ -67,6 +67,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
             }),
     })
     .await?;
+    registry.register_collector(leadership.collector());
     let leadership_failure = leadership.failure();
     let claims = (leadership.addresses(), leadership.claims());
     let leadership = Leading::new(leadership);

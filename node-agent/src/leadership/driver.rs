@@ -21,6 +21,7 @@ use lvs_core::heartbeat::Heard;
 use tokio::sync::{mpsc, watch};
 
 use super::fence::Command;
+use super::metrics::LeaseWrites;
 use super::{RoleState, RouterName, clock, lease};
 
 /// Versions of the Lease kept, of which the election may base a write on one.
@@ -69,16 +70,17 @@ pub(super) struct Driver {
     requests: FuturesUnordered<BoxFuture<'static, Answer>>,
     timeout: Duration,
     last_role: Option<Role>,
+    writes: LeaseWrites,
 }
 
 impl Driver {
     pub(super) fn new(
         router: RouterName,
-        leases: Api<Lease>,
-        lease_name: String,
+        (leases, lease_name): (Api<Lease>, String),
         machine: Machine,
         fence: SyncSender<Command>,
         roles: Arc<watch::Sender<BTreeMap<RouterName, RoleState>>>,
+        writes: LeaseWrites,
     ) -> Self {
         Self {
             timeout: machine.timing().write_timeout(),
@@ -91,6 +93,7 @@ impl Driver {
             versions: VecDeque::new(),
             requests: FuturesUnordered::new(),
             last_role: None,
+            writes,
         }
     }
 
@@ -254,13 +257,17 @@ impl Driver {
         let name = self.lease_name.clone();
         let timeout = self.timeout;
         let text = write.to_string();
+        let writes = self.writes.clone();
         async move {
+            let begun = clock::now();
             let parameters = PostParams {
                 field_manager: Some(lvs_crds::AGENT_FIELD_MANAGER.to_owned()),
                 ..PostParams::default()
             };
             let sent = leases.replace(&name, &parameters, &body);
-            match tokio::time::timeout(timeout, sent).await {
+            let outcome = tokio::time::timeout(timeout, sent).await;
+            writes.observe(clock::now().since(begun));
+            match outcome {
                 Ok(Ok(lease)) => Answer {
                     event: Event::Acknowledged(lease::record(&lease)),
                     lease: Some(lease),

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use super::announce::Announcer;
 use super::clock;
 use super::driver::Control;
 use super::exchanges::{Exchanges, HeartbeatCounts, HeartbeatPlan};
-use super::heartbeat::{HeartbeatConfig, HeartbeatError, Keys, Wire};
+use super::heartbeat::{HeartbeatConfig, HeartbeatError, Keys, ReceiverCounts, Wire};
 use super::journal::{Found, Journal, JournalError};
 use crate::kernel::error::KernelError;
 use crate::kernel::link;
@@ -129,6 +130,8 @@ pub struct FenceOutput {
     pub report: watch::Receiver<FenceReport>,
     /// What was done, one line each, refreshes and announcements aside.
     pub notes: mpsc::Receiver<String>,
+    /// Counts of the receiver of heartbeats; none without heartbeats.
+    pub received: Option<Arc<ReceiverCounts>>,
     /// Resolves when the thread has ended.
     pub ended: oneshot::Receiver<()>,
 }
@@ -172,6 +175,7 @@ impl FenceThread {
         let wire = heartbeat
             .map(|config| Wire::open(config, commands.clone()))
             .transpose()?;
+        let datagrams = wire.as_ref().map(|wire| Arc::clone(&wire.counts));
         let worker = Worker {
             fence: Fence::new(&entries, clock::now()),
             socket: open_socket()?,
@@ -194,6 +198,7 @@ impl FenceThread {
             journal_damage,
             report,
             notes,
+            received: datagrams,
             ended,
         };
         Ok((

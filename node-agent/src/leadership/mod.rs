@@ -44,6 +44,7 @@ pub mod fence;
 pub mod heartbeat;
 pub mod journal;
 pub mod lease;
+mod metrics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -69,7 +70,8 @@ use tokio::task::JoinHandle;
 use driver::{Control, Driver};
 use exchanges::HeartbeatPlan;
 use fence::{Command, FenceError, FenceReport, FenceThread, RouterSettings};
-use heartbeat::{HeartbeatConfig, Keys};
+use heartbeat::{HeartbeatConfig, Keys, ReceiverCounts};
+use metrics::{LeadershipMetrics, LeaseWrites};
 
 /// Name of a VirtualRouter.
 pub type RouterName = String;
@@ -175,6 +177,8 @@ pub struct Leadership {
     /// Whether any router has other directors: then it is worth knowing whether the API server answers.
     has_peers: watch::Sender<bool>,
     api_reached: watch::Receiver<bool>,
+    writes: LeaseWrites,
+    received: Option<Arc<ReceiverCounts>>,
 }
 
 impl Leadership {
@@ -217,6 +221,8 @@ impl Leadership {
         Ok(Self {
             has_peers,
             api_reached,
+            writes: LeaseWrites::new(),
+            received: output.received,
             commands: fence.commands(),
             config,
             fence,
@@ -337,11 +343,11 @@ impl Leadership {
             Api::namespaced(self.config.client.clone(), &self.config.namespace);
         let driver = Driver::new(
             name.to_owned(),
-            leases,
-            router.plan.lease_name,
+            (leases, router.plan.lease_name),
             machine,
             self.commands.clone(),
             Arc::clone(&self.roles),
+            self.writes.clone(),
         );
         self.command(Command::Attach(name.to_owned(), control.clone()));
         let failure = self.failure_sender.clone();
@@ -392,6 +398,17 @@ impl Leadership {
         move |claim| {
             let _ = commands.try_send(Command::Claimed(claim));
         }
+    }
+
+    /// What is to be registered with Prometheus.
+    pub fn collector(&self) -> Box<dyn prometheus_client::collector::Collector> {
+        Box::new(LeadershipMetrics {
+            report: self.addresses.clone(),
+            roles: self.roles.subscribe(),
+            api_reached: self.api_reached.clone(),
+            writes: self.writes.clone(),
+            received: self.received.clone(),
+        })
     }
 
     /// Resolves when a part of leadership has ended; the process must end then. To be taken once.
