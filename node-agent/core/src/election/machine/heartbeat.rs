@@ -13,6 +13,8 @@ impl Machine {
         };
         let epoch = heard.standing.epoch;
         let holder = heard.standing.holder.clone();
+        // What was seen of the Lease is out of date: nothing is written before it was read.
+        self.must_read |= epoch > self.highest_epoch;
         self.learn(epoch, holder.clone());
         let is_mine = holder.as_ref() == Some(&self.me.node);
         let has_announced =
@@ -34,8 +36,7 @@ impl Machine {
             // I3: whoever learns of a higher epoch gives up at once, but for one that has agreed to it.
             State::Master(tenure) if epoch > tenure.epoch => {
                 if is_mine {
-                    // Our own, of which the acknowledgement got lost.
-                    self.must_read = true;
+                    // Our own, of which the acknowledgement got lost: reading will tell.
                 } else if (tenure.offered || tenure.consents) && !has_announced {
                     self.state = State::HandedOver {
                         epoch: tenure.epoch,
