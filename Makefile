@@ -2,7 +2,7 @@
 # slow is kept in ~/.cache/lvs-operator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test generate image stories stories-cluster bench-apply bench-failover bench-netlink differential fuzz
+.PHONY: help demo demo-down test generate image stories stories-cluster bench-apply bench-failover bench-netlink differential soak fuzz
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench-netlink: ## Programming IPVS, against ipvsadm and keepalived (ROUNDS=5)
 differential: ## The model of the kernel against a real kernel, our dumps against ipvsadm's
 	@e2e/setup/provision.sh packages rust kernel
 	@exec e2e/bench/differential.sh $(CASES)
+
+soak: ## A hundred thousand storms of simulated directors, or STORMS=number (5 min)
+	@LVS_STORMS=$(or $(STORMS),100000) cargo test --locked --package lvs-core --test leadership failover::storms
 
 fuzz: ## Every parser of bytes we did not write, with libFuzzer (SECONDS=60 each)
 	@exec e2e/checks/fuzz.sh $(SECONDS)

@@ -95,7 +95,7 @@ pub struct VirtualRouterSpec {
     /// How the loss of the holder is noticed. Default: profile Default, leaseDurationSeconds 10.
     #[serde(default)]
     pub detection: Detection,
-    /// What the holder does while it cannot reach the API server. Hold: it goes on as long as every other director has lost the API server too and promises to wait; one that is alone with its loss hands over, one that hears nobody releases. HoldAlways: it goes on until it hears otherwise, as VRRP does; in a partition two directors may hold. Release: it goes on until its Lease's time is over. A router with one director always goes on. Default Hold.
+    /// What the holder does while it cannot reach the API server. Hold: it goes on as long as every other director has lost the API server too and promises to wait; one that is alone with its loss hands over, one that is not promised so by all within two seconds releases. HoldAlways: it goes on until it hears otherwise, as VRRP does; in a partition two directors may hold. Release: it hands over, or gives the addresses up after two seconds. A router with one director always goes on. Default Hold.
     #[serde(default, rename = "onAPIServerLoss")]
     pub on_api_server_loss: OnApiServerLoss,
     /// What a director watches beside the devices of its addresses. A device that carries an address of the router and is missing, down or without carrier is a fault by itself. Default nothing.
@@ -371,7 +371,7 @@ pub enum OnApiServerLoss {
     Hold,
     /// It goes on until it hears otherwise, as VRRP does: in a partition two may hold.
     HoldAlways,
-    /// It goes on until its Lease's time is over.
+    /// It hands over, or gives the addresses up.
     Release,
 }
 

@@ -35,7 +35,7 @@ impl Setting {
     /// Name of the subject in the table.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::AsInstalled => "lvs-operator",
+            Self::AsInstalled => "lvs-operator plain",
             Self::Stateless => "lvs-operator Stateless",
             Self::Daemon => "lvs-operator Daemon",
             Self::Fast => "lvs-operator Fast",

@@ -19,7 +19,7 @@ pub(super) fn stories() -> Vec<Story> {
     vec![
         Story {
             name: "agent_killed_under_load",
-            tells: "kill -9 and restart of a standby's and a real server's agent: nothing moves, nothing lost, no IPVS write",
+            tells: "kill -9 and restart of a sole director's, a standby's and a real server's agent: nothing moves, nothing lost, no IPVS write",
             run: agent_killed,
         },
         Story {
@@ -98,39 +98,8 @@ fn kill_and_restart(lab: &Lab, node: &str) -> Result<()> {
     await_restarted(lab, node, &before)
 }
 
-fn agent_killed(lab: &Lab) -> Result<()> {
-    let master = serve(lab)?;
-    let rules = lab.ipvs_rules(&master)?;
-    let load = Load::start(&lab.guest, "client", URL)?;
-    for node in [other(&master), "web-1"] {
-        kill_and_restart(lab, node)?;
-        let writes = lab.agent_metric(node, "lvs_agent_ipvs_writes_total")?;
-        ensure!(
-            writes == 0.0,
-            "the restarted agent of {node} wrote {writes} times to IPVS"
-        );
-    }
-    ensure!(
-        lab.await_holder(ADDRESS)? == master,
-        "the address moved away from {master}"
-    );
-    let result = load.stop()?;
-    ensure!(
-        result.failed.is_empty() && result.done > 0,
-        "under load: {result:?}"
-    );
-    ensure!(
-        lab.ipvs_rules(&master)? == rules,
-        "the rules changed: {:#?}",
-        lab.ipvs_rules(&master)?
-    );
-    Ok(())
-}
-
-fn api_absent(lab: &Lab) -> Result<()> {
-    let master = serve(lab)?;
-    // The standby of one router is the only director of another.
-    let standby = other(&master);
+/// A service on a router of which `director` is the only one.
+fn sole(lab: &Lab, director: &str) -> Result<()> {
     lab.cluster.apply_text(
         NAMESPACE,
         &format!(
@@ -139,7 +108,7 @@ apiVersion: lvs.dev/v1alpha1
 kind: VirtualRouter
 metadata: {{name: sole}}
 spec:
-  directors: [{{nodeName: {standby}}}]
+  directors: [{{nodeName: {director}}}]
   addressPools: [{{name: sole, addresses: [{SOLE_ADDRESS}]}}]
   grants: [{{namespaces: {{from: All}}, addressPoolNames: [sole], realServerNodes: All}}]
 ---
@@ -157,6 +126,59 @@ spec:
         ),
     )?;
     lab.await_serving(NAMESPACE, "sole")?;
+    Ok(())
+}
+
+fn agent_killed(lab: &Lab) -> Result<()> {
+    let master = serve(lab)?;
+    // The standby of one router is the only director, therefore the master, of another.
+    let standby = other(&master);
+    sole(lab, standby)?;
+    lab.await_holder(SOLE_ADDRESS)?;
+    let epoch = || {
+        let lease = ["-n", OPERATOR_NAMESPACE, "lease", "lvs-router-sole"];
+        let lease = lab.cluster.get(&lease)?;
+        anyhow::Ok(lease["spec"]["leaseTransitions"].clone())
+    };
+    let epoch_before = epoch()?;
+    let rules = [lab.ipvs_rules(&master)?, lab.ipvs_rules(standby)?];
+    let loads = [
+        Load::start(&lab.guest, "client", URL)?,
+        Load::start(&lab.guest, "client", &format!("http://{SOLE_ADDRESS}/"))?,
+    ];
+    for node in [standby, "web-1"] {
+        kill_and_restart(lab, node)?;
+        let writes = lab.agent_metric(node, "lvs_agent_ipvs_writes_total")?;
+        ensure!(
+            writes == 0.0,
+            "the restarted agent of {node} wrote {writes} times to IPVS"
+        );
+    }
+    ensure!(
+        lab.await_holder(ADDRESS)? == master,
+        "the address moved away from {master}"
+    );
+    for load in loads {
+        let result = load.stop()?;
+        ensure!(
+            result.failed.is_empty() && result.done > 0,
+            "under load: {result:?}"
+        );
+    }
+    ensure!(
+        epoch()? == epoch_before,
+        "{SOLE_ADDRESS} was acquired anew by the agent that came back"
+    );
+    let rules_now = [lab.ipvs_rules(&master)?, lab.ipvs_rules(standby)?];
+    ensure!(rules_now == rules, "the rules changed: {rules_now:#?}");
+    Ok(())
+}
+
+fn api_absent(lab: &Lab) -> Result<()> {
+    let master = serve(lab)?;
+    // The standby of one router is the only director of another.
+    let standby = other(&master);
+    sole(lab, standby)?;
     let all_answered = || -> Result<()> {
         let url = format!("http://{SOLE_ADDRESS}/");
         let spread = traffic::spread(&lab.guest, "client", &url, 8)?;

@@ -30,12 +30,12 @@ pub enum OnShutdown {
 /// What a holder does that has lost the API server (rule 9), when others could hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ApiLoss {
-    /// Go on as long as every other director has lost it too and promises to wait; else until the Lease's time is over.
+    /// Go on as long as every other director has lost it too and promises to wait; else hand over, or give up.
     #[default]
     Hold,
     /// Go on until another director's heartbeat, or the API server, says otherwise: VRRP's way. Two may hold in a partition.
     HoldAlways,
-    /// Go on until the Lease's time is over.
+    /// Hand over, or give up a second later.
     Release,
 }
 

@@ -81,7 +81,7 @@ pub struct Hold {
 pub enum DropReason {
     /// No renewal was acknowledged in time.
     Expired,
-    /// Neither the API server nor any other director can be heard: others may take over at any moment.
+    /// The API server cannot be heard, and another director that has not promised to wait may take over at any moment.
     Isolated,
     /// Another node holds a higher epoch, or the Lease itself.
     Superseded,

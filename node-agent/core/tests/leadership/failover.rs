@@ -540,6 +540,12 @@ fn judge(seed: u64, world: &mut World) -> Result<(), String> {
     demand(world.overlaps.most <= most, "too many carry the address")?;
     let longest = world.overlaps.involuntary.max(world.overlaps.voluntary);
     demand(longest <= FENCE, &format!("shared for {longest:?}"))?;
+    // Two seconds of refreshes every half second, by one that has lost the API server and waits for promises.
+    let writes = world.overlaps.superseded_writes;
+    demand(
+        writes <= 5,
+        &format!("{writes} refreshes by the superseded"),
+    )?;
     if !seed.is_multiple_of(16) {
         return Ok(());
     }
@@ -582,8 +588,8 @@ fn weather_storms(seeds: std::ops::Range<u64>) -> Duration {
     worst
 }
 
-/// Storms of every run; `LVS_STORMS` sets another number (`make soak`).
-const STORMS: u64 = 100_000;
+/// Storms of every run, a minute on two processors; `LVS_STORMS` sets another number (`make soak`).
+const STORMS: u64 = 12_000;
 
 #[test]
 #[expect(

@@ -1,8 +1,14 @@
 //! Rules 8 and 9: an API server that is lost, or slow.
 
+use std::time::Duration;
+
 use crate::election::config::{ApiLoss, Intent};
 use crate::election::machine::{Machine, Tenure};
 use crate::election::tick::Tick;
+
+/// How long a holder that has lost the API server waits for promises, or for a successor: the others notice the loss up to
+/// half a second later, and answer with their next heartbeat.
+const PROMISE_ALLOWANCE: Duration = Duration::from_secs(1);
 
 impl Machine {
     pub(super) fn note_api_lost(&mut self, now: Tick) {
@@ -54,6 +60,19 @@ impl Machine {
             .last_heard()
             .map_or(since, |heard| heard + heartbeat.silence());
         Some(since.max(silent))
+    }
+
+    /// When a holder that has lost the API server must give up for want of promises: any director that has not promised may
+    /// challenge it, and it would not see the challenge (I2).
+    pub(super) fn unpromised_at(&self) -> Option<Tick> {
+        self.config.timing.heartbeat()?;
+        let since = self.api_lost?;
+        if self.config.on_api_loss == ApiLoss::HoldAlways {
+            return None;
+        }
+        let first_answers = since + PROMISE_ALLOWANCE;
+        let promised = self.promised_to_us_until();
+        Some(promised.map_or(first_answers, |until| until.max(first_answers)))
     }
 
     /// Whether the holder would be better off with a successor that reaches the API server: it has lost it, or its

@@ -148,7 +148,8 @@ impl Machine {
                 tenure.unacknowledged = true;
                 effects.push(self.hold(tenure));
             }
-            if self.isolated_at().is_some_and(|at| now >= at) {
+            let ends = [self.isolated_at(), self.unpromised_at()];
+            if ends.into_iter().flatten().any(|at| now >= at) {
                 return self.give_up(DropReason::Isolated, effects);
             }
             if now > tenure.until {
@@ -346,7 +347,12 @@ impl Machine {
                 let write =
                     (self.write.is_none() && !self.must_read).then(|| self.write_due(tenure));
                 let shutdown = self.shutdown.map(|since| self.shutdown_limit(since));
-                let alone = self.isolated_at().filter(|_| !self.holds_by_itself(tenure));
+                let ends = [self.isolated_at(), self.unpromised_at()];
+                let alone = ends
+                    .into_iter()
+                    .flatten()
+                    .min()
+                    .filter(|_| !self.holds_by_itself(tenure));
                 [Some(end), read, write, shutdown, alone]
                     .into_iter()
                     .flatten()

@@ -156,7 +156,10 @@ pub struct Overlaps {
     pub voluntary: Duration,
     /// Longest otherwise.
     pub involuntary: Duration,
-    /// Most nodes at once.
+    /// Most refreshes by nodes that were superseded, in one stretch.
+    pub superseded_writes: usize,
+    /// Most nodes at once for longer than it takes to hear a heartbeat: a process that goes on after it stood still may write
+    /// an address before it hears what happened.
     pub most: usize,
 }
 
@@ -172,6 +175,10 @@ pub struct World {
     /// Since when nobody has carried the address, and the longest such time since `measure_from`.
     pub longest_gap: Duration,
     pub measure_from: Duration,
+    /// Since when so many nodes have carried the address.
+    carried: (Duration, usize),
+    /// The last refresh by a superseded node, and how many there were in this stretch.
+    superseded_writes: (Duration, usize),
     bare_since: Option<Duration>,
     shared_since: Option<Duration>,
     freeze_at_write: BTreeMap<usize, Duration>,
@@ -183,6 +190,8 @@ pub struct World {
     pub trace: Vec<String>,
 }
 
+/// The longest interval of heartbeats, by a slow clock, and a way of the network.
+const HEARTBEAT: Duration = Duration::from_millis(200);
 const CLIENT_TIMEOUT: Duration = Duration::from_millis(2_200);
 
 impl World {
@@ -208,6 +217,8 @@ impl World {
             overlaps: Overlaps::default(),
             longest_gap: Duration::ZERO,
             measure_from: Duration::ZERO,
+            carried: (Duration::ZERO, 0),
+            superseded_writes: (Duration::ZERO, 0),
             bare_since: Some(Duration::ZERO),
             shared_since: None,
             freeze_at_write: BTreeMap::new(),
@@ -275,7 +286,12 @@ impl World {
     /// Keeps count of who carries the address, at every moment at which that may have changed.
     fn account(&mut self) {
         let carriers = self.carriers();
-        self.overlaps.most = self.overlaps.most.max(carriers.len());
+        if self.carried.1 != carriers.len() {
+            self.carried = (self.now, carriers.len());
+        }
+        if self.now.saturating_sub(self.carried.0) > HEARTBEAT || carriers.len() <= 2 {
+            self.overlaps.most = self.overlaps.most.max(carriers.len());
+        }
         if carriers.is_empty() {
             let since = *self.bare_since.get_or_insert(self.now);
             let gap = self.now.saturating_sub(since.max(self.measure_from));
@@ -285,7 +301,29 @@ impl World {
         }
         if carriers.len() > 1 {
             let since = *self.shared_since.get_or_insert(self.now);
-            let length = self.now.saturating_sub(since);
+            // From the last refresh by one that is superseded: a process that was stopped between its look at the time and
+            // its write writes once more.
+            let newest = self
+                .store
+                .history
+                .last()
+                .and_then(|last| last.holder.as_ref());
+            let superseded = carriers
+                .iter()
+                .map(|node| &self.nodes[*node])
+                .filter(|node| newest.is_none_or(|newest| newest.node != node.name));
+            let refreshed_at = superseded.map(|node| node.written_at).max();
+            if let Some(at) = refreshed_at
+                && at > since
+                && self.superseded_writes.0 != at
+            {
+                self.superseded_writes = (at, self.superseded_writes.1 + 1);
+                let most = &mut self.overlaps.superseded_writes;
+                *most = (*most).max(self.superseded_writes.1);
+            }
+            let length = self
+                .now
+                .saturating_sub(refreshed_at.map_or(since, |at| at.max(since)));
             let given = self.store.history.last().is_some_and(|last| last.given);
             let worst = if given {
                 &mut self.overlaps.voluntary
@@ -294,6 +332,7 @@ impl World {
             };
             *worst = (*worst).max(length);
         } else {
+            self.superseded_writes.1 = 0;
             self.shared_since = None;
         }
     }

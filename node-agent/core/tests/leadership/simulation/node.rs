@@ -97,6 +97,8 @@ pub struct Node {
     pub frozen_until: Duration,
     /// The whole machine stands still until then: its kernel answers nobody.
     pub suspended_until: Duration,
+    /// When the address was last added or refreshed.
+    pub written_at: Duration,
     /// Its key is another one than the others'.
     pub wrong_key: bool,
     /// Only the newest timer counts.
@@ -125,6 +127,7 @@ impl Node {
             reachable: true,
             frozen_until: Duration::ZERO,
             suspended_until: Duration::ZERO,
+            written_at: Duration::ZERO,
             wrong_key: false,
             timer: 0,
             watch_version: 0,
@@ -292,6 +295,9 @@ impl Node {
     }
 
     fn tell_kernel(&mut self, action: &Action, at: Duration, random: &mut Random) -> Outcome {
+        if matches!(action.step, Step::Add(_) | Step::Refresh(_)) {
+            self.written_at = at;
+        }
         match &action.step {
             Step::Add(_) if self.has_address(at) => return Outcome::Foreign,
             Step::Add(Lifetime::Seconds(seconds)) | Step::Refresh(Lifetime::Seconds(seconds)) => {
