@@ -99,14 +99,15 @@ story_upgrade() {
     wait_until 60 "balance after the upgrade" balanced node-3:20 web-2:10 web-3:10
 }
 
-# A cordoned and drained node keeps its agent, and its part of the work.
+# A drained node keeps its agent, and hands the address over to one that stays.
 story_drain() {
     local node uid
+    moved_on() { [ -n "$(master)" ] && [ "$(master)" != "$node" ]; }
     node="$(master)"
     uid="$(agent_on "$node" uid)"
     kubectl drain "$node" --ignore-daemonsets --timeout=120s --pod-selector app.kubernetes.io/name=lvs-operator >/dev/null 2>&1
     [ "$(agent_on "$node" uid)" = "$uid" ]
-    [ "$(master)" = "$node" ]
+    wait_until 30 "another master than $node, which is drained" moved_on
     balanced node-3:20 web-2:10 web-3:10
     kubectl uncordon "$node" >/dev/null
     kubectl rollout status --namespace "$namespace" deployment/lvs-operator-controller --timeout=180s >/dev/null
