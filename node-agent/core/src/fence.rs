@@ -293,13 +293,7 @@ impl Fence {
                     Entry {
                         presence: Presence::Adopted,
                         not_before: now,
-                        announcements: Announcements {
-                            burst_left: 0,
-                            contested_until: now,
-                            confirmed: true,
-                            begun: true,
-                            next: None,
-                        },
+                        announcements: Announcements::none(true, now),
                         claims: None,
                     },
                 );
@@ -436,13 +430,7 @@ impl Fence {
                         Entry {
                             presence: Presence::Adding,
                             not_before: now + RETRY_INTERVAL,
-                            announcements: Announcements {
-                                burst_left: 0,
-                                contested_until: now,
-                                confirmed: true,
-                                begun: false,
-                                next: None,
-                            },
+                            announcements: Announcements::none(false, now),
                             claims: None,
                         },
                     );
@@ -771,6 +759,17 @@ impl Entry {
 }
 
 impl Announcements {
+    /// None to come, of an address that is adopted or about to be added; `begun` by whoever added it.
+    const fn none(begun: bool, now: Tick) -> Self {
+        Self {
+            burst_left: 0,
+            contested_until: now,
+            confirmed: true,
+            begun,
+            next: None,
+        }
+    }
+
     /// After an addition: a burst, then on until the old holder's address is gone for sure.
     fn begin(announcement: &Announcement, timing: &Timing, now: Tick) -> Self {
         Self {

@@ -8,7 +8,6 @@
 //! was true once and is no higher than the truth.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use crate::election::{HeartbeatTiming, Identity, Tick};
 use crate::heartbeat::message::{Carriage, Echo, Message, Standing};
@@ -213,15 +212,5 @@ impl Exchange {
             .checked_sub(1)?
             .checked_sub(usize::try_from(back).ok()?)?;
         self.sent.get(index).copied()
-    }
-
-    /// Peers to which heartbeats are sent.
-    pub fn peers(&self) -> impl Iterator<Item = &str> {
-        self.peers.keys().map(String::as_str)
-    }
-
-    /// Time after which a peer counts as silent.
-    pub fn silence(&self) -> Duration {
-        self.timing.silence()
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::simulation::random::Random;
-use super::simulation::scenario::{self, NAMES, QUIET, master, seconds};
+use super::simulation::scenario::{self, NAMES, QUIET, master, seconds, settled};
 use super::simulation::{Api, Fault, World};
 use lvs_core::election::{Config, Intent, Role};
 
@@ -80,10 +80,7 @@ fn a_dead_holder_is_replaced_after_the_lease_and_never_shares_the_address() {
 fn an_agent_that_is_killed_and_restarted_keeps_its_epoch_and_address() {
     for seed in 0..100 {
         let mut world = world(seed, &[100, 100], QUIET);
-        world.run_until(seconds(20));
-        let node = master(&world);
-        world.measure_from = seconds(20);
-        world.longest_gap = Duration::ZERO;
+        let node = settled(&mut world);
         world.at(seconds(20), Fault::Kill { node });
         world.at(seconds(21), Fault::Start { node });
         world.run_until(seconds(60));
@@ -158,10 +155,7 @@ fn an_isolated_holder_drops_in_time() {
 fn an_api_outage_shorter_than_the_holders_time_moves_nothing() {
     for seed in 0..100 {
         let mut world = world(seed, &[100, 100, 100], QUIET);
-        world.run_until(seconds(20));
-        let node = master(&world);
-        world.measure_from = seconds(20);
-        world.longest_gap = Duration::ZERO;
+        let node = settled(&mut world);
         for node in 0..3 {
             world.at(
                 seconds(20),
@@ -261,10 +255,7 @@ fn the_only_director_holds_without_the_api_and_after_a_restart() {
 fn a_shutdown_hands_over_without_a_gap() {
     for seed in 0..200 {
         let mut world = world(seed, &[100, 100, 100], QUIET);
-        world.run_until(seconds(20));
-        let node = master(&world);
-        world.measure_from = seconds(20);
-        world.longest_gap = Duration::ZERO;
+        let node = settled(&mut world);
         world.at(seconds(20), Fault::Shutdown { node });
         world.run_until(seconds(25));
         assert_ne!(master(&world), node);
@@ -549,17 +540,8 @@ fn a_lease_made_anew_is_held_again_without_sharing() {
 /// Everything at once, for as many seeds as there is time.
 fn storm(seed: u64) -> World {
     let mut random = Random::new(seed ^ 0x5eed);
-    let nodes = 2 + usize::try_from(random.below(3)).unwrap();
-    let equal = random.chance(50);
-    let priorities: Vec<u8> = (0..nodes)
-        .map(|_| {
-            if equal {
-                100
-            } else {
-                u8::try_from(1 + random.below(254)).unwrap()
-            }
-        })
-        .collect();
+    let priorities = scenario::priorities(&mut random);
+    let nodes = priorities.len();
     let api = Api {
         latency: 1 + random.below(900),
         loss: random.below(5),
@@ -568,7 +550,7 @@ fn storm(seed: u64) -> World {
     let mut world = world(seed, &priorities, api);
     let storm_ends = 60_000;
     for _ in 0..random.below(14) {
-        let node = usize::try_from(random.below(u64::try_from(nodes).unwrap())).unwrap();
+        let node = scenario::any_node(nodes, &mut random);
         let at = random.milliseconds(2_000..storm_ends - 20_000);
         let length = random.milliseconds(100..18_000);
         match random.below(8) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::simulation::random::Random;
 use super::simulation::scenario::{
-    self, DEFAULT, FAST, NAMES, QUIET, master, milliseconds, seconds,
+    self, DEFAULT, FAST, NAMES, QUIET, master, milliseconds, seconds, settled,
 };
 use super::simulation::{Api, Fault, Network, World};
 use lvs_core::election::{Config, HeartbeatParts};
@@ -26,16 +26,6 @@ fn world_of(seed: u64, priorities: &[u8], api: Api, heartbeat: HeartbeatParts) -
         loss: 0,
     };
     world
-}
-
-/// Runs for twenty seconds and begins to measure. Returns who carries the address then.
-fn settled(world: &mut World) -> usize {
-    world.run_until(seconds(20));
-    let node = master(world);
-    world.measure_from = seconds(20);
-    world.longest_gap = Duration::ZERO;
-    world.overlaps = super::simulation::Overlaps::default();
-    node
 }
 
 fn story(seed: u64, world: &World) -> String {
@@ -426,17 +416,8 @@ fn suspends(seed: u64) -> bool {
 /// Everything at once.
 fn storm(seed: u64, tracing: bool) -> World {
     let mut random = Random::new(seed ^ 0xbeef);
-    let nodes = 2 + usize::try_from(random.below(3)).unwrap();
-    let equal = random.chance(50);
-    let priorities: Vec<u8> = (0..nodes)
-        .map(|_| {
-            if equal {
-                100
-            } else {
-                u8::try_from(1 + random.below(254)).unwrap()
-            }
-        })
-        .collect();
+    let priorities = scenario::priorities(&mut random);
+    let nodes = priorities.len();
     let api = Api {
         latency: 1 + random.below(400),
         loss: random.below(5),
@@ -461,10 +442,8 @@ fn storm(seed: u64, tracing: bool) -> World {
     };
     let stands_still = suspends(seed);
     for _ in 0..=random.below(8) {
-        let any = |random: &mut Random| {
-            usize::try_from(random.below(u64::try_from(nodes).unwrap())).unwrap()
-        };
-        let (node, other) = (any(&mut random), any(&mut random));
+        let node = scenario::any_node(nodes, &mut random);
+        let other = scenario::any_node(nodes, &mut random);
         let at = random.milliseconds(1_000..ends - 5_000);
         let length = random.milliseconds(50..ends * 3 / 5);
         match random.below(12) {

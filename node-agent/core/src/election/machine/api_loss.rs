@@ -48,31 +48,23 @@ impl Machine {
         until
     }
 
-    /// When a holder that hears neither the API server nor anybody else must give up.
-    pub(super) fn isolated_at(&self) -> Option<Tick> {
+    /// When a holder that has lost the API server must give up: once it hears nobody else either, or for want of promises,
+    /// since any director that has not promised may challenge it, and it would not see the challenge (I2).
+    pub(super) fn api_loss_ends_at(&self) -> Option<Tick> {
         let heartbeat = self.config.timing.heartbeat()?;
         let since = self.api_lost?;
         if self.config.on_api_loss == ApiLoss::HoldAlways {
             return None;
         }
-        let silent = self
+        let isolated = self
             .peers
             .last_heard()
-            .map_or(since, |heard| heard + heartbeat.silence());
-        Some(since.max(silent))
-    }
-
-    /// When a holder that has lost the API server must give up for want of promises: any director that has not promised may
-    /// challenge it, and it would not see the challenge (I2).
-    pub(super) fn unpromised_at(&self) -> Option<Tick> {
-        self.config.timing.heartbeat()?;
-        let since = self.api_lost?;
-        if self.config.on_api_loss == ApiLoss::HoldAlways {
-            return None;
-        }
+            .map_or(since, |heard| since.max(heard + heartbeat.silence()));
         let first_answers = since + PROMISE_ALLOWANCE;
-        let promised = self.promised_to_us_until();
-        Some(promised.map_or(first_answers, |until| until.max(first_answers)))
+        let unpromised = self
+            .promised_to_us_until()
+            .map_or(first_answers, |until| until.max(first_answers));
+        Some(isolated.min(unpromised))
     }
 
     /// Whether the holder would be better off with a successor that reaches the API server: it has lost it, or its

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use crate::election::config::Intent;
 use crate::election::event::Source;
 use crate::election::lease::{LeaseRecord, WritePurpose};
 use crate::election::machine::{Challenge, InFlight, Machine};
@@ -22,12 +21,7 @@ impl Machine {
         let observation = self.observation.as_ref()?;
         let lease = &observation.lease;
         let holder = lease.holder.as_ref()?;
-        let may = self.config.permitted
-            && self.config.verified
-            && self.config.intent == Intent::Hold
-            && self.shutdown.is_none()
-            && self.challenge.is_none()
-            && self.api_lost.is_none();
+        let may = self.is_ready() && self.challenge.is_none() && self.api_lost.is_none();
         let is_of_use = holder.node != self.me.node
             && self.config.directors.contains(&holder.node)
             && !observation.lost
@@ -44,17 +38,9 @@ impl Machine {
             Some(peer) => (peer.heard_at + silence).max(observation.epoch_since + silence),
             None => observation.epoch_since + FIRST_HEARTBEAT,
         };
-        let rank = self.peers.rank(
-            &self.config,
-            &self.me.node,
-            Some(&holder.node),
-            silence,
-            silent_from,
-        );
-        let turn = rank.map_or_else(
-            || self.config.skew(&self.me.node),
-            |rank| heartbeat.rank_delay(rank),
-        );
+        let turn = self
+            .turn(Some(&holder.node), silent_from)
+            .unwrap_or_else(|| self.config.skew(&self.me.node));
         let rival_until = observation
             .challenged_since
             .filter(|_| lease.challenger.as_ref() != Some(&self.me))
@@ -69,7 +55,9 @@ impl Machine {
     /// From when the holder may have a successor before its Lease has run out: not while a third director may still carry
     /// the addresses that the holder seized from it (I2: never more than two).
     pub(super) fn fence_clear_at(&self) -> Tick {
-        let Some(observation) = &self.observation else {
+        // Without heartbeats a Lease is seized only when it has run out, and the addresses with it.
+        let (Some(observation), Some(_)) = (&self.observation, self.config.timing.heartbeat())
+        else {
             return Tick::default();
         };
         let holder = observation.lease.holder.as_ref();

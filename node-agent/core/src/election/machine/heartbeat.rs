@@ -1,5 +1,7 @@
 //! What heartbeats of the others mean, and what ours say.
 
+use std::time::Duration;
+
 use crate::election::config::Intent;
 use crate::election::event::{DropReason, Effect};
 use crate::election::machine::{Machine, State};
@@ -84,6 +86,24 @@ impl Machine {
         }
     }
 
+    /// Whether this node may and could take over at once.
+    pub(super) fn is_ready(&self) -> bool {
+        self.config.permitted
+            && self.config.verified
+            && self.config.intent == Intent::Hold
+            && self.shutdown.is_none()
+    }
+
+    /// Rule 6: how much later than the best of the candidates known at that moment this one acts; none when nobody was ever
+    /// heard.
+    pub(super) fn turn(&self, holder: Option<&str>, at: Tick) -> Option<Duration> {
+        let heartbeat = self.config.timing.heartbeat()?;
+        let rank = self
+            .peers
+            .rank(&self.config, &self.me.node, holder, heartbeat.silence(), at)?;
+        Some(heartbeat.rank_delay(rank))
+    }
+
     /// Tells the heartbeats what to say, when it has changed.
     pub(super) fn say(&mut self, effects: &mut Vec<Effect>) {
         if self.config.timing.heartbeat().is_none() || matches!(self.state, State::Stopped) {
@@ -101,10 +121,7 @@ impl Machine {
                 self.highest_holder.clone()
             },
             priority: self.config.priority,
-            ready: self.config.permitted
-                && self.config.verified
-                && self.config.intent == Intent::Hold
-                && self.shutdown.is_none(),
+            ready: self.is_ready(),
             offers,
             api_lost: self.api_lost.is_some(),
             asks: holds && self.asks_for_promises(),

@@ -148,8 +148,7 @@ impl Machine {
                 tenure.unacknowledged = true;
                 effects.push(self.hold(tenure));
             }
-            let ends = [self.isolated_at(), self.unpromised_at()];
-            if ends.into_iter().flatten().any(|at| now >= at) {
+            if self.api_loss_ends_at().is_some_and(|at| now >= at) {
                 return self.give_up(DropReason::Isolated, effects);
             }
             if now > tenure.until {
@@ -279,22 +278,16 @@ impl Machine {
             .filter(|peer| peer.standing.epoch == lease.epoch)
             .filter(|_| lease.lease_duration <= self.config.timing.lease_duration())
             .and_then(|peer| peer.offers_since);
-        let heartbeat = self.config.timing.heartbeat();
         // Offered in the Lease, or in heartbeats.
         let first = observation
             .offered_since
             .into_iter()
             .chain(consent_since)
             .min()
-            .map(|since| heartbeat.map_or(since, |_| since.max(self.fence_clear_at())));
-        let rank = heartbeat.and_then(|heartbeat| {
-            let at = first.unwrap_or(observation.unchanged_since);
-            let rank =
-                self.peers
-                    .rank(&self.config, &self.me.node, holder, heartbeat.silence(), at)?;
-            Some(heartbeat.rank_delay(rank))
-        });
-        let turn = rank.unwrap_or_else(|| self.config.skew(&self.me.node) / 4);
+            .map(|since| since.max(self.fence_clear_at()));
+        let turn = self
+            .turn(holder, first.unwrap_or(observation.unchanged_since))
+            .unwrap_or_else(|| self.config.skew(&self.me.node) / 4);
         let by_lease = observation.takeover_at(&self.me, &self.config, turn, first)?;
         let at = self.unanswered_at().map_or(by_lease, |at| at.min(by_lease));
         Some(at.max(self.acquire_not_before).max(self.promised_until))
@@ -347,11 +340,8 @@ impl Machine {
                 let write =
                     (self.write.is_none() && !self.must_read).then(|| self.write_due(tenure));
                 let shutdown = self.shutdown.map(|since| self.shutdown_limit(since));
-                let ends = [self.isolated_at(), self.unpromised_at()];
-                let alone = ends
-                    .into_iter()
-                    .flatten()
-                    .min()
+                let alone = self
+                    .api_loss_ends_at()
                     .filter(|_| !self.holds_by_itself(tenure));
                 [Some(end), read, write, shutdown, alone]
                     .into_iter()

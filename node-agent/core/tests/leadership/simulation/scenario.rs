@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lvs_core::election::{ApiLoss, Config, HeartbeatParts, Intent, OnShutdown, Timing};
 
+use super::random::Random;
 use super::{Api, Fault, World};
 
 pub const NAMES: [&str; 4] = ["lb-a", "lb-b", "lb-c", "lb-d"];
@@ -62,6 +63,35 @@ pub fn world(seed: u64, priorities: &[u8], api: Api, heartbeat: Option<Heartbeat
         world.at(Duration::ZERO, Fault::Start { node });
     }
     world
+}
+
+/// Priorities of two to four nodes, alike in half of the draws.
+pub fn priorities(random: &mut Random) -> Vec<u8> {
+    let nodes = 2 + random.below(3);
+    let equal = random.chance(50);
+    (0..nodes)
+        .map(|_| {
+            if equal {
+                100
+            } else {
+                u8::try_from(1 + random.below(254)).unwrap()
+            }
+        })
+        .collect()
+}
+
+/// One of so many nodes.
+pub fn any_node(nodes: usize, random: &mut Random) -> usize {
+    usize::try_from(random.below(u64::try_from(nodes).unwrap())).unwrap()
+}
+
+/// Runs for twenty seconds and begins to measure gaps. Returns who carries the address then.
+pub fn settled(world: &mut World) -> usize {
+    world.run_until(seconds(20));
+    let node = master(world);
+    world.measure_from = seconds(20);
+    world.longest_gap = Duration::ZERO;
+    node
 }
 
 /// The one that carries the address.
