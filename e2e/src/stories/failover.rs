@@ -88,6 +88,16 @@ pub(super) fn stories() -> Vec<Story> {
             tells: "directors cannot hear each other, the API server is there: nothing moves",
             run: |lab| undisturbed(lab, "peers-deaf"),
         },
+        Story {
+            name: "failover_slow_etcd",
+            tells: "every write of etcd takes 2 s: nothing moves, nothing is lost",
+            run: |lab| undisturbed(lab, "slow-etcd"),
+        },
+        Story {
+            name: "failover_api_killed",
+            tells: "the API server is killed for 60 s, all nodes are fine: nothing moves, also when it returns",
+            run: |lab| undisturbed(lab, "api-killed"),
+        },
     ]
 }
 
