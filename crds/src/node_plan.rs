@@ -16,7 +16,7 @@ use crate::text::{ObjectName, RouterName};
 use crate::value::{
     AddressFamily, Forwarding, PacketScheduling, Persistence, Protocol, Scheduler, Timeouts, Tunnel,
 };
-use crate::virtual_router::{Announcement, OnApiServerLoss};
+use crate::virtual_router::{Announcement, OnApiServerLoss, Takeover};
 
 /// What one node does for one VirtualService or VirtualRouter. Written by the controller alone.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -199,6 +199,9 @@ pub struct LeadershipPlan {
     /// What the holder does without the API server.
     #[serde(default, rename = "onAPIServerLoss")]
     pub on_api_server_loss: OnApiServerLoss,
+    /// When a director that has taken over adds the addresses.
+    #[serde(default, skip_serializing_if = "Takeover::is_fast")]
+    pub takeover: Takeover,
     /// How addresses are announced.
     pub announcement: Announcement,
     /// IPVS timeouts of the node; unset = left alone.

@@ -98,6 +98,9 @@ pub struct VirtualRouterSpec {
     /// What the holder does while it cannot reach the API server. Hold: it goes on as long as every other director has lost the API server too and promises to wait; one that is alone with its loss hands over, one that is not promised so by all within two seconds releases. HoldAlways: it goes on until it hears otherwise, as VRRP does; in a partition two directors may hold. Release: it hands over, or gives the addresses up after two seconds. A router with one director always goes on. Default Hold.
     #[serde(default, rename = "onAPIServerLoss")]
     pub on_api_server_loss: OnApiServerLoss,
+    /// When a director that has taken over adds the addresses. Fast: at once; until the old holder notices, and for at most 3.25 s after it died, two nodes may answer for them. Strict: once the old holder says that it carries none, or 3.25 s later; never two, but 4 s without any after a crash. Default Fast.
+    #[serde(default)]
+    pub takeover: Takeover,
     /// What a director watches beside the devices of its addresses. A device that carries an address of the router and is missing, down or without carrier is a fault by itself. Default nothing.
     #[serde(default, skip_serializing_if = "Tracking::is_empty")]
     pub tracking: Tracking,
@@ -121,6 +124,24 @@ pub struct VirtualRouterSpec {
     /// Whether established connections survive a takeover, and by what. Default: type None, they do not.
     #[serde(default)]
     pub connection_sync: ConnectionSync,
+}
+
+/// When a director that has taken over adds the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Takeover {
+    /// At once.
+    #[default]
+    Fast,
+    /// Once the old holder's are gone for sure.
+    Strict,
+}
+
+impl Takeover {
+    /// Whether it is the default, which plans do not mention.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(crate) const fn is_fast(&self) -> bool {
+        matches!(self, Self::Fast)
+    }
 }
 
 /// By which hardware address neighbours know a router's addresses.

@@ -104,6 +104,8 @@ fn hold(epoch: u64, seconds: u64, lifetime: Lifetime) -> Command {
         sent_at: now,
         until: HolderUntil::new(now + Duration::from_secs(seconds)),
         lifetime,
+        decided_at: now,
+        confirmed_at: Some(now),
     };
     Command::Hold("edge".to_owned(), hold)
 }
@@ -407,6 +409,7 @@ fn plan(directors: &[&str]) -> LeadershipPlan {
         hand_over_to: None,
         heartbeat: None,
         on_api_server_loss: OnApiServerLoss::Hold,
+        takeover: lvs_crds::virtual_router::Takeover::Fast,
         announcement: Announcement::default(),
         timeouts: None,
         virtual_router_id: None,

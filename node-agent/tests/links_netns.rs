@@ -241,6 +241,8 @@ fn a_virtual_mac_is_up_exactly_while_it_carries_an_address() {
             sent_at: now,
             until: HolderUntil::new(now + Duration::from_mins(1)),
             lifetime: Lifetime::Seconds(2),
+            decided_at: now,
+            confirmed_at: Some(now),
         };
         commands
             .send(Command::Hold("edge".to_owned(), hold))

@@ -64,6 +64,7 @@ pub(crate) fn add(
                 directors,
                 lease_duration_seconds: router.spec.detection.lease_duration_seconds,
                 on_api_server_loss: router.spec.on_api_server_loss,
+                takeover: router.spec.takeover,
                 announcement: router.spec.announcement.clone(),
                 timeouts: settings
                     .timeouts

@@ -106,7 +106,11 @@ fn measure(
     };
     let mut all = |stage: &Stage<'_>, subject: &Subject, setting: Option<Setting>| {
         for event in events {
-            if event.among == Among::All || setting.is_some() {
+            let is_told = match setting {
+                Some(setting) => setting.tells(event),
+                None => event.among == Among::All,
+            };
+            if is_told {
                 let aim = setting.map(|setting| setting.aim(event));
                 rows.push(rounds(
                     stage,

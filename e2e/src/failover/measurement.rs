@@ -115,7 +115,8 @@ impl Round {
         for line in &self.lines {
             match line {
                 Line::Gap { from, to } if *to >= self.struck => {
-                    let microseconds = to - from - self.rhythm;
+                    // After the end no new connection begins: what answers late then makes no gap.
+                    let microseconds = (*to).min(ended) - from - self.rhythm;
                     figures.gap = figures.gap.max(Span {
                         microseconds,
                         open: false,
@@ -296,6 +297,15 @@ mod tests {
                 open: false
             }
         );
+    }
+
+    #[test]
+    fn the_last_connections_answer_after_the_end_is_no_gap() {
+        let seen = figures(vec![Line::Gap {
+            from: 19_995_000,
+            to: 20_250_000,
+        }]);
+        assert_eq!(seen.gap, Span::default());
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Setting {
     }
 
     fn router(self) -> Value {
-        let stateless = json!({"type": "Stateless"});
+        let stateless = json!({"type": "Stateless", "daemon": null});
         // What is null is removed.
         let (interfaces, sync, detection) = match self {
             Self::AsInstalled => (Value::Null, Value::Null, Value::Null),
@@ -77,6 +77,20 @@ impl Setting {
             aim.gap_seconds = Some(0.4);
         }
         aim
+    }
+
+    /// Whether an event is measured in this setting. As installed there are all; the others differ from it in how
+    /// connections survive a move, and in how soon a crash is noticed.
+    pub fn tells(self, event: &Event) -> bool {
+        match self {
+            Self::AsInstalled => true,
+            Self::Stateless | Self::Daemon => {
+                ["sigterm", "hand-over", "cordon", "node-dies", "kill-9"].contains(&event.name)
+            }
+            Self::Fast => {
+                ["sigterm", "node-dies", "kill-9", "holder-isolated"].contains(&event.name)
+            }
+        }
     }
 
     const fn scheduler(self) -> &'static str {

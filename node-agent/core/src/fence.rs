@@ -221,6 +221,9 @@ enum Authority {
 struct RouterFence {
     settings: Option<(Timing, Announcement)>,
     authority: Authority,
+    /// When the time was last looked at while it was held.
+    looked_at: Tick,
+    doubted_since: Option<Tick>,
     /// Highest epoch, its t0, and whether it is not given up: for the journal.
     epoch: u64,
     sent_at: Tick,
@@ -237,6 +240,8 @@ impl RouterFence {
         Self {
             settings: None,
             authority: Authority::Undecided,
+            looked_at: Tick::default(),
+            doubted_since: None,
             epoch: 0,
             sent_at: Tick::default(),
             lifetime: Lifetime::Seconds(0),
@@ -250,10 +255,40 @@ impl RouterFence {
     /// The hold, when it permits at `now`.
     fn permitted(&self, now: Tick) -> Option<(Hold, Timing, Announcement)> {
         match (&self.authority, &self.settings) {
-            (Authority::Held(hold), Some((timing, announcement))) if hold.until.permits(now) => {
+            (Authority::Held(hold), Some((timing, announcement)))
+                if hold.until.permits(now) && !self.is_doubtful(now) =>
+            {
                 Some((*hold, *timing, announcement.clone()))
             }
             _ => None,
+        }
+    }
+
+    /// Whether another may have taken over since the time was last looked at, or since an earlier doubt: the others heard
+    /// no heartbeat for long enough to challenge this node, and it could not answer.
+    fn is_doubtful(&self, now: Tick) -> bool {
+        self.doubted_since.is_some() || self.stood_still(now)
+    }
+
+    fn stood_still(&self, now: Tick) -> bool {
+        let (Authority::Held(hold), Some((timing, _))) = (&self.authority, &self.settings) else {
+            return false;
+        };
+        // The last heartbeat was sent up to one interval before the time was looked at.
+        let takeover = timing.heartbeat().map(|heartbeat| {
+            (heartbeat.silence() + heartbeat.challenge_window())
+                .saturating_sub(heartbeat.interval())
+        });
+        hold.confirmed_at.is_some()
+            && takeover.is_some_and(|takeover| now.since(self.looked_at) > takeover)
+    }
+
+    /// Whether the addresses stay as they are for now, neither refreshed nor deleted.
+    fn stays(&self, now: Tick) -> bool {
+        match self.authority {
+            Authority::Undecided => true,
+            Authority::Held(hold) => hold.until.permits(now) && self.is_doubtful(now),
+            Authority::Dropped => false,
         }
     }
 }
@@ -326,7 +361,12 @@ impl Fence {
         {
             if router.epoch != hold.epoch || !matches!(router.authority, Authority::Held(_)) {
                 router.sent_at = hold.sent_at;
+                router.looked_at = hold.decided_at;
+                router.doubted_since = None;
             }
+            router.doubted_since = router
+                .doubted_since
+                .filter(|since| hold.confirmed_at.is_some_and(|at| at < *since));
             router.epoch = hold.epoch;
             router.lifetime = hold.lifetime;
             router.authority = Authority::Held(hold);
@@ -366,15 +406,19 @@ impl Fence {
                 address: address.clone(),
                 step,
             };
+            if router.stood_still(now) {
+                router.doubted_since = Some(now);
+            }
+            router.looked_at = now;
             let permitted = router.permitted(now);
-            let undecided = matches!(router.authority, Authority::Undecided);
+            let stays = router.stays(now);
             for (address, entry) in &mut router.entries {
                 let unwanted = router
                     .wanted
                     .as_ref()
                     .is_some_and(|wanted| !wanted.contains(address));
                 let Some((hold, timing, announcement)) = &permitted else {
-                    if !undecided && now >= entry.not_before {
+                    if !stays && now >= entry.not_before {
                         deletions.push(action(address, Step::Delete));
                     }
                     continue;
@@ -513,6 +557,7 @@ impl Fence {
             (Step::Add(lifetime) | Step::Refresh(lifetime), Outcome::Done) => {
                 router.troubles.remove(&action.address);
                 let permitted = router.permitted(now);
+                let stays = router.stays(now);
                 let entry = router.entries.get_mut(&action.address)?;
                 // Whoever could have learnt another way meanwhile is told anew.
                 let expired = match entry.presence {
@@ -532,6 +577,9 @@ impl Fence {
                 };
                 entry.not_before = now;
                 let Some((_, timing, announcement)) = permitted else {
+                    if stays {
+                        return None;
+                    }
                     return Some(Action {
                         step: Step::Delete,
                         ..action.clone()
@@ -684,6 +732,15 @@ impl Fence {
         carried.min().unwrap_or(Carriage::Announced)
     }
 
+    /// Routers whose addresses are in doubt, and since when: their elections are to be told
+    /// ([`crate::election::Event::Doubted`]).
+    pub fn doubts(&self) -> BTreeMap<String, Tick> {
+        self.routers
+            .iter()
+            .filter_map(|(name, router)| Some((name.clone(), router.doubted_since?)))
+            .collect()
+    }
+
     /// How late the latest refresh was, against its interval.
     pub const fn refresh_lateness(&self) -> Duration {
         self.lateness
@@ -704,6 +761,9 @@ impl RouterFence {
             }
             (Authority::Held(hold), Some(_)) if !hold.until.permits(now) => {
                 return self.entries.values().map(|entry| entry.not_before).min();
+            }
+            (Authority::Held(hold), Some(_)) if self.doubted_since.is_some() => {
+                return Some(hold.until.tick() + Duration::from_nanos(1));
             }
             (Authority::Held(hold), Some(settings)) => (hold, settings),
         };

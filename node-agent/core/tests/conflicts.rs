@@ -61,6 +61,8 @@ impl Node {
                 sent_at: at(0),
                 until: HolderUntil::new(at(100_000_000)),
                 lifetime: Lifetime::Seconds(2),
+                decided_at: at(0),
+                confirmed_at: Some(at(0)),
             },
         );
         let mut node = Self {

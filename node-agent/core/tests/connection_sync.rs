@@ -66,6 +66,7 @@ fn router_plan(name: &str, sync: Option<PlannedConnectionSync>) -> PlanInput {
             hand_over_to: None,
             heartbeat: None,
             on_api_server_loss: lvs_crds::virtual_router::OnApiServerLoss::Hold,
+            takeover: lvs_crds::virtual_router::Takeover::Fast,
             virtual_router_id: None,
             tracked_interfaces: Vec::new(),
             addresses_set_aside: Vec::new(),

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use lvs_core::election::{
     ApiLoss, Config, Effect, Event, HeartbeatParts, Identity, Intent, LeaseRecord, LeaseWrite,
-    Machine, OnShutdown, Resumption, Role, Source, Tick, Timing, TimingError, TimingParts,
+    Machine, OnShutdown, Resumption, Role, Source, Takeover, Tick, Timing, TimingError,
+    TimingParts,
 };
 use lvs_core::heartbeat::{Carriage, Heard, Standing};
 use proptest::prelude::*;
@@ -38,6 +39,7 @@ fn config() -> Config {
         verified: true,
         on_shutdown: OnShutdown::HandOver,
         on_api_loss: ApiLoss::Hold,
+        takeover: Takeover::Fast,
     }
 }
 
@@ -322,6 +324,7 @@ fn heartbeat_events() -> Vec<(&'static str, Event)> {
             }),
         ),
         ("challenged", Event::Seen(challenged, Source::Watch)),
+        ("stood still", Event::Doubted(after(30_000))),
         ("API lost", Event::ApiLost),
         ("API back", Event::ApiBack),
         ("deadline", Event::Deadline),

@@ -190,6 +190,7 @@ fn router_plan() -> PlanInput {
             hand_over_to: None,
             heartbeat: None,
             on_api_server_loss: lvs_crds::virtual_router::OnApiServerLoss::Hold,
+            takeover: lvs_crds::virtual_router::Takeover::Fast,
             announcement: serde_json::from_str("{}").unwrap(),
             timeouts: None,
             virtual_router_id: None,

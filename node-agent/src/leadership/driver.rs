@@ -16,7 +16,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt, watcher};
-use lvs_core::election::{Config, Effect, Event, LeaseWrite, Machine, Role, Source};
+use lvs_core::election::{Config, Effect, Event, LeaseWrite, Machine, Role, Source, Tick};
 use lvs_core::heartbeat::Heard;
 use tokio::sync::{mpsc, watch};
 
@@ -37,6 +37,8 @@ pub enum Control {
     Configure(Config),
     /// Another director's heartbeat.
     Heard(Heard),
+    /// The fence thread stood still until then.
+    Doubted(Tick),
     /// The process is to end.
     Shutdown,
 }
@@ -141,6 +143,7 @@ impl Driver {
                         Event::Configured(config)
                     }
                     Control::Heard(heard) => Event::Heard(heard),
+                    Control::Doubted(since) => Event::Doubted(since),
                     Control::Shutdown => Event::ShutdownRequested,
                 },
                 Ok(()) = api_reached.changed() => {

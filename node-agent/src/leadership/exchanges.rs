@@ -91,6 +91,18 @@ impl Exchanges {
         }
     }
 
+    /// Tells a router's election what it must know at once.
+    pub(super) fn tell(&self, router: &str, word: Control) {
+        let election = self
+            .routers
+            .get(router)
+            .and_then(|router| router.election.as_ref());
+        if let Some(election) = election {
+            // An election that has ended listens no more.
+            let _ = election.send(word);
+        }
+    }
+
     pub(super) fn set_keys(&mut self, keys: Keys) {
         if let Some(wire) = &mut self.wire {
             wire.set_keys(keys);

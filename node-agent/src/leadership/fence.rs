@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lvs_core::election::{Hold, Identity, Timing};
+use lvs_core::election::{Hold, Identity, Tick, Timing};
 use lvs_core::fence::claim::Claim;
 use lvs_core::fence::{
     Action, DirectorAddress, Fence, JournalEntry, Outcome, RouterAddresses, Step,
@@ -183,6 +183,7 @@ impl FenceThread {
             exchanges: Exchanges::new(me, wire),
             journal,
             journal_error: None,
+            doubts: BTreeMap::new(),
             counts: FenceCounts::default(),
             report: report_sender,
             notes: notes_sender,
@@ -236,6 +237,8 @@ struct Worker {
     exchanges: Exchanges,
     journal: Journal,
     journal_error: Option<String>,
+    /// Doubts that elections were told of.
+    doubts: BTreeMap<String, Tick>,
     counts: FenceCounts,
     report: watch::Sender<FenceReport>,
     notes: mpsc::Sender<String>,
@@ -318,6 +321,7 @@ impl Worker {
 
     fn work(&mut self) {
         let actions = self.fence.due(clock::now());
+        self.tell_doubts();
         // Before any addition: a journal that lacks an address would leave it to nobody.
         self.write_journal();
         for action in actions {
@@ -329,6 +333,21 @@ impl Worker {
             }
         }
         self.write_journal();
+    }
+
+    /// After this thread stood still the election asks whether the addresses are still this node's.
+    fn tell_doubts(&mut self) {
+        let doubts = self.fence.doubts();
+        for (router, since) in &doubts {
+            if self.doubts.get(router) != Some(since) {
+                self.exchanges.tell(router, Control::Doubted(*since));
+                self.note(
+                    &format!("addresses of {router} wait for a renewal"),
+                    &Outcome::Failed("this process stood still".to_owned()),
+                );
+            }
+        }
+        self.doubts = doubts;
     }
 
     fn write_journal(&mut self) {

@@ -56,14 +56,14 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use lvs_core::desired::Fitness;
 use lvs_core::election::{
-    ApiLoss, Config, HeartbeatParts, Identity, Intent, Machine, OnShutdown, Resumption, Role, Tick,
-    Timing, TimingError,
+    ApiLoss, Config, HeartbeatParts, Identity, Intent, Machine, OnShutdown, Resumption, Role,
+    Takeover, Tick, Timing, TimingError,
 };
 use lvs_core::fence::claim::Claim;
 use lvs_core::fence::{DirectorAddress, JournalEntry};
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{Candidacy, LeadershipPlan, PlanState};
-use lvs_crds::virtual_router::{Announcement, OnApiServerLoss};
+use lvs_crds::virtual_router::{self as plan, Announcement, OnApiServerLoss};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -508,6 +508,10 @@ fn election_config(router: &RouterConfig, has_heartbeats: bool) -> Result<Config
             OnApiServerLoss::HoldAlways => ApiLoss::HoldAlways,
             OnApiServerLoss::Release => ApiLoss::Release,
         },
+        takeover: match router.plan.takeover {
+            plan::Takeover::Fast => Takeover::Fast,
+            plan::Takeover::Strict => Takeover::Strict,
+        },
     })
 }
 
@@ -553,6 +557,7 @@ mod tests {
                 hand_over_to: None,
                 heartbeat: None,
                 on_api_server_loss: OnApiServerLoss::Hold,
+                takeover: lvs_crds::virtual_router::Takeover::Fast,
                 announcement: Announcement::default(),
                 timeouts: None,
                 virtual_router_id: None,

@@ -281,6 +281,7 @@ pub fn router(state: PlanState) -> NodePlanSpec {
                 hand_over_to: None,
                 heartbeat: None,
                 on_api_server_loss: OnApiServerLoss::Hold,
+                takeover: lvs_crds::virtual_router::Takeover::Fast,
                 announcement: Announcement::default(),
                 timeouts: None,
                 virtual_router_id: None,

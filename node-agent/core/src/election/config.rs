@@ -39,6 +39,16 @@ pub enum ApiLoss {
     Release,
 }
 
+/// When a director that has taken over adds the addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Takeover {
+    /// At once: for a moment two directors may carry them.
+    #[default]
+    Fast,
+    /// Once the old holder says that it carries nothing, or F later: never two.
+    Strict,
+}
+
 /// Everything about a candidate that may change while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -63,6 +73,8 @@ pub struct Config {
     pub on_shutdown: OnShutdown,
     /// What the loss of the API server does.
     pub on_api_loss: ApiLoss,
+    /// When addresses are added after a takeover.
+    pub takeover: Takeover,
 }
 
 /// RFC 9568 §6.1 counts priorities in 256ths.
@@ -82,6 +94,7 @@ impl Config {
             verified: true,
             on_shutdown: OnShutdown::Release,
             on_api_loss: ApiLoss::Release,
+            takeover: Takeover::Fast,
         }
     }
 

@@ -48,6 +48,9 @@ pub enum Event {
     ApiLost,
     /// Something came from an API server again.
     ApiBack,
+    /// The fence thread stood still for so long that another may have taken over since: nothing is refreshed before the
+    /// Lease, or promises, prove from this moment on that nobody has.
+    Doubted(Tick),
     /// The process is to end.
     ShutdownRequested,
     /// [`Machine::next_deadline`] was reached.
@@ -74,6 +77,10 @@ pub struct Hold {
     pub until: HolderUntil,
     /// Lifetime of the addresses.
     pub lifetime: Lifetime,
+    /// When the election said so.
+    pub decided_at: Tick,
+    /// Last moment at which nobody can have had a higher epoch; none = nobody else can get one while this lasts.
+    pub confirmed_at: Option<Tick>,
 }
 
 /// Why addresses are given up.

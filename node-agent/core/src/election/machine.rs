@@ -29,10 +29,12 @@ mod holder;
 mod knowledge;
 mod schedule;
 mod status;
+mod strict;
 
 use crate::election::config::{Config, Resumption};
 use crate::election::event::{Effect, Event, Source};
 use crate::election::lease::{Identity, LeaseWrite, WritePurpose};
+use crate::election::machine::strict::{Predecessor, Waiting};
 use crate::election::observation::Observation;
 use crate::election::peers::Peers;
 use crate::election::tick::Tick;
@@ -45,6 +47,10 @@ use crate::heartbeat::{Promise, Standing};
 struct Tenure {
     epoch: u64,
     sent_at: Tick,
+    /// Last moment at which nobody can have had a higher epoch: t0, or when promises were asked for.
+    confirmed_at: Tick,
+    /// The fence thread stood still until then, and was not confirmed since.
+    doubted_since: Option<Tick>,
     until: Tick,
     /// When the next renewal is due.
     renew_at: Tick,
@@ -84,6 +90,8 @@ struct Challenge {
 struct InFlight {
     write: LeaseWrite,
     sent_at: Tick,
+    /// Who may still carry the addresses when this succeeds.
+    predecessor: Option<Predecessor>,
 }
 
 /// One candidate for one Lease.
@@ -127,10 +135,14 @@ pub struct Machine {
     heartbeat_lost: Option<u64>,
     /// Since when nothing was heard of the API server.
     api_lost: Option<Tick>,
+    /// Since when this process has listened without standing still: what was not read proves no silence.
+    listening_since: Tick,
     /// The promise that heartbeats carry.
     promise: Option<Promise>,
     /// Until when every promise is kept: no challenge, no compare-and-swap.
     promised_until: Tick,
+    /// As holder: the addresses of the old one are waited for.
+    waiting: Option<Waiting>,
     said: Option<Standing>,
 }
 
@@ -162,8 +174,10 @@ impl Machine {
             challenge_beaten: None,
             heartbeat_lost: None,
             api_lost: None,
+            listening_since: now,
             promise: None,
             promised_until: now,
+            waiting: None,
             said: None,
         }
     }
@@ -181,6 +195,7 @@ impl Machine {
     /// Takes what happened at `now`, returns what to do, in order.
     pub fn handle(&mut self, event: Event, now: Tick) -> Vec<Effect> {
         let mut effects = Vec::new();
+        self.note_lateness(now);
         let event = self.judge_read(event);
         match (self.state, event) {
             (State::Stopped, _) => return effects,
@@ -322,6 +337,7 @@ impl Machine {
                         tenure,
                         now,
                         self.config.timing.lent_duration(),
+                        now,
                         &mut effects,
                     );
                 } else {
@@ -358,12 +374,14 @@ impl Machine {
 
             (State::Master(tenure), Event::Configured(config)) => {
                 self.configure(config);
-                effects.push(self.hold(tenure));
+                self.hold(tenure, now, &mut effects);
             }
             (
                 State::Start | State::Backup | State::Acquiring | State::HandedOver { .. },
                 Event::Configured(config),
             ) => self.configure(config),
+
+            (State::Master(tenure), Event::Doubted(since)) => self.doubt(tenure, since),
 
             (
                 State::Start
@@ -382,6 +400,11 @@ impl Machine {
                 | State::Master(_)
                 | State::HandedOver { .. },
                 Event::Deadline,
+            )
+            // Who holds nothing has nothing to doubt.
+            | (
+                State::Start | State::Backup | State::Acquiring | State::HandedOver { .. },
+                Event::Doubted(_),
             ) => {}
         }
         self.settle(now, &mut effects);

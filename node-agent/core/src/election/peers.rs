@@ -24,6 +24,13 @@ pub(super) struct Peer {
     pub(super) offers_since: Option<Tick>,
 }
 
+impl Peer {
+    /// Whether it carries nothing.
+    pub(super) fn is_clear(&self) -> bool {
+        self.carriage == Carriage::Nothing
+    }
+}
+
 /// All that were ever heard freshly.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peers {
@@ -75,9 +82,8 @@ impl Peers {
             .others(node)
             .filter(|other| *other != holder)
             .all(|other| {
-                self.get(other).is_some_and(|peer| {
-                    peer.heard_at >= epoch_since && peer.carriage == Carriage::Nothing
-                })
+                self.get(other)
+                    .is_some_and(|peer| peer.heard_at >= epoch_since && peer.is_clear())
             })
     }
 

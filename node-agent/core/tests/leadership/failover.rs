@@ -4,32 +4,18 @@ use std::time::Duration;
 
 use super::simulation::random::Random;
 use super::simulation::scenario::{
-    self, DEFAULT, FAST, NAMES, QUIET, master, milliseconds, seconds, settled,
+    self, DEFAULT, FAST, FENCE, NAMES, QUIET, hearing, master, milliseconds, seconds, settled,
+    story,
 };
 use super::simulation::{Api, Fault, Network, World};
 use lvs_core::election::{Config, HeartbeatParts};
 use lvs_crds::condition::Reason;
 
-/// F, as long as it takes on a clock that is two percent slow.
-const FENCE: Duration = Duration::from_millis(3_320);
 /// A voluntary handover.
 const HANDOVER: Duration = Duration::from_millis(500);
 
 fn world(seed: u64, priorities: &[u8]) -> World {
-    world_of(seed, priorities, QUIET, DEFAULT)
-}
-
-fn world_of(seed: u64, priorities: &[u8], api: Api, heartbeat: HeartbeatParts) -> World {
-    let mut world = scenario::world(seed, priorities, api, Some(heartbeat));
-    world.network = Network {
-        latency: 5,
-        loss: 0,
-    };
-    world
-}
-
-fn story(seed: u64, world: &World) -> String {
-    format!("seed {seed}\n{}", world.trace.join("\n"))
+    hearing(seed, priorities, QUIET, DEFAULT)
 }
 
 fn reason(world: &World, node: usize) -> Reason {
@@ -60,7 +46,7 @@ fn dead_holder(heartbeat: HeartbeatParts, latency: u64) -> Duration {
         } else {
             &[100, 90, 110]
         };
-        let mut world = world_of(seed, priorities, api, heartbeat);
+        let mut world = hearing(seed, priorities, api, heartbeat);
         let dead = settled(&mut world);
         let at = seconds(20) + milliseconds(seed * 7 % 2_000);
         world.at(at, Fault::Reboot { node: dead });
@@ -428,7 +414,7 @@ fn storm(seed: u64, tracing: bool) -> World {
         },
     };
     let heartbeat = if random.chance(30) { FAST } else { DEFAULT };
-    let mut world = world_of(seed, &priorities, api, heartbeat);
+    let mut world = hearing(seed, &priorities, api, heartbeat);
     world.tracing = tracing;
     world.network = Network {
         latency: random.below(40),

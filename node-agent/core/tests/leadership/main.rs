@@ -4,4 +4,7 @@
 
 mod expiry;
 mod failover;
+mod restart;
 mod simulation;
+mod stall;
+mod strict;

@@ -23,6 +23,7 @@ fn edge(tracked: &[(&str, i32)], set_aside: &[&str]) -> PlanInput {
             hand_over_to: None,
             heartbeat: None,
             on_api_server_loss: OnApiServerLoss::Hold,
+            takeover: lvs_crds::virtual_router::Takeover::Fast,
             announcement: serde_json::from_str("{}").unwrap(),
             timeouts: None,
             virtual_router_id: None,

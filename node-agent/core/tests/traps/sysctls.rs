@@ -206,6 +206,7 @@ fn timeouts_are_put_back_unless_someone_set_them_since() {
         hand_over_to: None,
         heartbeat: None,
         on_api_server_loss: OnApiServerLoss::Hold,
+        takeover: lvs_crds::virtual_router::Takeover::Fast,
         announcement: serde_json::from_str("{}").unwrap(),
         timeouts: Some(timeouts(tcp_seconds)),
         virtual_router_id: None,

@@ -38,6 +38,7 @@ fn edge(virtual_router_id: Option<u8>) -> PlanInput {
             hand_over_to: None,
             heartbeat: None,
             on_api_server_loss: OnApiServerLoss::Hold,
+            takeover: lvs_crds::virtual_router::Takeover::Fast,
             announcement: serde_json::from_str("{}").unwrap(),
             timeouts: None,
             virtual_router_id,

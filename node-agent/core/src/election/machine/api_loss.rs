@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::election::config::{ApiLoss, Intent};
-use crate::election::machine::{Machine, Tenure};
+use crate::election::machine::{Machine, State, Tenure};
 use crate::election::tick::Tick;
 
 /// How long a holder that has lost the API server waits for promises, or for a successor: the others notice the loss up to
@@ -21,31 +21,55 @@ impl Machine {
         self.api_lost = None;
         self.promise = None;
         self.read_not_before = now;
-        if let super::State::Master(tenure) = &mut self.state {
+        if let State::Master(tenure) = &mut self.state {
             tenure.renew_at = tenure.renew_at.min(now);
             tenure.write_not_before = now;
         }
     }
 
-    /// Whether the holder asks the others for promises.
+    /// A process that runs a heartbeat later than it wanted to stood still.
+    pub(super) fn note_lateness(&mut self, now: Tick) {
+        let Some(heartbeat) = self.config.timing.heartbeat() else {
+            return;
+        };
+        let is_late = self
+            .next_deadline()
+            .is_some_and(|due| now.since(due) > heartbeat.interval());
+        if is_late {
+            self.listening_since = now;
+        }
+    }
+
+    /// Whether the others are asked for promises: by a holder, and by one that was the holder before its agent was
+    /// started again (rule 10).
     pub(super) fn asks_for_promises(&self) -> bool {
-        self.api_lost.is_some()
+        let has_use = match self.state {
+            State::Master(_) => true,
+            State::Start => {
+                self.leftover == Some(self.highest_epoch)
+                    && self.shutdown.is_none()
+                    && self.config.intent != Intent::Withdraw
+            }
+            State::Backup | State::Acquiring | State::HandedOver { .. } | State::Stopped => false,
+        };
+        has_use
+            && self.api_lost.is_some()
             && self.config.on_api_loss == ApiLoss::Hold
             && !self.config.alone(&self.me.node)
     }
 
-    /// Until when promises of **all** other directors permit to refresh.
-    pub(super) fn promised_to_us_until(&self) -> Option<Tick> {
+    /// When **all** other directors were asked for the promises that they gave, and until when these permit to refresh.
+    pub(super) fn promised_to_us(&self) -> Option<(Tick, Tick)> {
         if !self.asks_for_promises() || self.config.directors.is_empty() {
             return None;
         }
-        let mut until = None;
+        let mut first = None;
         for node in self.config.others(&self.me.node) {
             let asked_at = self.peers.get(node)?.promised_at?;
-            let this = self.config.timing.promised_until(asked_at)?;
-            until = Some(until.map_or(this, |until: Tick| until.min(this)));
+            first = Some(first.map_or(asked_at, |first: Tick| first.min(asked_at)));
         }
-        until
+        let asked_at = first?;
+        Some((asked_at, self.config.timing.promised_until(asked_at)?))
     }
 
     /// When a holder that has lost the API server must give up: once it hears nobody else either, or for want of promises,
@@ -56,14 +80,13 @@ impl Machine {
         if self.config.on_api_loss == ApiLoss::HoldAlways {
             return None;
         }
-        let isolated = self
-            .peers
-            .last_heard()
-            .map_or(since, |heard| since.max(heard + heartbeat.silence()));
+        let isolated = self.peers.last_heard().map_or(since, |heard| {
+            since.max(heard.max(self.listening_since) + heartbeat.silence())
+        });
         let first_answers = since + PROMISE_ALLOWANCE;
         let unpromised = self
-            .promised_to_us_until()
-            .map_or(first_answers, |until| until.max(first_answers));
+            .promised_to_us()
+            .map_or(first_answers, |(_, until)| until.max(first_answers));
         Some(isolated.min(unpromised))
     }
 

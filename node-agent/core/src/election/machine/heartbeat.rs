@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::election::config::Intent;
+use crate::election::config::{Intent, Takeover};
 use crate::election::event::{DropReason, Effect};
 use crate::election::machine::{Machine, State};
 use crate::election::tick::Tick;
@@ -39,7 +39,10 @@ impl Machine {
             State::Master(tenure) if epoch > tenure.epoch => {
                 if is_mine {
                     // Our own, of which the acknowledgement got lost: reading will tell.
-                } else if (tenure.offered || tenure.consents) && !has_announced {
+                } else if (tenure.offered || tenure.consents)
+                    && !has_announced
+                    && self.config.takeover == Takeover::Fast
+                {
                     self.state = State::HandedOver {
                         epoch: tenure.epoch,
                         until: (now + self.config.timing.handover_keep()).min(tenure.until),
@@ -106,7 +109,7 @@ impl Machine {
 
     /// Tells the heartbeats what to say, when it has changed.
     pub(super) fn say(&mut self, effects: &mut Vec<Effect>) {
-        if self.config.timing.heartbeat().is_none() || matches!(self.state, State::Stopped) {
+        if self.config.timing.heartbeat().is_none() {
             return;
         }
         let (holds, offers) = match self.state {
@@ -115,7 +118,7 @@ impl Machine {
         };
         let standing = Standing {
             epoch: self.highest_epoch,
-            holder: if holds {
+            holder: if holds || self.asks_for_promises() {
                 Some(self.me.node.clone())
             } else {
                 self.highest_holder.clone()
@@ -124,7 +127,7 @@ impl Machine {
             ready: self.is_ready(),
             offers,
             api_lost: self.api_lost.is_some(),
-            asks: holds && self.asks_for_promises(),
+            asks: self.asks_for_promises(),
             promise: self.promise.clone(),
         };
         if self.said.as_ref() != Some(&standing) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::election::config::Intent;
+use crate::election::config::{Intent, Takeover};
 use crate::election::event::{DropReason, Effect, Hold, Lifetime, Source};
 use crate::election::lease::{LeaseRecord, WritePurpose};
 use crate::election::machine::{InFlight, Machine, State, Tenure};
@@ -43,11 +43,27 @@ impl Machine {
         if !wanted || !self.config.alone(&self.me.node) || self.shutdown.is_some() {
             return false;
         }
+        let until = self.authority(now, self.config.timing.lease_duration());
+        self.resume_unacknowledged(epoch, now, until, now, effects);
+        true
+    }
+
+    /// Goes on with the epoch of the journal without a word of the API server.
+    pub(super) fn resume_unacknowledged(
+        &mut self,
+        epoch: u64,
+        confirmed_at: Tick,
+        until: Tick,
+        now: Tick,
+        effects: &mut Vec<Effect>,
+    ) {
         self.leftover = None;
         let tenure = Tenure {
             epoch,
-            sent_at: now,
-            until: self.authority(now, self.config.timing.lease_duration()),
+            sent_at: confirmed_at,
+            confirmed_at,
+            doubted_since: None,
+            until,
             renew_at: now,
             write_not_before: now,
             offered: false,
@@ -57,8 +73,7 @@ impl Machine {
             reclaim: false,
         };
         self.state = State::Master(tenure);
-        effects.push(self.hold(tenure));
-        true
+        self.hold(tenure, now, effects);
     }
 
     pub(super) fn drop_leftover(&mut self, reason: DropReason, effects: &mut Vec<Effect>) {
@@ -109,8 +124,12 @@ impl Machine {
         )
     }
 
-    pub(super) fn hold(&self, tenure: Tenure) -> Effect {
-        Effect::Hold(Hold {
+    /// Tells the fence what it may do; nothing while the old holder's addresses are waited for.
+    pub(super) fn hold(&self, tenure: Tenure, now: Tick, effects: &mut Vec<Effect>) {
+        if self.waiting.is_some() {
+            return;
+        }
+        effects.push(Effect::Hold(Hold {
             epoch: tenure.epoch,
             sent_at: tenure.sent_at,
             until: HolderUntil::new(tenure.until),
@@ -119,7 +138,19 @@ impl Machine {
             } else {
                 Lifetime::Seconds(self.config.timing.address_lifetime_seconds())
             },
-        })
+            decided_at: now,
+            confirmed_at: (!self.holds_by_itself(tenure)).then_some(tenure.confirmed_at),
+        }));
+    }
+
+    /// Asks the API server at once whether the epoch is still this node's.
+    pub(super) fn doubt(&mut self, tenure: Tenure, since: Tick) {
+        if tenure.confirmed_at < since {
+            self.state = State::Master(Tenure {
+                doubted_since: Some(since),
+                ..tenure
+            });
+        }
     }
 
     pub(super) fn become_master(&mut self, sent: &InFlight, now: Tick, effects: &mut Vec<Effect>) {
@@ -135,6 +166,9 @@ impl Machine {
             self.state = State::Backup;
             return;
         }
+        if let Some(predecessor) = &sent.predecessor {
+            self.wait_for(predecessor.clone(), sent.write.epoch, now);
+        }
         self.leftover = None;
         self.refused = false;
         self.challenge = None;
@@ -144,6 +178,8 @@ impl Machine {
         let tenure = Tenure {
             epoch: sent.write.epoch,
             sent_at: sent.sent_at,
+            confirmed_at: sent.sent_at,
+            doubted_since: None,
             until,
             renew_at,
             write_not_before: now,
@@ -154,7 +190,7 @@ impl Machine {
             reclaim: false,
         };
         self.state = State::Master(tenure);
-        effects.push(self.hold(tenure));
+        self.hold(tenure, now, effects);
     }
 
     pub(super) fn renewed(
@@ -165,11 +201,20 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) {
         if sent.write.purpose == WritePurpose::Lend {
-            self.lend(tenure, sent.sent_at, sent.write.lease_duration, effects);
+            self.lend(
+                tenure,
+                sent.sent_at,
+                sent.write.lease_duration,
+                now,
+                effects,
+            );
         } else {
             self.become_master(sent, now, effects);
-            if matches!(self.state, State::Backup) {
-                effects.push(Effect::Drop(DropReason::Expired));
+            match (self.state, tenure.doubted_since) {
+                (State::Backup, _) => effects.push(Effect::Drop(DropReason::Expired)),
+                // It was on its way when the doubt arose.
+                (State::Master(renewed), Some(since)) => self.doubt(renewed, since),
+                _ => {}
             }
         }
     }
@@ -180,6 +225,7 @@ impl Machine {
         tenure: Tenure,
         sent_at: Tick,
         lease_duration: Duration,
+        now: Tick,
         effects: &mut Vec<Effect>,
     ) {
         let seconds = self.config.timing.lent_seconds();
@@ -192,6 +238,8 @@ impl Machine {
                 seconds,
             )),
             lifetime: Lifetime::Seconds(seconds),
+            decided_at: now,
+            confirmed_at: None,
         }));
         self.stop(effects);
     }
@@ -228,7 +276,9 @@ impl Machine {
             }
         } else if epoch > tenure.epoch && !this_node {
             self.observe(lease, source, now);
-            if tenure.offered || tenure.consents {
+            if (tenure.offered || tenure.consents) && self.config.takeover == Takeover::Strict {
+                self.give_up(DropReason::HandedOver, effects);
+            } else if tenure.offered || tenure.consents {
                 let until = (now + self.config.timing.handover_keep()).min(tenure.until);
                 self.state = State::HandedOver {
                     epoch: tenure.epoch,

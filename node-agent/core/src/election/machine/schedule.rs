@@ -53,6 +53,9 @@ impl Machine {
         self.write = Some(InFlight {
             write,
             sent_at: now,
+            predecessor: (purpose == WritePurpose::Acquire)
+                .then(|| self.predecessor(now))
+                .flatten(),
         });
     }
 
@@ -93,6 +96,9 @@ impl Machine {
         if let State::Master(tenure) = self.state {
             self.settle_master(tenure, now, effects);
         }
+        if !matches!(self.state, State::Master(_)) {
+            self.waiting = None;
+        }
         if let State::HandedOver { until, .. } = self.state
             && (now >= until || self.config.intent == Intent::Withdraw)
         {
@@ -110,6 +116,11 @@ impl Machine {
             self.stop(effects);
         } else if self.config.intent == Intent::Withdraw && self.leftover.is_some() {
             self.drop_leftover(DropReason::Withdrawn, effects);
+        } else if let Some(epoch) = self.leftover
+            && let Some((asked_at, until)) = self.promised_to_us()
+            && now <= until
+        {
+            return self.resume_unacknowledged(epoch, asked_at, until, now, effects);
         }
         self.read_if_due(now, effects);
     }
@@ -138,15 +149,17 @@ impl Machine {
                 tenure.sent_at = now;
                 tenure.until = self.authority(now, self.config.timing.lease_duration());
                 tenure.unacknowledged = true;
-                effects.push(self.hold(tenure));
+                self.hold(tenure, now, effects);
             }
         } else {
-            if let Some(until) = self.promised_to_us_until()
-                && until > tenure.until
+            if let Some((asked_at, until)) = self.promised_to_us()
+                && (until > tenure.until || tenure.doubted_since.is_some_and(|at| asked_at >= at))
             {
-                tenure.until = until;
-                tenure.unacknowledged = true;
-                effects.push(self.hold(tenure));
+                tenure.unacknowledged |= until > tenure.until;
+                tenure.until = tenure.until.max(until);
+                tenure.confirmed_at = tenure.confirmed_at.max(asked_at);
+                tenure.doubted_since = tenure.doubted_since.filter(|since| asked_at < *since);
+                self.hold(tenure, now, effects);
             }
             if self.api_loss_ends_at().is_some_and(|at| now >= at) {
                 return self.give_up(DropReason::Isolated, effects);
@@ -155,6 +168,7 @@ impl Machine {
                 return self.give_up(DropReason::Expired, effects);
             }
         }
+        self.end_waiting(tenure, now, effects);
         tenure.consents = self.yields_to_the_reachable(tenure, now) || self.gives_way(tenure, now);
         self.state = State::Master(tenure);
         if self.observation.is_none() {
@@ -167,13 +181,17 @@ impl Machine {
                 let epoch = self.highest_epoch + 1;
                 self.send(WritePurpose::Acquire, epoch, now, effects);
             } else if self.lend_at().is_some_and(|at| now >= at) {
+                if self.waiting.is_some() {
+                    // One that does not carry the addresses yet has nothing to lend.
+                    return self.give_up(DropReason::ShutDown, effects);
+                }
                 self.send(WritePurpose::Lend, tenure.epoch, now, effects);
             } else {
                 if self.offering(now) && !tenure.offered {
                     tenure.offered = true;
                     let limit = now + self.config.timing.offer_authority();
                     tenure.until = tenure.until.min(limit);
-                    effects.push(self.hold(tenure));
+                    self.hold(tenure, now, effects);
                 }
                 self.send(WritePurpose::Renew, tenure.epoch, now, effects);
             }
@@ -186,12 +204,15 @@ impl Machine {
         let window = self.offer_window();
         let offer = window.filter(|_| !tenure.offered).map(|(begins, _)| begins);
         // An offer that is no longer meant is taken back at once.
-        // So is a challenge answered: it shows that we are not heard.
+        // So is a challenge answered: it shows that we are not heard. And a doubt is to be settled.
         let is_challenged = self
             .observation
             .as_ref()
             .is_some_and(|observation| observation.challenged_since.is_some());
-        let at_once = tenure.reclaim || is_challenged || (tenure.offered && window.is_none());
+        let at_once = tenure.reclaim
+            || is_challenged
+            || tenure.doubted_since.is_some()
+            || (tenure.offered && window.is_none());
         let at_once = at_once.then_some(tenure.write_not_before);
         let due = [Some(tenure.renew_at), offer, self.lend_at(), at_once];
         due.into_iter()
@@ -343,7 +364,7 @@ impl Machine {
                 let alone = self
                     .api_loss_ends_at()
                     .filter(|_| !self.holds_by_itself(tenure));
-                [Some(end), read, write, shutdown, alone]
+                [Some(end), read, write, shutdown, alone, self.waits_until()]
                     .into_iter()
                     .flatten()
                     .min()

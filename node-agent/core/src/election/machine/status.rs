@@ -2,7 +2,7 @@
 
 use lvs_crds::condition::Reason;
 
-use crate::election::config::Intent;
+use crate::election::config::{ApiLoss, Intent};
 use crate::election::event::{Role, Status};
 use crate::election::lease::Identity;
 use crate::election::machine::{Machine, State};
@@ -35,13 +35,19 @@ impl Machine {
                         Reason::LeaseNotFound,
                         "the Lease does not exist any more".to_owned(),
                     )
+                } else if let Some(waiting) = &self.waiting {
+                    (Reason::BecameMaster, waiting.message())
                 } else if tenure.unacknowledged {
+                    let by = if self.config.alone(&self.me.node) {
+                        "as only director"
+                    } else if self.config.on_api_loss == ApiLoss::HoldAlways {
+                        "as the plan says"
+                    } else {
+                        "by promises of the others"
+                    };
                     (
                         Reason::BecameMaster,
-                        format!(
-                            "epoch {}, held as only director without the API",
-                            tenure.epoch
-                        ),
+                        format!("epoch {}, held {by} without the API server", tenure.epoch),
                     )
                 } else if tenure.offered {
                     (

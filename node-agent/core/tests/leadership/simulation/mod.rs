@@ -529,9 +529,14 @@ impl World {
             agent.map(role)
         };
         let before = role(self);
-        let effects = self.nodes[node].handle(event, now);
+        let mut effects = self.nodes[node].handle(event, now);
         let freeze = self.freeze_at_write.contains_key(&node);
         let (done, interrupted) = self.nodes[node].fence(now, &mut self.random, freeze);
+        if let Some(since) = self.nodes[node].new_doubt() {
+            self.note(|world| format!("{}: stood still", world.nodes[node].name));
+            let doubted = Event::Doubted(since);
+            effects.extend(self.nodes[node].handle(doubted, now));
+        }
         let after = role(self);
         if before != after {
             self.note(|world| format!("{}: {after:?}", world.nodes[node].name));

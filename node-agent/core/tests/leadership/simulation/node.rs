@@ -81,6 +81,7 @@ pub struct Agent {
     pub exchange: Option<Exchange>,
     pub standing: Option<Standing>,
     pub stopped: bool,
+    doubted_since: Option<Tick>,
 }
 
 #[derive(Debug)]
@@ -181,6 +182,7 @@ impl Node {
             exchange,
             standing: None,
             stopped: false,
+            doubted_since: None,
         });
     }
 
@@ -214,6 +216,14 @@ impl Node {
             }
         }
         requests
+    }
+
+    /// What the fence thread tells the election after it stood still.
+    pub fn new_doubt(&mut self) -> Option<Tick> {
+        let agent = self.agent.as_mut()?;
+        let doubted_since = agent.fence.doubts().get(ROUTER).copied();
+        let before = std::mem::replace(&mut agent.doubted_since, doubted_since);
+        doubted_since.filter(|_| before != doubted_since)
     }
 
     /// The heartbeats that the fence thread sends after its round.

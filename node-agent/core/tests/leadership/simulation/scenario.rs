@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use lvs_core::election::{ApiLoss, Config, HeartbeatParts, Intent, OnShutdown, Timing};
+use lvs_core::election::{ApiLoss, Config, HeartbeatParts, Intent, OnShutdown, Takeover, Timing};
 
 use super::random::Random;
-use super::{Api, Fault, World};
+use super::{Api, Fault, Network, World};
 
 pub const NAMES: [&str; 4] = ["lb-a", "lb-b", "lb-c", "lb-d"];
+/// F, as long as it takes on a clock that is two percent slow.
+pub const FENCE: Duration = Duration::from_millis(3_320);
 pub const QUIET: Api = Api {
     latency: 20,
     loss: 0,
@@ -49,6 +51,7 @@ pub fn config(nodes: usize, priority: u8, heartbeat: Option<HeartbeatParts>) -> 
         verified: true,
         on_shutdown: OnShutdown::HandOver,
         on_api_loss: ApiLoss::Hold,
+        takeover: Takeover::Fast,
     }
 }
 
@@ -63,6 +66,21 @@ pub fn world(seed: u64, priorities: &[u8], api: Api, heartbeat: Option<Heartbeat
         world.at(Duration::ZERO, Fault::Start { node });
     }
     world
+}
+
+/// As above, and they hear each other.
+pub fn hearing(seed: u64, priorities: &[u8], api: Api, heartbeat: HeartbeatParts) -> World {
+    let mut world = world(seed, priorities, api, Some(heartbeat));
+    world.network = Network {
+        latency: 5,
+        loss: 0,
+    };
+    world
+}
+
+/// What is to be read when a schedule fails.
+pub fn story(seed: u64, world: &World) -> String {
+    format!("seed {seed}\n{}", world.trace.join("\n"))
 }
 
 /// Priorities of two to four nodes, alike in half of the draws.
