@@ -129,7 +129,7 @@ impl Context<'_> {
         let live = match &self.entry.presence {
             Presence::Live { uid, status, .. } => Some(LivePlan {
                 uid: uid.clone(),
-                status: status.clone(),
+                status: (**status).clone(),
             }),
             Presence::Cached | Presence::Orphaned => None,
         };
