@@ -118,7 +118,7 @@ reasons! {
     SchedulerNotStateless,
     /// Directors would send the same connection to different real servers.
     TableMismatch,
-    /// Every known API endpoint is one of the router's own addresses.
+    /// Every API endpoint of the node's agent is an address of a router that the node directs.
     ApiEndpointIsOwnVip,
     /// A change would remove more than half of the plans at once and waits for confirmation.
     MassRemovalHeld,
@@ -168,6 +168,8 @@ reasons! {
     Cordoned,
     /// The holder renews its Lease, but its heartbeats do not arrive: it is not challenged any more.
     HeartbeatLost,
+    /// The director has no address, or reported none yet, on the interface of the heartbeats: it takes part without.
+    HeartbeatAddressUnknown,
     /// Another host claims an address that is held.
     ConflictDetected,
     /// The controller has not made the router's Lease yet.

@@ -254,6 +254,10 @@ pub struct HeartbeatPlan {
     pub missed: u8,
     /// c: milliseconds a challenged holder has to answer.
     pub challenge_window_milliseconds: u16,
+    /// Device names of the interface over which heartbeats go, the first that exists on the node; empty = by whatever way the routes say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 15)))]
+    pub devices: Vec<String>,
     /// Where directors are reached, this one included, sorted by node; those without an address are left out.
     #[schemars(length(max = 5000))]
     pub peers: Vec<HeartbeatPeer>,
@@ -476,6 +480,22 @@ pub struct NodePlanStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub table_hash: Option<String>,
+    /// Where the node can be reached by heartbeats; of plans whose heartbeats have an interface of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<HeartbeatStatus>,
+}
+
+/// Where a director can be reached by heartbeats over an interface of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeartbeatStatus {
+    /// Device names of the plan that this answers.
+    #[schemars(length(max = 16), inner(length(max = 15)))]
+    pub devices: Vec<String>,
+    /// The first global address of each family on the first of these devices that exists, IPv4 before IPv6, without addresses that move with a router; empty = there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What the node is for this plan: Master holds the addresses, Backup does not, RealServer only serves.

@@ -61,6 +61,10 @@ use crate::value::Timeouts;
     "!has(self.connectionSync) || !has(self.connectionSync.daemon) || (has(self.interfaces) && self.interfaces.exists(known, known.name == self.connectionSync.daemon.interfaceName))",
     "connectionSync.daemon.interfaceName must be a name in interfaces: add the interface or correct the name"
 ))]
+#[x_kube(validation = (
+    "!has(self.detection) || !has(self.detection.interfaceName) || (has(self.interfaces) && self.interfaces.exists(known, known.name == self.detection.interfaceName))",
+    "detection.interfaceName must be a name in interfaces: add the interface or correct the name"
+))]
 pub struct VirtualRouterSpec {
     /// Nodes that may hold the addresses, at most 64 entries; the first entry that matches a node decides its priority. Default: every node that runs an agent, with priority 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -185,7 +189,7 @@ impl Director {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LogicalInterface {
-    /// Name by which addressPools and additionalAddresses refer to the interface: a DNS label. Required.
+    /// Name by which addressPools, additionalAddresses and others refer to the interface: a DNS label. Required.
     #[schemars(with = "PartName")]
     pub name: String,
     /// Device names, 1 to 16; the first that exists on a node is used. Required.
@@ -353,6 +357,10 @@ pub struct Detection {
     #[serde(default = "Detection::default_lease_duration_seconds")]
     #[schemars(range(min = 10, max = 300))]
     pub lease_duration_seconds: u32,
+    /// Name of a logical interface in interfaces over which the directors exchange heartbeats, between their first global addresses there; a director without one takes part without heartbeats. Default: between the first InternalIP of each node, by whatever way the routes say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<PartName>")]
+    pub interface_name: Option<String>,
 }
 
 impl Detection {
@@ -368,6 +376,7 @@ impl Default for Detection {
             heartbeat_interval_milliseconds: None,
             missed_heartbeats: None,
             lease_duration_seconds: Self::default_lease_duration_seconds(),
+            interface_name: None,
         }
     }
 }

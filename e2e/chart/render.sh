@@ -45,6 +45,11 @@ refused "a grant of an unknown pool" 'names "publik", which is not in defaultRou
     --set 'defaultRouter.grants[0].namespaces.from=All,defaultRouter.grants[0].addressPoolNames[0]=publik'
 refused "an unknown logical interface" 'interfaceName names "outside", which is not in defaultRouter.interfaces' \
     render --set 'defaultRouter.addressPools[0].name=public,defaultRouter.addressPools[0].addresses[0]=192.0.2.1,defaultRouter.addressPools[0].interfaceName=outside'
+refused "heartbeats over an interface that is none" 'detection.interfaceName names "inside", which is not in defaultRouter.interfaces (outside)' \
+    render --set 'defaultRouter.interfaces[0].name=outside,defaultRouter.interfaces[0].devices[0]=eth0,defaultRouter.detection.interfaceName=inside'
+refused "an API endpoint by name" "/agent/apiServer/endpoints/0" render --set 'agent.apiServer.endpoints={https://api.example.com:6443}'
+refused "an API endpoint without TLS" "/agent/apiServer/endpoints/0" render --set 'agent.apiServer.endpoints={http://192.0.2.7:6443}'
+refused "API endpoints beside a host" "exclude each other" render --set 'agent.apiServer.endpoints={https://192.0.2.7:6443},agent.apiServer.host=192.0.2.7'
 refused "a tracked interface that is none" 'interfaceName names "uplink", which is not in defaultRouter.interfaces' \
     render --set 'defaultRouter.tracking.interfaces[0].interfaceName=uplink'
 refused "a virtual MAC of no router" 'requires defaultRouter.virtualRouterID' render --set defaultRouter.virtualMAC=Enabled
@@ -72,6 +77,12 @@ accepted "the agent: its own token, renewed and bound" agent '.spec.template.spe
 accepted "the agent: direct endpoint of the API server" agent \
     '[.spec.template.spec.containers[0].env[] | select(.name | startswith("KUBERNETES_SERVICE")).value] == ["192.0.2.7", "6443"]' \
     --set agent.apiServer.host=192.0.2.7
+accepted "the agent: direct endpoints of API servers, each an argument" agent \
+    '[.spec.template.spec.containers[0].args[] | select(startswith("--api-endpoint"))] == ["--api-endpoint=https://192.0.2.7:6443", "--api-endpoint=https://[2001:db8::7]"]
+    and ([.spec.template.spec.containers[0].env[] | select(.name | startswith("KUBERNETES_SERVICE"))] == [])' \
+    --set 'agent.apiServer.endpoints={https://192.0.2.7:6443,https://[2001:db8::7]}'
+accepted "the agent: no endpoints of its own unless they are given" agent \
+    '[.spec.template.spec.containers[0].args[] | select(startswith("--api-endpoint"))] == []'
 accepted "the controllers: no privileges at all" holds Deployment lvs-operator-controller '.spec.template.spec
     | .securityContext.runAsNonRoot and (has("hostNetwork") | not)
     and (.containers[0].securityContext | .readOnlyRootFilesystem and .capabilities == {drop: ["ALL"]})'

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::api_endpoints::ApiEndpoint;
+
 /// Applies the NodePlans of one node to its kernel.
 #[derive(Debug, Parser)]
 #[command(name = "lvs-agent", version, about)]
@@ -40,6 +42,14 @@ pub struct RunArguments {
     /// Namespace of the operator: NodePlans and Leases live there.
     #[arg(long, env = "LVS_NAMESPACE")]
     pub namespace: String,
+    /// Direct endpoint of an API server, https://ADDRESS:PORT; may be given several times. One is used as long as it answers.
+    /// None: as the cluster's configuration says.
+    #[arg(
+        long = "api-endpoint",
+        env = "LVS_API_ENDPOINTS",
+        value_delimiter = ','
+    )]
+    pub api_endpoints: Vec<ApiEndpoint>,
     /// Last good plans, kept over restarts and reboots.
     #[arg(
         long,
@@ -106,11 +116,44 @@ mod tests {
             "--runtime-directory=/run/lvs-operator",
             "--sysctl-directory=/host/proc/sys",
             "--http-address=0.0.0.0:9650",
+            "--api-endpoint=https://192.0.2.1:6443",
+            "--api-endpoint=https://[2001:db8::1]",
         ])
         .unwrap();
         let Command::Run(run) = arguments.command;
+        let endpoints = run.api_endpoints.iter().map(ToString::to_string);
+        let endpoints: Vec<_> = endpoints.collect();
+        assert_eq!(
+            endpoints,
+            ["https://192.0.2.1:6443", "https://[2001:db8::1]"]
+        );
         assert_eq!(run.resync_interval(), Duration::from_secs(10));
         assert_eq!(run.log_format, LogFormat::Json);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_none_is_refused_with_the_cure() {
+        for endpoint in [
+            "http://192.0.2.1:6443",
+            "192.0.2.1:6443",
+            "https://api.example.com:6443",
+            "https://192.0.2.1:6443/path",
+            "https://user@192.0.2.1",
+            "https://192.0.2.1:0",
+        ] {
+            let refused = Arguments::try_parse_from([
+                "lvs-agent",
+                "run",
+                "--node-name=a",
+                "--namespace=b",
+                &format!("--api-endpoint={endpoint}"),
+            ]);
+            let message = refused.unwrap_err().to_string();
+            assert!(
+                message.contains("https://192.0.2.1:6443;"),
+                "{endpoint}: {message}"
+            );
+        }
     }
 
     #[test]

@@ -85,6 +85,7 @@ impl LeadershipPort for Leading {
                 state,
                 verified,
                 fitness,
+                heartbeat_interface,
             } = router;
             (
                 name,
@@ -93,6 +94,7 @@ impl LeadershipPort for Leading {
                     state,
                     verified,
                     fitness,
+                    heartbeat_interface,
                 },
             )
         });

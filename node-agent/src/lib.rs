@@ -10,6 +10,7 @@
 //!                      kernel  IPVS   leadership
 //! ```
 
+pub mod api_endpoints;
 pub mod args;
 pub mod book;
 pub mod disk;

@@ -8,7 +8,7 @@ use lvs_core::host::{Link, ObservedHost, is_virtual_mac_device};
 
 use crate::kernel::link_watch::Links;
 
-/// Devices of directors' addresses and of tracking, as the last pass saw them.
+/// Devices of directors' addresses, of tracking and of heartbeats, as the last pass saw them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchedLinks(BTreeMap<String, Option<Link>>);
 
@@ -23,6 +23,9 @@ impl WatchedLinks {
             .filter_map(|director| director.leadership.as_ref())
             .flat_map(|leadership| &leadership.tracked_interfaces)
             .flat_map(|tracked| &tracked.devices);
+        let beating = directors()
+            .filter_map(|director| director.leadership.as_ref()?.heartbeat.as_ref())
+            .flat_map(|heartbeat| &heartbeat.devices);
         let carrying = || {
             let keys = desired.director_addresses.values().flatten();
             keys.map(|key| &key.device)
@@ -32,6 +35,7 @@ impl WatchedLinks {
         Self(
             named
                 .chain(tracked)
+                .chain(beating)
                 .chain(carrying())
                 .cloned()
                 .chain(underlying)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lvs_core::desired::Fitness;
+use lvs_core::desired::{Fitness, HeartbeatInterface};
 use lvs_core::host::AddressKey;
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{LeadershipPlan, PlanState};
@@ -19,6 +19,8 @@ pub struct DirectedRouter {
     pub verified: bool,
     /// What speaks against this node as director.
     pub fitness: Fitness,
+    /// The interface of its heartbeats on this node, where they have one of their own.
+    pub heartbeat_interface: Option<HeartbeatInterface>,
 }
 
 /// Role of this node in a router.

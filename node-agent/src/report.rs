@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use lvs_core::desired::HeartbeatInterface;
 use lvs_core::host::AddressKey;
 use lvs_core::verdict::Verdict;
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{
-    AddressState, AddressStatus, NodePlanSpec, NodePlanStatus, PlanState, Role, SourceKind,
+    AddressState, AddressStatus, HeartbeatStatus, NodePlanSpec, NodePlanStatus, PlanState, Role,
+    SourceKind,
 };
 
 use crate::book::{Entry, PlanBook, Presence};
@@ -54,6 +56,8 @@ pub struct PlanReport {
     pub addresses: Vec<AddressStatus>,
     /// Hash of the plan's table, where all directors must have the same.
     pub table_hash: Option<String>,
+    /// Where heartbeats reach the node, in plans whose heartbeats have an interface of their own.
+    pub heartbeat: Option<HeartbeatStatus>,
     /// Whether something other than the plan is waited for.
     pub waits: bool,
 }
@@ -76,6 +80,8 @@ pub struct Facts<'a> {
     pub priorities: &'a BTreeMap<String, u8>,
     /// Addresses by router that cannot be held here.
     pub unavailable: &'a BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Interfaces of heartbeats by router; `None` before the first reading.
+    pub heartbeat_interfaces: Option<&'a BTreeMap<String, HeartbeatInterface>>,
     /// Hashes of tables that all directors must have, by plan.
     pub tables: &'a BTreeMap<String, String>,
 }
@@ -123,7 +129,7 @@ impl Context<'_> {
         let live = match &self.entry.presence {
             Presence::Live { uid, status, .. } => Some(LivePlan {
                 uid: uid.clone(),
-                status: status.clone(),
+                status: (**status).clone(),
             }),
             Presence::Cached | Presence::Orphaned => None,
         };
@@ -139,6 +145,7 @@ impl Context<'_> {
                 .unwrap_or_default(),
             waits: pending.is_some(),
             table_hash: self.table_hash.cloned(),
+            heartbeat: spec.and_then(|spec| self.heartbeat(spec, live.as_ref())),
             programmed,
             live,
         }
@@ -299,6 +306,20 @@ impl Context<'_> {
             .priorities
             .get(&spec.virtual_router_name)
             .copied()
+    }
+
+    fn heartbeat(&self, spec: &NodePlanSpec, live: Option<&LivePlan>) -> Option<HeartbeatStatus> {
+        let leadership = spec.director.as_ref()?.leadership.as_ref()?;
+        let Some(interfaces) = self.facts.heartbeat_interfaces else {
+            // Not read since the start: what stands there is not known to be wrong.
+            return live?.status.heartbeat.clone();
+        };
+        let interface = interfaces.get(&spec.virtual_router_name)?;
+        let is_asked_for = leadership.heartbeat.as_ref()?.devices == interface.devices;
+        is_asked_for.then(|| HeartbeatStatus {
+            devices: interface.devices.clone(),
+            addresses: interface.addresses.clone(),
+        })
     }
 
     /// Addresses that other plans of the same router want.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use kube::Client;
 use lvs_ipvs::ClientOptions;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
@@ -12,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::api_endpoints::{self, ApiAccess};
 use crate::args::RunArguments;
 use crate::drive::{Wiring, drive};
 use crate::http::{self, Health};
@@ -45,15 +45,18 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     );
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let client = Client::try_default()
-        .await
-        .context("finding the API server")?;
+    let ApiAccess {
+        client,
+        endpoints,
+        addresses,
+    } = api_endpoints::connect(arguments.api_endpoints.clone()).await?;
 
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let health = Health::new(arguments.resync_interval());
     let mut leadership = start_leadership(LeadershipConfig {
         client: client.clone(),
+        endpoints,
         namespace: arguments.namespace.clone(),
         node_name: arguments.node_name.clone(),
         incarnation: incarnation()?,
@@ -90,7 +93,8 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
             runtime: &arguments.runtime_directory,
         },
         metrics.clone(),
-    )?;
+    )?
+    .with_api_endpoints(addresses);
     let link_watch = LinkWatch::open(KERNEL_ANSWER)?;
     let links = link_watch.links();
     let (events_sender, events) = mpsc::channel(PLAN_EVENTS);

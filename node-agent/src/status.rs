@@ -156,6 +156,7 @@ impl StatusWriter {
             conditions: vec![condition(&report.programmed, known, now)],
             addresses: report.addresses.clone(),
             table_hash: report.table_hash.clone(),
+            heartbeat: report.heartbeat.clone(),
         }
     }
 

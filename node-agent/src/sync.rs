@@ -16,7 +16,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use lvs_core::desired::{DesiredState, PlanInput, Problem, Roles, RouterRole, desired};
+use lvs_core::desired::{
+    DesiredState, HeartbeatInterface, PlanInput, Problem, Roles, RouterRole, desired,
+};
 use lvs_core::diff::{Diff, diff};
 use lvs_core::drift::repairs;
 use lvs_core::election::Tick;
@@ -114,6 +116,10 @@ pub struct Syncer<I, H, L> {
     watched_links: WatchedLinks,
     /// Addresses by router that this node cannot hold.
     unavailable: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Interfaces of heartbeats by router, as last read; `None` before the first reading.
+    heartbeat_interfaces: Option<BTreeMap<String, HeartbeatInterface>>,
+    /// Addresses at which this agent reaches the API server.
+    api_endpoints: BTreeSet<IpAddr>,
     /// What the sync daemons did since the start; `None` before the journal was read.
     continuity: Option<Continuity>,
     /// How long until something is due that only time decides.
@@ -175,11 +181,20 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             priorities: BTreeMap::new(),
             watched_links: WatchedLinks::default(),
             unavailable: BTreeMap::new(),
+            heartbeat_interfaces: None,
+            api_endpoints: BTreeSet::new(),
             continuity: None,
             due: None,
             tables: BTreeMap::new(),
             failing: BTreeMap::new(),
         })
+    }
+
+    /// Says at which addresses this agent reaches the API server; without it they are not known.
+    #[must_use]
+    pub fn with_api_endpoints(mut self, addresses: BTreeSet<IpAddr>) -> Self {
+        self.api_endpoints = addresses;
+        self
     }
 
     /// Takes an event of the watch. Returns whether a pass is due.
@@ -309,6 +324,10 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                 unnameable: Vec::new(),
             },
             Err(error) => return Err(blind(error.to_string(), error.reason())),
+        };
+        let host = ObservedHost {
+            api_endpoints: self.api_endpoints.clone(),
+            ..host
         };
         let roles = roles(view, self.book.inputs(), &host, journal);
         let mut desired = desired(self.book.inputs(), &roles, &host, journal);
@@ -475,6 +494,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             addresses.insert(router.clone(), next);
         }
         self.unavailable.clone_from(&desired.unavailable);
+        self.heartbeat_interfaces = Some(desired.heartbeat_interfaces.clone());
         let directed = self.directed_routers(desired, verdicts, view);
         self.priorities = directed
             .iter()
@@ -548,6 +568,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                         plan: leadership.clone(),
                         state,
                         fitness: fitness(desired, view, name),
+                        heartbeat_interface: desired.heartbeat_interfaces.get(name).cloned(),
                         verified: verified && warmth == Warmth::Warm,
                     },
                 ))
@@ -593,6 +614,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                 permanent: &self.permanent,
                 priorities: &self.priorities,
                 unavailable: &self.unavailable,
+                heartbeat_interfaces: self.heartbeat_interfaces.as_ref(),
                 tables: &self.tables,
             },
             &self.reports,

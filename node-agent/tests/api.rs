@@ -217,6 +217,7 @@ fn report(message: &str) -> Reports {
         },
         addresses: vec![],
         table_hash: None,
+        heartbeat: None,
         waits: false,
     };
     Reports::from([("vs-1".to_owned(), report)])

@@ -425,6 +425,7 @@ fn router(directors: &[&str], state: PlanState) -> BTreeMap<String, RouterConfig
         state,
         verified: true,
         fitness: Fitness::default(),
+        heartbeat_interface: None,
     };
     [("edge".to_owned(), config)].into()
 }
@@ -432,6 +433,7 @@ fn router(directors: &[&str], state: PlanState) -> BTreeMap<String, RouterConfig
 fn leadership(api: &LeaseApi, directory: &Path, incarnation: &str) -> Leadership {
     Leadership::start(LeadershipConfig {
         client: api.client.clone(),
+        endpoints: None,
         namespace: "lvs-system".to_owned(),
         node_name: "lb-a".to_owned(),
         incarnation: incarnation.to_owned(),

@@ -5,9 +5,10 @@
 mod node_in_memory;
 
 use lvs_agent::port::{AddressTrouble, LeadershipRole};
+use lvs_agent::sync::PassReport;
 use lvs_core::desired::Fitness;
 use lvs_crds::condition::Reason;
-use lvs_crds::node_plan::{AddressState, PlanState};
+use lvs_crds::node_plan::{AddressState, HeartbeatPlan, HeartbeatStatus, PlanState};
 
 use node_in_memory::{
     Loop, Node, ROUTER, VIP, director, key, list, pass, reason, received, router, serving,
@@ -127,4 +128,110 @@ fn an_address_that_cannot_be_held_is_reported_as_such() {
     );
     assert_eq!(reason(&report, "vr-1"), Reason::ForeignObject);
     assert!(!fitness(&agent).is_fit());
+}
+
+#[test]
+fn a_router_that_is_the_only_way_to_the_api_server_is_not_programmed_and_says_so() {
+    let node = Node::new();
+    let own = [VIP.parse().unwrap()];
+    let mut agent = node.fresh().with_api_endpoints(own.into());
+    let plans = vec![
+        received("vr-1", 1, Ok(router(PlanState::Active))),
+        received("vs-1", 1, Ok(director(VIP, &[1], PlanState::Active))),
+    ];
+    list(&mut agent, plans.clone());
+    let report = pass(&mut agent);
+    for plan in ["vs-1", "vr-1"] {
+        assert_eq!(reason(&report, plan), Reason::ApiEndpointIsOwnVip, "{plan}");
+        let message = &report.plans[plan].programmed.message;
+        assert!(message.contains(VIP) && message.contains("agent.apiServer.endpoints"));
+    }
+    assert!(!fitness(&agent).is_fit());
+    assert_eq!(agent.ipvs.carried_out, []);
+    assert!(agent.leadership.addresses[ROUTER].is_empty());
+
+    // One other endpoint is enough.
+    let direct = "192.0.2.3".parse().unwrap();
+    let node = Node::new();
+    let mut agent = node.fresh().with_api_endpoints([own[0], direct].into());
+    list(&mut agent, plans);
+    let report = pass(&mut agent);
+    assert_eq!(reason(&report, "vs-1"), Reason::Programmed);
+    assert!(fitness(&agent).is_fit());
+}
+
+#[test]
+fn the_address_for_heartbeats_is_reported_and_given_to_leadership() {
+    let node = Node::new();
+    let mut agent = node.fresh();
+    let mut plan = router(PlanState::Active);
+    let leadership = plan.director.as_mut().unwrap().leadership.as_mut().unwrap();
+    leadership.heartbeat = Some(HeartbeatPlan {
+        interval_milliseconds: 150,
+        missed: 3,
+        challenge_window_milliseconds: 200,
+        devices: vec!["eth7".to_owned(), "eth0".to_owned()],
+        peers: Vec::new(),
+    });
+    list(
+        &mut agent,
+        vec![
+            received("vr-1", 1, Ok(plan)),
+            received("vs-1", 1, Ok(director(VIP, &[1], PlanState::Active))),
+        ],
+    );
+    let reported = |report: &PassReport, plan: &str| {
+        let heartbeat = report.plans[plan].heartbeat.clone()?;
+        Some((heartbeat.devices, heartbeat.addresses))
+    };
+    let devices = vec!["eth7".to_owned(), "eth0".to_owned()];
+    let first = vec!["192.0.2.2".parse().unwrap()];
+    let report = pass(&mut agent);
+    assert_eq!(
+        reported(&report, "vr-1"),
+        Some((devices.clone(), first.clone()))
+    );
+    assert_eq!(reported(&report, "vs-1"), None);
+    let routers = agent.leadership.routers.as_ref().unwrap();
+    let given = routers[ROUTER].heartbeat_interface.clone().unwrap();
+    assert_eq!(
+        given.source_for(first[0]),
+        given.index.map(|index| (index, first[0]))
+    );
+    // A device that comes is a reason for a pass.
+    let mut links = agent.host.model.state().links.clone();
+    assert!(!agent.links_differ(&links));
+    links.insert("eth7".to_owned(), links["eth0"].clone());
+    assert!(agent.links_differ(&links));
+    // What cannot be read is not reported as gone.
+    let next = agent.host.observations + 1;
+    agent.host.unreadable.extend(next..next + 10);
+    let report = pass(&mut agent);
+    assert_eq!(reason(&report, "vr-1"), Reason::ObservationFailed);
+    assert_eq!(reported(&report, "vr-1"), Some((devices, first)));
+}
+
+#[test]
+fn a_reported_address_stays_until_the_kernel_was_read() {
+    let node = Node::new();
+    let mut agent = node.fresh();
+    agent.host.unreadable.extend(1..10);
+    let mut plan = router(PlanState::Active);
+    let leadership = plan.director.as_mut().unwrap().leadership.as_mut().unwrap();
+    leadership.heartbeat = Some(HeartbeatPlan {
+        interval_milliseconds: 150,
+        missed: 3,
+        challenge_window_milliseconds: 200,
+        devices: vec!["eth0".to_owned()],
+        peers: Vec::new(),
+    });
+    let stands = HeartbeatStatus {
+        devices: vec!["eth0".to_owned()],
+        addresses: vec!["192.0.2.2".parse().unwrap()],
+    };
+    let mut stored = received("vr-1", 1, Ok(plan));
+    stored.status.heartbeat = Some(stands.clone());
+    list(&mut agent, vec![stored]);
+    let report = pass(&mut agent);
+    assert_eq!(report.plans["vr-1"].heartbeat, Some(stands));
 }

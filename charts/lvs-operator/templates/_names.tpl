@@ -65,6 +65,11 @@ prometheus.io/path: /metrics
 {{- if hasKey (.Values.agent.resources.limits | default dict) "cpu" }}
 {{- fail "values: agent.resources.limits.cpu: remove it; a throttled agent could not keep its addresses alive" }}
 {{- end }}
+{{- with .Values.agent.apiServer }}
+{{- if and .endpoints .host }}
+{{- fail "values: agent.apiServer.host and agent.apiServer.endpoints exclude each other: add the host's address to endpoints, or remove one of the two" }}
+{{- end }}
+{{- end }}
 {{- $router := .Values.defaultRouter }}
 {{- $pools := dict }}
 {{- range $router.addressPools }}{{- $_ := set $pools .name true }}{{- end }}
@@ -79,6 +84,11 @@ prometheus.io/path: /metrics
 {{- range $router.interfaces }}{{- $_ := set $interfaces .name true }}{{- end }}
 {{- if and (eq $router.virtualMAC "Enabled") (not $router.virtualRouterID) }}
 {{- fail "values: defaultRouter.virtualMAC Enabled requires defaultRouter.virtualRouterID: set a number that no other router on the link has" }}
+{{- end }}
+{{- with $router.detection.interfaceName }}
+{{- if not (hasKey $interfaces .) }}
+{{- fail (printf "values: defaultRouter.detection.interfaceName names %q, which is not in defaultRouter.interfaces (%s)" . (keys $interfaces | sortAlpha | join ", " | default "empty")) }}
+{{- end }}
 {{- end }}
 {{- range $index, $entry := $router.tracking.interfaces }}
 {{- if not (hasKey $interfaces $entry.interfaceName) }}

@@ -16,6 +16,7 @@ pub mod address_range;
 pub mod check;
 mod connection_sync;
 pub mod fitness;
+mod heartbeat;
 pub mod hold;
 pub mod input;
 pub mod lifecycle;

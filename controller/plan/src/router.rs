@@ -228,6 +228,8 @@ fn read_one<'a>(
         let name = &tracked.interface_name;
         devices(Some(name), "spec.tracking.interfaces[]", &mut invalid);
     }
+    let over = spec.detection.interface_name.as_ref();
+    devices(over, "spec.detection", &mut invalid);
     additional_addresses.sort();
     additional_addresses.dedup_by_key(|planned| planned.address);
     for grant in &spec.grants {

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::lease_name;
 use lvs_crds::node_plan::{
-    DirectorPlan, HeartbeatPeer, HeartbeatPlan, LeadershipPlan, NodePlanSpec, PlanSource,
-    PlannedAddress, SourceKind,
+    DirectorPlan, LeadershipPlan, NodePlanSpec, PlanSource, PlannedAddress, SourceKind,
 };
-use lvs_crds::virtual_router::{Detection, DetectionProfile, PreemptionMode};
+use lvs_crds::virtual_router::PreemptionMode;
 
 use crate::fitness;
-use crate::input::Node;
+use crate::heartbeat::HeartbeatPaths;
 use crate::lifecycle::Holdings;
 use crate::name::plan_name;
 use crate::report::Verdict;
@@ -37,6 +36,7 @@ pub(crate) fn add(
         let tracked_interfaces = fitness::tracked_interfaces(router);
         let addresses_set_aside =
             fitness::addresses_set_aside(decisions.inputs, router, membership);
+        let paths = HeartbeatPaths::of(decisions.inputs, router, membership.nodes());
         let set: Vec<String> = membership.directors.keys().cloned().collect();
         for node_name in membership.nodes() {
             let is_leaving = membership.leaving.contains(node_name);
@@ -60,7 +60,7 @@ pub(crate) fn add(
                     .then_some(preemption.delay_seconds),
                 hand_over_to: router.hand_over_to.clone(),
                 candidacy,
-                heartbeat: heartbeat(&router.spec.detection, nodes, &directors),
+                heartbeat: paths.plan(&router.spec.detection, &directors),
                 directors,
                 lease_duration_seconds: router.spec.detection.lease_duration_seconds,
                 on_api_server_loss: router.spec.on_api_server_loss,
@@ -102,42 +102,6 @@ pub(crate) fn add(
             );
         }
     }
-}
-
-/// Heartbeats among these directors; none for one that is alone.
-fn heartbeat(
-    detection: &Detection,
-    nodes: &BTreeMap<String, Node>,
-    directors: &[String],
-) -> Option<HeartbeatPlan> {
-    if directors.len() < 2 {
-        return None;
-    }
-    let default = (150, 3, 200);
-    let (interval_milliseconds, missed, challenge_window_milliseconds) = match detection.profile {
-        DetectionProfile::Default => default,
-        DetectionProfile::Fast => (50, 3, 100),
-        DetectionProfile::Custom => (
-            detection
-                .heartbeat_interval_milliseconds
-                .unwrap_or(default.0),
-            detection.missed_heartbeats.unwrap_or(default.1),
-            default.2,
-        ),
-    };
-    let peers = directors.iter().filter_map(|node_name| {
-        let address = *nodes.get(node_name)?.internal_addresses.first()?;
-        Some(HeartbeatPeer {
-            node_name: node_name.clone(),
-            address,
-        })
-    });
-    Some(HeartbeatPlan {
-        interval_milliseconds,
-        missed,
-        challenge_window_milliseconds,
-        peers: peers.collect(),
-    })
 }
 
 /// The router's own addresses, without those that it may not have or not yet.

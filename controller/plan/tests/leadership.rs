@@ -11,11 +11,12 @@ mod support;
 
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::node_plan::LeadershipPlan;
+use lvs_crds::virtual_router::CandidateState;
 use lvs_plan::input::ObjectKey;
 use lvs_plan::resolution::Resolution;
 use serde_json::{Value, json};
 use support::four_nodes::{cluster, of_router, router};
-use support::{Cluster, node};
+use support::{Cluster, is_quiet, node};
 
 fn leadership(cluster: &Cluster, node: &str) -> LeadershipPlan {
     let plan = cluster.plan(node, "default").unwrap();
@@ -179,4 +180,150 @@ fn a_hand_over_to_nobody_says_who_could() {
         "{}",
         verdict.message
     );
+}
+
+/// A router of these directors whose heartbeats go over the interface `inside`.
+fn inside(directors: &[&str], devices: &[&str]) -> Value {
+    let mut router = with_spec(directors, "detection", json!({"interfaceName": "inside"}));
+    router["spec"]["interfaces"] =
+        json!([{"name": "outside", "devices": ["eth0"]}, {"name": "inside", "devices": devices}]);
+    router
+}
+
+/// Node and address of each peer, which every director of the router must be told alike.
+fn peers(cluster: &Cluster, directors: &[&str]) -> Vec<(String, String)> {
+    let told = directors.iter().map(|director| {
+        let plan = leadership(cluster, director).heartbeat.unwrap();
+        let peers = plan.peers.iter();
+        peers
+            .map(|peer| (peer.node_name.clone(), peer.address.to_string()))
+            .collect()
+    });
+    let told: Vec<Vec<(String, String)>> = told.collect();
+    assert!(told.iter().all(|peers| *peers == told[0]), "{told:#?}");
+    told.into_iter().next().unwrap()
+}
+
+fn peer(node: &str, address: &str) -> (String, String) {
+    (node.to_owned(), address.to_owned())
+}
+
+#[test]
+fn directors_hear_each_other_over_the_named_interface_once_their_addresses_are_reported() {
+    let mut cluster = cluster();
+    cluster.apply(inside(&["a", "b"], &["eth1", "ens4"]));
+    cluster.pass();
+    let plan = leadership(&cluster, "a").heartbeat.unwrap();
+    assert_eq!(plan.devices, ["eth1", "ens4"]);
+    assert_eq!(peers(&cluster, &["a", "b"]), [], "not at their InternalIPs");
+    cluster.acknowledge_all();
+    cluster.report_heartbeat("a", "default", &["eth1", "ens4"], &["10.1.0.1", "fd00::1"]);
+    cluster.pass();
+    assert_eq!(peers(&cluster, &["a", "b"]), [peer("a", "10.1.0.1")]);
+    cluster.report_heartbeat("b", "default", &["eth1", "ens4"], &["10.1.0.2"]);
+    cluster.pass();
+    let both = [peer("a", "10.1.0.1"), peer("b", "10.1.0.2")];
+    assert_eq!(peers(&cluster, &["a", "b"]), both);
+    // What is planned does not hang on its own acknowledgement, or it would come and go for ever.
+    assert!(is_quiet(&cluster.pass()));
+    // An address on other devices is none on these.
+    cluster.apply(inside(&["a", "b"], &["eth2"]));
+    cluster.pass();
+    assert_eq!(peers(&cluster, &["a", "b"]), []);
+    // The interface is named no more.
+    cluster.apply(router("default", &["a", "b"]));
+    cluster.pass();
+    let plain = [peer("a", "192.168.50.11"), peer("b", "192.168.50.12")];
+    assert_eq!(peers(&cluster, &["a", "b"]), plain);
+}
+
+#[test]
+fn heartbeats_have_one_family_that_most_directors_have() {
+    let mut cluster = cluster();
+    let directors = ["a", "b", "c"];
+    cluster.apply(inside(&directors, &["eth1"]));
+    cluster.pass();
+    let mut report = |node: &str, addresses: &[&str]| {
+        cluster.report_heartbeat(node, "default", &["eth1"], addresses);
+        cluster.pass();
+        peers(&cluster, &directors)
+    };
+    assert_eq!(report("a", &["fd00::1"]), [peer("a", "fd00::1")]);
+    assert_eq!(
+        report("b", &["10.1.0.2", "fd00::2"]),
+        [peer("a", "fd00::1"), peer("b", "fd00::2")]
+    );
+    assert_eq!(
+        report("c", &["10.1.0.3"]),
+        [peer("b", "10.1.0.2"), peer("c", "10.1.0.3")],
+        "as many have the one as the other"
+    );
+    assert_eq!(
+        report("a", &["10.1.0.1", "fd00::1"]),
+        [
+            peer("a", "10.1.0.1"),
+            peer("b", "10.1.0.2"),
+            peer("c", "10.1.0.3")
+        ]
+    );
+}
+
+#[test]
+fn a_director_without_an_address_for_heartbeats_says_so_and_stays_a_candidate() {
+    let mut cluster = cluster();
+    cluster.apply(held_by("a"));
+    cluster.apply(inside(&["a", "b"], &["eth1"]));
+    cluster.pass();
+    cluster.acknowledge_all();
+    let seen = |resolution: &Resolution, index: usize| {
+        let status = &resolution.report.virtual_routers[&ObjectKey::new("", "default")].status;
+        assert_eq!(status.summary.candidates, "2/2");
+        let candidate = &status.candidates[index];
+        let message = candidate.message.clone().unwrap_or_default();
+        (candidate.reason.clone().unwrap_or_default(), message)
+    };
+    let resolution = cluster.pass();
+    for index in [0, 1] {
+        let (reason, message) = seen(&resolution, index);
+        assert_eq!(reason, "HeartbeatAddressUnknown");
+        assert!(message.contains("has not reported yet") && message.contains("inside (eth1)"));
+    }
+    cluster.report_heartbeat("a", "default", &["eth1"], &["10.1.0.1"]);
+    cluster.report_heartbeat("b", "default", &["eth1"], &[]);
+    cluster.pass();
+    cluster.acknowledge_all();
+    cluster.report_heartbeat("a", "default", &["eth1"], &["10.1.0.1"]);
+    cluster.report_heartbeat("b", "default", &["eth1"], &[]);
+    let resolution = cluster.pass();
+    assert_eq!(seen(&resolution, 0).0, "");
+    assert!(
+        seen(&resolution, 1)
+            .1
+            .contains("no global address on interface inside")
+    );
+    cluster.report_heartbeat("b", "default", &["eth1"], &["fd00::2"]);
+    let resolution = cluster.pass();
+    assert!(
+        seen(&resolution, 1)
+            .1
+            .contains("of the family that the other directors have")
+    );
+}
+
+#[test]
+fn a_director_whose_agent_would_need_its_own_address_is_no_candidate() {
+    let mut cluster = cluster();
+    cluster.pass();
+    cluster.acknowledge_all();
+    cluster.fail("b", "default", "ApiEndpointIsOwnVip");
+    let resolution = cluster.pass();
+    let status = &resolution.report.virtual_routers[&ObjectKey::new("", "default")].status;
+    assert_eq!(status.candidates[1].state, CandidateState::Fault);
+    assert_eq!(
+        status.candidates[1].reason.as_deref(),
+        Some("ApiEndpointIsOwnVip")
+    );
+    assert_eq!(status.summary.candidates, "1/2");
+    let verdict = of_router(&resolution, "default", ConditionType::Programmed);
+    assert_eq!(verdict.reason, Reason::ApiEndpointIsOwnVip);
 }

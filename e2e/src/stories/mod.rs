@@ -11,6 +11,7 @@ mod connection_sync;
 mod direct_routing;
 mod failover;
 mod nat;
+mod paths;
 mod persistence;
 mod protocols;
 mod resilience;
@@ -48,6 +49,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         connection_sync::stories(),
         boundaries::stories(),
         conflict::stories(),
+        paths::stories(),
     ]
     .into_iter()
     .flatten()

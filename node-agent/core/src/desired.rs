@@ -6,6 +6,8 @@
 mod connection_sync;
 mod director;
 mod fitness;
+mod heartbeat;
+mod own_endpoint;
 mod real_server;
 mod sysctl;
 mod tunnel;
@@ -27,8 +29,10 @@ use crate::object::Object;
 use crate::sync_daemon::{SyncDaemon, SyncDaemons};
 
 use fitness::Leaderships;
+use own_endpoint::OwnEndpoints;
 
 pub use fitness::{Fault, Fitness};
+pub use heartbeat::HeartbeatInterface;
 pub use sysctl::SysctlDemand;
 pub(crate) use sysctl::forwarding_switch;
 pub use tunnel::tunnel_device_name;
@@ -118,6 +122,8 @@ pub struct DesiredState {
     pub unavailable: BTreeMap<String, BTreeSet<IpAddr>>,
     /// What speaks against this node as director, by router; a router that is not in it has nothing against it.
     pub fitness: BTreeMap<String, Fitness>,
+    /// The interface of the heartbeats, by router; a router that is not in it has none of its own.
+    pub heartbeat_interfaces: BTreeMap<String, HeartbeatInterface>,
     /// Kernel modules that no kernel interface loads by itself, and the plans that need each.
     pub modules: BTreeMap<&'static str, BTreeSet<String>>,
     /// What is wrong, sorted.
@@ -180,10 +186,20 @@ pub fn desired(
         .partition(|plan| plan.spec.state == PlanState::Withdrawn);
 
     let leaderships = fitness::leaderships(withdrawn.iter().chain(&held).copied());
-    let mut state = Builder::run(&held, Some(roles), &leaderships, host, journal);
+    let own_endpoints = own_endpoint::own_endpoints(&held, &host.api_endpoints);
+    let run = |plans: &[&PlanInput], roles| {
+        Builder::run(plans, roles, (&leaderships, &own_endpoints), host, journal)
+    };
+    let mut state = run(&held, Some(roles));
+    state.heartbeat_interfaces = heartbeat::interfaces(&held, plans, host, journal);
 
-    // A withdrawn plan still answers for what only it wanted, until that is gone.
-    let former = Builder::run(&withdrawn, None, &leaderships, host, journal);
+    // A withdrawn plan still answers for what only it wanted, until that is gone, and so does one that is left undone.
+    let undone = held.iter().copied().filter(|plan| {
+        let role = roles.of(&plan.spec.virtual_router_name);
+        own_endpoint::is_left_undone(plan, role, &own_endpoints)
+    });
+    let formerly: Vec<&PlanInput> = withdrawn.iter().copied().chain(undone).collect();
+    let former = run(&formerly, None);
     for (object, owners) in former.claims {
         state.claims.entry(object).or_insert(owners);
     }
@@ -202,6 +218,8 @@ struct Builder<'a> {
     role: Option<RouterRole>,
     /// Leadership of each router, and the plan that carries it.
     leaderships: &'a Leaderships<'a>,
+    /// Routers through which alone the agent reaches the API server.
+    own_endpoints: &'a OwnEndpoints,
     /// The set-up of the sync daemons, once a plan has asked for one.
     sync: Option<SyncDaemon>,
 }
@@ -210,7 +228,7 @@ impl<'a> Builder<'a> {
     fn run(
         plans: &[&'a PlanInput],
         roles: Option<&Roles>,
-        leaderships: &'a Leaderships<'a>,
+        (leaderships, own_endpoints): (&'a Leaderships<'a>, &'a OwnEndpoints),
         host: &'a ObservedHost,
         journal: &'a Journal,
     ) -> DesiredState {
@@ -224,13 +242,22 @@ impl<'a> Builder<'a> {
             plan: first,
             role: None,
             leaderships,
+            own_endpoints,
             sync: None,
         };
         for plan in plans {
             builder.plan = plan;
             builder.role = roles.map(|roles| roles.of(&plan.spec.virtual_router_name));
             if let Some(director) = &plan.spec.director {
-                builder.director(director);
+                let undone = builder
+                    .role
+                    .is_some_and(|role| own_endpoint::is_left_undone(plan, role, own_endpoints));
+                if builder.role.is_some() {
+                    builder.judge_endpoints();
+                }
+                if !undone {
+                    builder.director(director);
+                }
             }
             if let Some(real_server) = &plan.spec.real_server {
                 builder.real_server(real_server);

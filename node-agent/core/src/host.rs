@@ -295,6 +295,9 @@ pub struct ObservedHost {
     pub mark_rules: Option<ObservedMarkRules>,
     /// Whether the kernel has IPv6 enabled.
     pub ipv6: bool,
+    /// Addresses at which the agent reaches the API server: its own settings, not the kernel's. Empty = not known.
+    #[serde(default)]
+    pub api_endpoints: BTreeSet<IpAddr>,
 }
 
 /// Content of our nftables table.

@@ -83,6 +83,7 @@ impl HostKernel for Host {
             routes,
             mark_rules: nftables::observe(self.timeout)?,
             ipv6: sysctl::ipv6(&self.sysctl_directory)?,
+            api_endpoints: BTreeSet::new(),
             links,
         })
     }

@@ -11,18 +11,43 @@ use tokio::sync::mpsc;
 use super::driver::Control;
 use super::heartbeat::{Keys, Wire};
 
+/// How heartbeats get to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerPath {
+    /// Where it is reached.
+    pub to: IpAddr,
+    /// From where.
+    pub from: Source,
+}
+
+/// From where heartbeats leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// By whatever way the routes say.
+    Routed,
+    /// Through this device, from this address.
+    Interface {
+        /// Index of the device.
+        index: u32,
+        /// Address on it.
+        address: IpAddr,
+    },
+    /// The plan names an interface that this node lacks, or on which it has no address: another way is none.
+    Nowhere,
+}
+
 /// The heartbeats of one router, as its plan wants them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeartbeatPlan {
     /// Times.
     pub timing: HeartbeatTiming,
-    /// The other directors and where they are reached.
-    pub peers: BTreeMap<String, IpAddr>,
+    /// The other directors and how they are reached.
+    pub peers: BTreeMap<String, PeerPath>,
 }
 
 struct Router {
     exchange: Exchange,
-    peers: BTreeMap<String, IpAddr>,
+    peers: BTreeMap<String, PeerPath>,
     standing: Option<Standing>,
     election: Option<mpsc::UnboundedSender<Control>>,
 }
@@ -150,10 +175,10 @@ impl Exchanges {
             };
             let carriage = fence.carriage(name, now);
             for message in router.exchange.due(standing, carriage, now) {
-                let Some(address) = router.peers.get(&message.to) else {
+                let Some(path) = router.peers.get(&message.to) else {
                     continue;
                 };
-                match wire.send(&message, *address) {
+                match wire.send(&message, *path) {
                     Ok(()) => self.counts.sent += 1,
                     Err(_) => self.counts.unsent += 1,
                 }

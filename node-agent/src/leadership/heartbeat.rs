@@ -1,4 +1,4 @@
-//! Heartbeats on the wire: UDP between the directors' node addresses, each datagram sealed with a key that all agents of an
+//! Heartbeats on the wire: UDP between the directors' addresses, each datagram sealed with a key that all agents of an
 //! installation share.
 //!
 //! A datagram is a [`Message`] followed by its HMAC-SHA256 (RFC 2104). Sending is the fence thread's, so that a heartbeat
@@ -6,7 +6,8 @@
 //! the rest to the fence thread.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -14,9 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lvs_core::heartbeat::{Message, MessageError};
+use nix::libc;
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, SockaddrIn6, sendmsg};
 use ring::hmac;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::exchanges::{PeerPath, Source};
 use super::fence::Command;
 
 /// Key that seals and is accepted.
@@ -236,23 +240,62 @@ impl Wire {
     /// Sends a message to a node. Never waits: what a full queue does not take is lost, as on any wire.
     ///
     /// # Errors
-    /// As `sendto(2)`.
-    pub fn send(&self, message: &Message, to: IpAddr) -> io::Result<()> {
-        let address = match to {
-            IpAddr::V4(address) if self.dual => IpAddr::V6(address.to_ipv6_mapped()),
-            other => other,
-        };
+    /// As `sendmsg(2)`; `AddrNotAvailable` for a path that leaves from nowhere.
+    pub fn send(&self, message: &Message, path: PeerPath) -> io::Result<()> {
         let datagram = self.sealing.seal(message);
-        let to = SocketAddr::new(address, self.port).into();
-        self.socket
-            .send_to_with_flags(&datagram, &to, nix::libc::MSG_DONTWAIT)
-            .map(drop)
+        let (index, from) = match path.from {
+            Source::Routed => (0, None),
+            Source::Interface { index, address } => (index, Some(address)),
+            Source::Nowhere => return Err(io::ErrorKind::AddrNotAvailable.into()),
+        };
+        let fd = self.socket.as_raw_fd();
+        let content = [io::IoSlice::new(&datagram)];
+        let flags = MsgFlags::MSG_DONTWAIT;
+        // Device and source go with each datagram: one socket serves all routers.
+        if self.dual {
+            let source = from.map(|from| libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr {
+                    s6_addr: mapped(from).octets(),
+                },
+                ipi6_ifindex: index,
+            });
+            let source = source.as_ref().map(ControlMessage::Ipv6PacketInfo);
+            let to = SocketAddrV6::new(mapped(path.to), self.port, 0, 0);
+            let to = SockaddrIn6::from(to);
+            sendmsg(fd, &content, source.as_slice(), flags, Some(&to))?;
+        } else {
+            let (IpAddr::V4(to), None | Some(IpAddr::V4(_))) = (path.to, from) else {
+                return Err(io::ErrorKind::AddrNotAvailable.into());
+            };
+            let source = match from {
+                Some(IpAddr::V4(from)) => Some(libc::in_pktinfo {
+                    ipi_ifindex: libc::c_int::try_from(index).map_err(io::Error::other)?,
+                    ipi_spec_dst: libc::in_addr {
+                        s_addr: u32::from_ne_bytes(from.octets()),
+                    },
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                }),
+                _ => None,
+            };
+            let source = source.as_ref().map(ControlMessage::Ipv4PacketInfo);
+            let to = SockaddrIn::from(SocketAddrV4::new(to, self.port));
+            sendmsg(fd, &content, source.as_slice(), flags, Some(&to))?;
+        }
+        Ok(())
     }
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// An address as a socket of both families writes it.
+const fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
     }
 }
 

@@ -47,6 +47,7 @@ pub mod lease;
 mod metrics;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -54,10 +55,10 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
-use lvs_core::desired::Fitness;
+use lvs_core::desired::{Fitness, HeartbeatInterface};
 use lvs_core::election::{
     ApiLoss, Config, HeartbeatParts, Identity, Intent, Machine, OnShutdown, Resumption, Role,
-    Takeover, Tick, Timing, TimingError,
+    Takeover, Tick, Timing, TimingError, in_order,
 };
 use lvs_core::fence::claim::Claim;
 use lvs_core::fence::{DirectorAddress, JournalEntry};
@@ -67,8 +68,9 @@ use lvs_crds::virtual_router::{self as plan, Announcement, OnApiServerLoss};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::api_endpoints::ApiEndpoints;
 use driver::{Control, Driver};
-use exchanges::HeartbeatPlan;
+use exchanges::{HeartbeatPlan, PeerPath, Source};
 use fence::{Command, FenceError, FenceReport, FenceThread, RouterSettings};
 use heartbeat::{HeartbeatConfig, Keys, ReceiverCounts};
 use metrics::{LeadershipMetrics, LeaseWrites};
@@ -91,6 +93,8 @@ const VIRTUAL_MAC_REFRESH_SECONDS: u32 = 60;
 pub struct LeadershipConfig {
     /// Client of the API.
     pub client: Client,
+    /// The endpoints that the client chooses from, where it does.
+    pub endpoints: Option<Arc<ApiEndpoints>>,
     /// Namespace of the Leases.
     pub namespace: String,
     /// This node.
@@ -115,6 +119,8 @@ pub struct RouterConfig {
     pub verified: bool,
     /// What speaks against this node. One that is not fit acquires nothing, and offers what it holds.
     pub fitness: Fitness,
+    /// The interface of its heartbeats on this node, where they have one of their own.
+    pub heartbeat_interface: Option<HeartbeatInterface>,
 }
 
 /// Role of this node for one router.
@@ -214,7 +220,9 @@ impl Leadership {
         });
         let (has_peers, wanted) = watch::channel(false);
         let (reached, api_reached) = watch::channel(true);
-        tokio::spawn(api_liveness::run(config.client.clone(), wanted, reached));
+        let client = config.client.clone();
+        let endpoints = config.endpoints.clone();
+        tokio::spawn(api_liveness::run(client, endpoints, wanted, reached));
         if let Some(heartbeat) = &config.heartbeat {
             tokio::spawn(follow_keys(heartbeat.clone(), fence.commands()));
         }
@@ -307,7 +315,7 @@ impl Leadership {
         let peers = router.plan.heartbeat.iter().flat_map(|plan| &plan.peers);
         let others = peers
             .filter(|peer| peer.node_name != self.config.node_name)
-            .map(|peer| (peer.node_name.clone(), peer.address));
+            .map(|peer| (peer.node_name.clone(), path(router, peer.address)));
         Some(HeartbeatPlan {
             timing,
             peers: others.collect(),
@@ -475,6 +483,21 @@ async fn follow_keys(config: HeartbeatConfig, commands: SyncSender<Command>) {
     }
 }
 
+/// How heartbeats get to a peer.
+fn path(router: &RouterConfig, to: IpAddr) -> PeerPath {
+    let plan = router.plan.heartbeat.as_ref();
+    let from = if plan.is_none_or(|plan| plan.devices.is_empty()) {
+        Source::Routed
+    } else {
+        let interface = router.heartbeat_interface.as_ref();
+        match interface.and_then(|interface| interface.source_for(to)) {
+            Some((index, address)) => Source::Interface { index, address },
+            None => Source::Nowhere,
+        }
+    };
+    PeerPath { to, from }
+}
+
 /// What the election is told of a router, by an agent with or without heartbeats.
 fn election_config(router: &RouterConfig, has_heartbeats: bool) -> Result<Config, TimingError> {
     let plan = router.plan.heartbeat.as_ref().filter(|_| has_heartbeats);
@@ -483,6 +506,8 @@ fn election_config(router: &RouterConfig, has_heartbeats: bool) -> Result<Config
         missed: plan.missed.into(),
         challenge_window: Duration::from_millis(plan.challenge_window_milliseconds.into()),
     });
+    let peers = router.plan.heartbeat.iter().flat_map(|plan| &plan.peers);
+    let addresses = peers.map(|peer| (peer.node_name.clone(), peer.address));
     Ok(Config {
         timing: Timing::for_detection(router.plan.lease_duration_seconds, heartbeat)?,
         preemption_delay: router
@@ -492,7 +517,7 @@ fn election_config(router: &RouterConfig, has_heartbeats: bool) -> Result<Config
         hand_over_to: router.plan.hand_over_to.clone(),
         priority: router.fitness.priority(router.plan.priority),
         permitted: router.plan.candidacy == Candidacy::Permitted,
-        directors: router.plan.directors.clone(),
+        directors: in_order(router.plan.directors.clone(), &addresses.collect()),
         intent: match router.state {
             // Its addresses move as one: a director that cannot hold all of them leaves them to another.
             PlanState::Active if !router.fitness.is_fit() => Intent::Leave,
@@ -541,6 +566,7 @@ impl Drop for AbortOnDrop {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use lvs_core::desired::Fault;
+    use lvs_crds::node_plan::{HeartbeatPeer, HeartbeatPlan as HeartbeatPlanOfApi};
 
     use super::*;
 
@@ -567,6 +593,7 @@ mod tests {
             state,
             verified: true,
             fitness,
+            heartbeat_interface: None,
         }
     }
 
@@ -592,6 +619,56 @@ mod tests {
         }
         let config = election_config(&router(PlanState::Active, fault), true).unwrap();
         assert_eq!(config.priority, 70);
+    }
+
+    #[test]
+    fn heartbeats_with_an_interface_leave_from_it_or_not_at_all() {
+        let mut router = router(PlanState::Active, Fitness::default());
+        let to = "10.1.0.2".parse().unwrap();
+        let mut plan = HeartbeatPlanOfApi {
+            interval_milliseconds: 150,
+            missed: 3,
+            challenge_window_milliseconds: 200,
+            devices: Vec::new(),
+            peers: Vec::new(),
+        };
+        router.plan.heartbeat = Some(plan.clone());
+        assert_eq!(path(&router, to).from, Source::Routed);
+        plan.devices = vec!["in".to_owned()];
+        router.plan.heartbeat = Some(plan);
+        assert_eq!(path(&router, to).from, Source::Nowhere);
+        router.heartbeat_interface = Some(HeartbeatInterface {
+            devices: vec!["in".to_owned()],
+            index: Some(7),
+            addresses: vec!["10.1.0.1".parse().unwrap()],
+        });
+        let address = "10.1.0.1".parse().unwrap();
+        assert_eq!(
+            path(&router, to).from,
+            Source::Interface { index: 7, address }
+        );
+        let of_other_family = "2001:db8::2".parse().unwrap();
+        assert_eq!(path(&router, of_other_family).from, Source::Nowhere);
+    }
+
+    #[test]
+    fn equals_are_ordered_by_the_addresses_of_the_plan() {
+        let mut router = router(PlanState::Active, Fitness::default());
+        let peer = |node_name: &str, address: &str| HeartbeatPeer {
+            node_name: node_name.to_owned(),
+            address: address.parse().unwrap(),
+        };
+        router.plan.heartbeat = Some(HeartbeatPlanOfApi {
+            interval_milliseconds: 150,
+            missed: 3,
+            challenge_window_milliseconds: 200,
+            devices: Vec::new(),
+            peers: vec![peer("lb-a", "192.0.2.12"), peer("lb-b", "192.0.2.9")],
+        });
+        for has_heartbeats in [true, false] {
+            let config = election_config(&router, has_heartbeats).unwrap();
+            assert_eq!(config.directors, ["lb-b", "lb-a"], "the last goes first");
+        }
     }
 
     #[test]

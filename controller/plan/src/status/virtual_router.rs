@@ -11,6 +11,7 @@ use lvs_crds::virtual_router::{
 };
 
 use super::{Progress, Reporter, no_directors};
+use crate::heartbeat;
 use crate::name::plan_name;
 use crate::report::{self, Truth, Verdict};
 use crate::resolution::Disposition;
@@ -48,7 +49,10 @@ impl Reporter<'_> {
             .iter()
             .filter(|candidate| match candidate.state {
                 CandidateState::Backup => true,
-                CandidateState::Master => candidate.reason.is_none(),
+                CandidateState::Master => {
+                    let reason = candidate.reason.as_deref().and_then(Reason::parse);
+                    !reason.is_some_and(is_fault)
+                }
                 CandidateState::Fault | CandidateState::Pending | CandidateState::Unknown => false,
             })
             .count();
@@ -148,8 +152,14 @@ impl Reporter<'_> {
                     }
                     _ => None,
                 };
+                let without_heartbeats = planned.and_then(|planned| {
+                    let leadership = planned.spec.director.as_ref()?.leadership.as_ref()?;
+                    heartbeat::obstacle(self.decisions.inputs, router, node_name, leadership)
+                });
                 let (state, why) = match progress {
-                    _ if master == Some(node_name.as_str()) => (CandidateState::Master, fault),
+                    _ if master == Some(node_name.as_str()) => {
+                        (CandidateState::Master, fault.or(without_heartbeats))
+                    }
                     _ if fault.is_some() => (CandidateState::Fault, fault),
                     _ if *candidacy == Candidacy::Pending => {
                         let message = "an older director has not acknowledged it yet".to_owned();
@@ -159,7 +169,7 @@ impl Reporter<'_> {
                         let message = "the node is cordoned: it gives way to others".to_owned();
                         (CandidateState::Backup, Some((Reason::Cordoned, message)))
                     }
-                    Some(Progress::Programmed) => (CandidateState::Backup, None),
+                    Some(Progress::Programmed) => (CandidateState::Backup, without_heartbeats),
                     Some(Progress::Failed(reason, why) | Progress::Unknown(reason, why)) => {
                         (CandidateState::Unknown, Some((reason, why)))
                     }
@@ -247,10 +257,14 @@ impl Reporter<'_> {
     }
 }
 
-/// Whether it keeps a director from being a candidate: it cannot hold every address, or a link that counts is down.
+/// Whether it keeps a director from being a candidate: it cannot hold every address, a link that counts is down, or its agent
+/// would need the addresses before it could have them.
 const fn is_fault(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::LinkDown | Reason::InterfaceNotFound | Reason::ForeignObject
+        Reason::LinkDown
+            | Reason::InterfaceNotFound
+            | Reason::ForeignObject
+            | Reason::ApiEndpointIsOwnVip
     )
 }

@@ -327,6 +327,24 @@ impl Cluster {
         }
     }
 
+    /// The agent of a node reports the addresses that it has on the interface for heartbeats of a router.
+    pub fn report_heartbeat(
+        &mut self,
+        node: &str,
+        router: &str,
+        devices: &[&str],
+        addresses: &[&str],
+    ) {
+        for (name, mut object) in self.plans.clone() {
+            if object["spec"]["nodeName"] == json!(node)
+                && object["spec"]["source"]["name"] == json!(router)
+            {
+                object["status"]["heartbeat"] = json!({"devices": devices, "addresses": addresses});
+                self.store(&name, object);
+            }
+        }
+    }
+
     fn is_holder(&self, node: &str, router: &str) -> bool {
         let lease = self.inputs.leases.get(&lvs_crds::lease_name(router));
         lease.is_some_and(|lease| lease.holder_node.as_deref() == Some(node))

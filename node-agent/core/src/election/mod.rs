@@ -13,7 +13,7 @@ mod peers;
 mod tick;
 mod timing;
 
-pub use config::{ApiLoss, Config, Intent, OnShutdown, Resumption, Takeover};
+pub use config::{ApiLoss, Config, Intent, OnShutdown, Resumption, Takeover, in_order};
 pub use event::{DropReason, Effect, Event, Hold, Lifetime, Role, Source, Status};
 pub use lease::{
     CHALLENGE_ANNOTATION, Identity, LeaseRecord, LeaseWrite, OFFERED_ANNOTATION, WritePurpose,

@@ -9,7 +9,7 @@ use super::*;
 use crate::world::ROUTER;
 
 /// The router's own plan: an inside gateway on eth1.
-fn edge(tracked: &[(&str, i32)], set_aside: &[&str]) -> PlanInput {
+pub(super) fn edge(tracked: &[(&str, i32)], set_aside: &[&str]) -> PlanInput {
     let mut result = plan("vr-edge");
     result.spec.director = Some(DirectorPlan {
         leadership: Some(LeadershipPlan {

@@ -12,6 +12,7 @@ mod world;
 mod fitness;
 mod host;
 mod journal;
+mod paths;
 mod services;
 mod sysctls;
 mod verdict;

@@ -1,0 +1,412 @@
+//! Which way heartbeats and the agents' requests go: over the interface that the router names, and to an API endpoint that
+//! answers.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::{NAMESPACE, Story};
+use crate::await_condition::until;
+use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE};
+use crate::traffic::{self, Load};
+
+const URL: &str = "http://172.16.2.200/";
+const ROUTER: &str = "virtualrouters.lvs.dev/default";
+const LEASE: &str = "lvs-router-default";
+const DIRECTORS: [&str; 2] = ["lb-a", "lb-b"];
+/// Every cluster node.
+const NODES: [&str; 6] = ["lb-a", "lb-b", "web-1", "web-2", "web-3", "far-1"];
+/// The API server as the agents reach it without a setting of their own.
+const FIRST: &str = "10.0.2.2";
+/// A second address of it, which its certificate carries, too.
+const SECOND: &str = "10.96.0.1";
+/// A third one, which the certificate does not carry.
+const UNNAMED: &str = "10.111.0.1";
+const PORT: u16 = 6443;
+/// From one renewal of the Lease to the next while nothing stands in the way.
+const RENEWAL: Duration = Duration::from_secs(2);
+/// By how much longer the one may take that meets an endpoint which died: less than the 2.2 s after which a write counts as
+/// failed.
+const DETOUR: Duration = Duration::from_millis(1_800);
+
+pub(super) fn stories() -> Vec<Story> {
+    vec![
+        Story {
+            name: "heartbeats_over_an_interface",
+            tells: "detection.interfaceName: heartbeats leave by that device from its own address; the InternalIPs' network is cut for them, nothing moves",
+            run: over_an_interface,
+        },
+        Story {
+            name: "api_endpoints",
+            tells: "several API endpoints: one without the right name is passed over, one that is black-holed or closed is left within a second",
+            run: endpoints,
+        },
+    ]
+}
+
+fn serve(lab: &Lab) -> Result<String> {
+    lab.cluster
+        .apply_example(NAMESPACE, "direct-routing.yaml")?;
+    lab.await_serving(NAMESPACE, "web")
+}
+
+fn patch_router(lab: &Lab, change: &serde_json::Value) -> Result<()> {
+    let words = ["patch", ROUTER, "--type=merge", "-p", &change.to_string()];
+    lab.cluster.kubectl(&words).map(drop)
+}
+
+fn over_an_interface(lab: &Lab) -> Result<()> {
+    let told = beating_outside(lab);
+    for host in DIRECTORS {
+        let mend = "nft delete table inet story; ip route del 172.16.2.11/32 via 192.168.2.11; ip route del 172.16.2.12/32 via 192.168.2.12; true";
+        lab.guest.on(host, &format!("{{ {mend}; }} 2>/dev/null"))?;
+    }
+    let nothing = json!({"spec": {"interfaces": null, "detection": null}});
+    patch_router(lab, &nothing)?;
+    told
+}
+
+fn beating_outside(lab: &Lab) -> Result<()> {
+    let holder = serve(lab)?;
+    for (host, peer) in [("lb-a", 12), ("lb-b", 11)] {
+        // Counts every heartbeat that leaves, by device and by source. The route to the peer's outside address leads over
+        // the inside: whoever follows routes goes the wrong way.
+        let rules = format!(
+            "ip route add 172.16.2.{peer}/32 via 192.168.2.{peer} dev in
+             nft -f - <<'N'
+             table inet story {{
+                 counter right {{}}
+                 counter wrong {{}}
+                 chain output {{
+                     type filter hook output priority 0
+                     oifname out ip saddr 172.16.2.{own} ip daddr 172.16.2.{peer} udp dport 8112 counter name right accept
+                     udp dport 8112 counter name wrong
+                 }}
+             }}
+N",
+            own = 23 - peer
+        );
+        lab.guest.on(host, &rules)?;
+    }
+    let change = json!({"spec": {"interfaces": [{"name": "outside", "devices": ["none0", "out"]}],
+                                 "detection": {"interfaceName": "outside"}}});
+    patch_router(lab, &change)?;
+    // Each agent reports its own address, not the virtual one beside it, and each learns the other's.
+    until(LIMIT, "both plans have both outside addresses", || {
+        let plans = router_plans(lab)?;
+        let peers: Vec<_> = plans
+            .iter()
+            .map(|plan| plan["spec"]["director"]["leadership"]["heartbeat"]["peers"].clone())
+            .collect();
+        let wanted = json!([{"nodeName": "lb-a", "address": "172.16.2.11"}, {"nodeName": "lb-b", "address": "172.16.2.12"}]);
+        let good = peers.len() == DIRECTORS.len() && peers.iter().all(|peers| *peers == wanted);
+        Ok(if good { Ok(()) } else { Err(peers) })
+    })?;
+    for plan in router_plans(lab)? {
+        let reported = &plan["status"]["heartbeat"]["addresses"];
+        ensure!(
+            reported.as_array().is_some_and(|list| list.len() == 2)
+                && !reported.to_string().contains("200"),
+            "the device's own address of each family: {reported}"
+        );
+    }
+    let before = lease(lab)?;
+    let load = Load::start(&lab.guest, "client", URL)?;
+    until(
+        LIMIT,
+        "heartbeats go over the outside and no other way",
+        || {
+            let counts = counters(lab)?;
+            // Reading resets them, so late ones of the old way are gone at the second look.
+            let good = counts
+                .iter()
+                .all(|[right, wrong]| *right > 10 && *wrong == 0);
+            Ok(if good { Ok(()) } else { Err(counts) })
+        },
+    )?;
+    // The old way is cut for them, and nothing comes of it.
+    for host in DIRECTORS {
+        let cut = "nft add chain inet story input '{ type filter hook input priority 0; }' && \
+                   nft add rule inet story input iifname in udp dport 8112 drop";
+        lab.guest.on(host, cut)?;
+    }
+    let heard = heard(lab)?;
+    until(
+        LIMIT,
+        "a hundred more heartbeats were heard by each",
+        || {
+            let now = self::heard(lab)?;
+            let good = heard
+                .iter()
+                .zip(&now)
+                .all(|(before, now)| now - before > 100.0);
+            Ok(if good { Ok(()) } else { Err(now) })
+        },
+    )?;
+    let result = load.stop()?;
+    ensure!(result.failed.is_empty() && result.done > 0, "{result:?}");
+    ensure!(lease(lab)?.who == before.who, "nothing moved off {holder}");
+    let counts = counters(lab)?;
+    ensure!(counts.iter().all(|[_, wrong]| *wrong == 0), "{counts:?}");
+    // Nobody is told of lost heartbeats.
+    let router = lab.cluster.get(&["virtualrouters.lvs.dev", "default"])?;
+    let candidates = &router["status"]["candidates"];
+    ensure!(
+        candidates
+            .as_array()
+            .is_some_and(|list| list.iter().all(|one| one["reason"].is_null())),
+        "{candidates}"
+    );
+    Ok(())
+}
+
+/// Plans of the default router.
+fn router_plans(lab: &Lab) -> Result<Vec<serde_json::Value>> {
+    let plans = lab.cluster.get(&["-n", OPERATOR_NAMESPACE, "nodeplans"])?;
+    let of_router = |plan: &&serde_json::Value| {
+        plan["spec"]["source"]["kind"] == "VirtualRouter"
+            && plan["spec"]["source"]["name"] == "default"
+    };
+    let mut found: Vec<serde_json::Value> = plans["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(of_router)
+        .cloned()
+        .collect();
+    found.sort_by_key(|plan| plan["spec"]["nodeName"].to_string());
+    Ok(found)
+}
+
+/// Packets of the right and of the wrong way since the last look, by director.
+fn counters(lab: &Lab) -> Result<Vec<[u64; 2]>> {
+    let count = |host: &str| -> Result<[u64; 2]> {
+        let text = lab
+            .guest
+            .on(host, "nft -j reset counters table inet story")?;
+        let listed: serde_json::Value = serde_json::from_str(&text)?;
+        let packets = |name: &str| {
+            let mut items = listed["nftables"].as_array().into_iter().flatten();
+            items
+                .find(|item| item["counter"]["name"] == name)
+                .and_then(|item| item["counter"]["packets"].as_u64())
+        };
+        Ok([
+            packets("right").context("counter right")?,
+            packets("wrong").context("counter wrong")?,
+        ])
+    };
+    DIRECTORS.into_iter().map(count).collect()
+}
+
+fn heard(lab: &Lab) -> Result<Vec<f64>> {
+    let metric = "lvs_agent_heartbeats_heard_total";
+    DIRECTORS
+        .into_iter()
+        .map(|host| lab.agent_metric(host, metric))
+        .collect()
+}
+
+/// The default router's Lease.
+#[derive(Debug)]
+struct Lease {
+    /// Holder's identity and epoch.
+    who: (String, u64),
+    /// As written.
+    renewed: String,
+}
+
+fn lease(lab: &Lab) -> Result<Lease> {
+    let lease = lab
+        .cluster
+        .get(&["-n", OPERATOR_NAMESPACE, "lease", LEASE])?;
+    let spec = &lease["spec"];
+    let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
+    let epoch = spec["leaseTransitions"].as_u64().unwrap_or_default();
+    Ok(Lease {
+        who: (text("holderIdentity"), epoch),
+        renewed: text("renewTime"),
+    })
+}
+
+fn endpoints(lab: &Lab) -> Result<()> {
+    let mut told = reached_at_two(lab);
+    // Whatever came of it: as the chart has it, and only then the way to the second address is taken away.
+    if let Err(error) = upgrade(lab, &[]) {
+        told = told.and(Err(error));
+    }
+    lab.guest.run("nft delete table ip story")?;
+    for host in NODES {
+        let mend = format!("ip route del {SECOND}/32; nft delete table inet story; true");
+        lab.guest.on(host, &format!("{{ {mend}; }} 2>/dev/null"))?;
+    }
+    told
+}
+
+fn reached_at_two(lab: &Lab) -> Result<()> {
+    let port = lab.cluster.port;
+    lab.guest.run(&format!(
+        "nft -f - <<'N'
+         table ip story {{
+             chain prerouting {{
+                 type nat hook prerouting priority dstnat
+                 ip daddr {{ {SECOND}, {UNNAMED} }} tcp dport {PORT} dnat to {FIRST}:{port}
+             }}
+         }}
+N"
+    ))?;
+    for host in NODES {
+        lab.guest.on(
+            host,
+            &format!("ip route add {SECOND}/32 via {UNNAMED} dev mgmt"),
+        )?;
+    }
+    let endpoint = |address: &str, port: u16| format!("https://{address}:{port}");
+    upgrade(
+        lab,
+        &[
+            endpoint(UNNAMED, PORT),
+            endpoint(FIRST, port),
+            endpoint(SECOND, PORT),
+        ],
+    )?;
+    serve(lab)?;
+    for host in DIRECTORS {
+        await_connected(lab, host, FIRST)?;
+        ensure!(
+            connected(lab, host)? == BTreeSet::from([FIRST.to_owned()]),
+            "{host}: the first endpoint has a certificate of other names, the third is not needed"
+        );
+    }
+    let before = lease(lab)?;
+    let holder = before
+        .who
+        .0
+        .split('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let load = Load::start(&lab.guest, "client", URL)?;
+    // Its packets go nowhere and nobody says so.
+    cut(lab, &holder, FIRST, "drop")?;
+    await_connected(lab, &holder, SECOND)?;
+    // The other way round: a port that is closed, to connections that are there as well.
+    lab.guest.on(&holder, "nft delete table inet story")?;
+    cut(
+        lab,
+        &holder,
+        SECOND,
+        "meta l4proto tcp reject with tcp reset",
+    )?;
+    await_connected(lab, &holder, FIRST)?;
+    let result = load.stop()?;
+    ensure!(result.failed.is_empty() && result.done > 0, "{result:?}");
+    let after = lease(lab)?;
+    ensure!(after.who == before.who, "{before:?} and then {after:?}");
+    ensure!(
+        traffic::get(&lab.guest, "client", URL).is_ok(),
+        "it is served still"
+    );
+    Ok(())
+}
+
+/// Installs the chart again with these endpoints, and waits until every agent runs with them.
+fn upgrade(lab: &Lab, endpoints: &[String]) -> Result<()> {
+    let chart = lab.repository.join("charts/lvs-operator");
+    let values = lab.repository.join("e2e/machine/values.yaml");
+    let (chart, values) = (chart.display().to_string(), values.display().to_string());
+    let list = format!("agent.apiServer.endpoints={{{}}}", endpoints.join(","));
+    let mut words = vec![
+        "upgrade",
+        "lvs-operator",
+        &chart,
+        "--namespace",
+        OPERATOR_NAMESPACE,
+        "--values",
+        &values,
+    ];
+    if !endpoints.is_empty() {
+        words.extend(["--set", &list]);
+    }
+    lab.cluster.helm(&words)?;
+    until(
+        LIMIT * 4,
+        "every agent is of the newest template and ready",
+        || {
+            let set =
+                lab.cluster
+                    .get(&["-n", OPERATOR_NAMESPACE, "daemonset", "lvs-operator-agent"])?;
+            let status = &set["status"];
+            let wanted = &status["desiredNumberScheduled"];
+            let good = status["observedGeneration"] == set["metadata"]["generation"]
+                && status["updatedNumberScheduled"] == *wanted
+                && status["numberReady"] == *wanted;
+            Ok(if good { Ok(()) } else { Err(status.clone()) })
+        },
+    )
+}
+
+/// From now on what a host sends to an API endpoint meets this verdict. Renewals of the Lease must go on meanwhile.
+fn cut(lab: &Lab, host: &str, address: &str, verdict: &str) -> Result<()> {
+    let table = format!(
+        "nft -f - <<'N'
+         table inet story {{
+             chain output {{
+                 type filter hook output priority 0
+                 ip daddr {address} tcp dport {{ {PORT}, {port} }} {verdict}
+             }}
+         }}
+N",
+        port = lab.cluster.port
+    );
+    let mut renewed = lease(lab)?;
+    lab.guest.on(host, &table)?;
+    let mut since = Instant::now();
+    // Four renewals: the first of them meets the cut.
+    for _ in 0..4 {
+        let next = until(LIMIT, "the Lease is renewed", || {
+            let seen = lease(lab)?;
+            Ok(if seen.renewed == renewed.renewed {
+                Err(seen)
+            } else {
+                Ok(seen)
+            })
+        })?;
+        ensure!(
+            since.elapsed() < RENEWAL + DETOUR,
+            "{:?} from {renewed:?} to {next:?} after {address} was cut by {verdict}",
+            since.elapsed()
+        );
+        since = Instant::now();
+        renewed = next;
+    }
+    Ok(())
+}
+
+/// Addresses of API endpoints to which a host has connections.
+fn connected(lab: &Lab, host: &str) -> Result<BTreeSet<String>> {
+    let port = lab.cluster.port;
+    let output = lab.guest.on(
+        host,
+        &format!("ss -Htn state established '( dport = :{PORT} or dport = :{port} )'"),
+    )?;
+    let peers = output.lines().filter_map(|line| {
+        let peer = line.split_whitespace().nth(3)?;
+        let (address, _) = peer.rsplit_once(':')?;
+        Some(address.trim_matches(['[', ']']).to_owned())
+    });
+    Ok(peers.collect())
+}
+
+fn await_connected(lab: &Lab, host: &str, address: &str) -> Result<()> {
+    until(LIMIT, &format!("{host} is connected to {address}"), || {
+        let found = connected(lab, host)?;
+        Ok(if found.contains(address) {
+            Ok(())
+        } else {
+            Err(found)
+        })
+    })
+}
