@@ -2,17 +2,22 @@
 # `make demo`: the whole product in a cluster of real nodes, from nothing.
 #
 #   demo.sh up      KEEP=1 leaves the cluster up and says how to look around
-#   demo.sh test    the same, with the stories of stories.sh before the clean-up
+#   demo.sh test    the same, with the stories of stories.sh and takeovers.sh before
+#                   the clean-up
 #   demo.sh down    ends a cluster that was kept
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
 # shellcheck source=process.sh
 . "$here/process.sh"
+# shellcheck source=guest.sh
+. "$here/guest.sh"
 # shellcheck source=traffic.sh
 . "$here/traffic.sh"
 # shellcheck source=stories.sh
 . "$here/stories.sh"
+# shellcheck source=takeovers.sh
+. "$here/takeovers.sh"
 
 state="${DEMO_STATE:-$root/e2e/.run/demo}"
 lab() { "$here/lab.sh" "$1" "$state" "${@:2}"; }
@@ -110,6 +115,9 @@ up() {
     phase build
     step "the product's images (usually seconds; the first time about 5 min)"
     make --silent -C "$root" image 2>&1 | shown
+    if [ "$1" = test ]; then
+        (cd "$root" && cargo build --quiet --locked --package lvs-e2e --bin failover-probe)
+    fi
 
     phase images
     step "the images into a containerd's store, with which every node starts (usually 2 s)"

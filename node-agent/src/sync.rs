@@ -32,6 +32,7 @@ use lvs_core::sync_daemon::{Continuity, SyncDaemons, Warmth};
 use lvs_core::table::{Disorder, tables};
 use lvs_core::verdict::{Failure, Verdict, Verdicts, verdicts};
 use lvs_crds::condition::Reason;
+use lvs_crds::node_plan::PlanState;
 use lvs_ipvs::{Dump, IpvsKernel};
 
 use crate::book::{PlanBook, PlanEvent};
@@ -295,7 +296,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         let failures = execution.failures;
         let verdicts = verdicts(self.book.inputs(), &desired, &next, &failures, &remaining);
         self.tables = tables(self.book.inputs(), &desired, &observed);
-        self.hand_over(&desired, &verdicts, &view, &next);
+        self.hand_over(&desired, &verdicts, &observed.host, &view, &next);
         self.verified = (remaining.ops.is_empty() && failures.is_empty()).then_some(desired);
         Ok((verdicts, stale))
     }
@@ -454,6 +455,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         &mut self,
         desired: &DesiredState,
         verdicts: &Verdicts,
+        host: &ObservedHost,
         view: &LeadershipView,
         journal: &Journal,
     ) {
@@ -485,7 +487,10 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                     let known = |keys: &BTreeSet<AddressKey>| {
                         keys.iter().any(|known| known.address == key.address)
                     };
-                    known(&held) || known(&handed) || is_backed(key, desired, verdicts)
+                    known(&held)
+                        || known(&handed)
+                        || is_own(router, key, self.book.inputs(), host)
+                        || is_backed(key, desired, verdicts)
                 })
                 .collect();
             if !complete {
@@ -730,6 +735,21 @@ fn roles(
         roles.0.insert(router.clone(), role);
     }
     roles
+}
+
+/// Whether this is one of a router's own addresses (`additionalAddresses`), on a device that is there. No service stands
+/// behind it, so what else the router asks of the node, such as sync daemons, is no reason to hold it back: its holder
+/// would have the addresses of services without it.
+fn is_own(router: &str, key: &AddressKey, plans: &[PlanInput], host: &ObservedHost) -> bool {
+    host.links.contains_key(&key.device)
+        && plans
+            .iter()
+            .filter(|plan| plan.spec.virtual_router_name == router)
+            .filter(|plan| plan.spec.state != PlanState::Withdrawn)
+            .filter_map(|plan| plan.spec.director.as_ref())
+            .filter(|director| director.leadership.is_some())
+            .flat_map(|director| &director.addresses)
+            .any(|planned| planned.address == key.address)
 }
 
 /// Whether some plan that wants this director address is in the kernel.

@@ -6,16 +6,18 @@ mod node_in_memory;
 use std::time::Duration;
 
 use lvs_agent::port::LeadershipRole;
+use lvs_core::desired::virtual_mac_device_name;
 use lvs_core::host::SysctlKey;
 use lvs_core::sync_daemon::{LINGER, SyncRole, WARMTH};
 use lvs_crds::condition::Reason;
 use lvs_crds::connection_sync::{ConnectionSyncType, PlannedConnectionSync, PlannedSyncDaemon};
-use lvs_crds::node_plan::{NodePlanSpec, PlanState};
-use lvs_crds::value::SchedulerName;
+use lvs_crds::node_plan::{NodePlanSpec, PlanState, PlannedAddress};
+use lvs_crds::value::{AddressFamily, SchedulerName};
 use lvs_ipvs::fake::FakeKernel;
+use nix::errno::Errno;
 
 use node_in_memory::{
-    FakeHost, Loop, NODE, Node, ROUTER, VIP, director, list, pass, reason, received, router,
+    FakeHost, Loop, NODE, Node, ROUTER, VIP, director, key, list, pass, reason, received, router,
 };
 
 fn synchronized(directors: &[&str]) -> NodePlanSpec {
@@ -135,6 +137,62 @@ fn after_a_takeover_both_daemons_run_for_a_moment() {
     agent.leadership.master();
     pass(&mut agent);
     assert_eq!(roles(&agent), [SyncRole::Master]);
+}
+
+/// The router's own address, as `additionalAddresses` gives it.
+const GATEWAY: &str = "192.0.2.251";
+
+fn with_gateway(mut plan: NodePlanSpec, virtual_router_id: Option<u8>) -> NodePlanSpec {
+    let director = plan.director.as_mut().unwrap();
+    director.leadership.as_mut().unwrap().virtual_router_id = virtual_router_id;
+    director.addresses = vec![PlannedAddress {
+        address: GATEWAY.parse().unwrap(),
+        devices: vec!["eth0".into()],
+    }];
+    plan
+}
+
+#[test]
+fn a_router_that_cannot_have_its_daemons_has_its_addresses_all_the_same() {
+    let node = Node::new();
+    let mut plan = with_gateway(synchronized(&[NODE, "node-b"]), None);
+    let leadership = plan.director.as_mut().unwrap().leadership.as_mut().unwrap();
+    let sync = leadership.connection_sync.as_mut().unwrap();
+    sync.daemon.as_mut().unwrap().devices = vec!["eth9".into()];
+    let mut agent = start(&node, plan);
+    let report = pass(&mut agent);
+    assert_eq!(reason(&report, "vr-1"), Reason::InterfaceNotFound);
+    assert_eq!(reason(&report, "vs-1"), Reason::Programmed);
+    // A holder with the service's address alone would leave its real servers without their gateway.
+    let both = [VIP, GATEWAY].map(|address| key("eth0", address, 32));
+    assert_eq!(agent.leadership.addresses[ROUTER], both.into());
+    assert!(!is_verified(&agent), "others go first");
+}
+
+#[test]
+fn a_routers_own_address_waits_for_its_device() {
+    let device = virtual_mac_device_name(51, AddressFamily::IPv4, "eth0");
+    let mut host = FakeHost::new();
+    let links = &mut host.model.state_mut().links;
+    let ethernet = links.get_mut("eth0").unwrap();
+    ethernet.hardware_address = vec![2, 0, 0, 0, 0, 1];
+    let index = ethernet.index;
+    let refused = format!(
+        "link add {device} type macvlan mode private link if{index} address 00:00:5e:00:01:33"
+    );
+    host.refusals.insert(refused, Errno::EPERM);
+    let node = Node::new();
+    let mut agent = node.agent(FakeKernel::default(), host);
+    let plan = with_gateway(router(PlanState::Active), Some(51));
+    list(&mut agent, vec![received("vr-1", 1, Ok(plan))]);
+    let report = pass(&mut agent);
+    assert_ne!(reason(&report, "vr-1"), Reason::Programmed);
+    assert_eq!(agent.leadership.addresses[ROUTER], [].into());
+    agent.host.refusals.clear();
+    let report = pass(&mut agent);
+    assert_eq!(reason(&report, "vr-1"), Reason::Programmed);
+    let there = [key(&device, GATEWAY, 32)];
+    assert_eq!(agent.leadership.addresses[ROUTER], there.into());
 }
 
 #[test]

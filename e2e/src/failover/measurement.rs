@@ -61,6 +61,14 @@ pub struct Figures {
     pub writes_failed: usize,
 }
 
+impl Figures {
+    /// Length of the outage in seconds.
+    #[expect(clippy::cast_precision_loss, reason = "minutes at most")]
+    pub fn gap_seconds(&self) -> f64 {
+        self.gap.microseconds as f64 / 1e6
+    }
+}
+
 /// Every change of who carries the address: since when, and who. Additions of what is there are no change.
 fn owners(lines: &[Line]) -> Vec<(Microseconds, Vec<&str>)> {
     let mut changes: Vec<(Microseconds, &str, bool)> = lines

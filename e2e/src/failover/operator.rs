@@ -15,7 +15,7 @@ const ADDRESS: &str = "172.16.2.200";
 pub const ROUTER: &str = "virtualrouters.lvs.dev/default";
 /// Agents answer here when every plan is programmed and verified; a director that was not yet sent the connections takes no
 /// offer.
-const ABLE: &str = "[ \"$(curl --silent --max-time 2 -o /dev/null -w '%{http_code}' http://127.0.0.1:9650/readyz)\" = 200 ] \\
+pub const ABLE: &str = "[ \"$(curl --silent --max-time 2 -o /dev/null -w '%{http_code}' http://127.0.0.1:9650/readyz)\" = 200 ] \\
     && curl --silent --max-time 2 http://127.0.0.1:9650/metrics | grep -q '^lvs_agent_cold_routers 0'";
 
 /// How the router is set up.
@@ -101,15 +101,17 @@ impl Setting {
     }
 }
 
+/// Sets the router up.
+pub fn set_up(lab: &Lab, setting: Setting) -> Result<()> {
+    let change = setting.router().to_string();
+    lab.cluster
+        .kubectl(&["patch", ROUTER, "--type=merge", "-p", &change])
+        .map(drop)
+}
+
 /// Sets the router up, applies the service in a namespace and waits until it is served.
 pub fn subject(lab: &Lab, namespace: &str, setting: Setting) -> Result<Subject> {
-    lab.cluster.kubectl(&[
-        "patch",
-        ROUTER,
-        "--type=merge",
-        "-p",
-        &setting.router().to_string(),
-    ])?;
+    set_up(lab, setting)?;
     let scheduler = format!("scheduler: {{name: {}}}", setting.scheduler());
     let service = include_str!("service.yaml").replace("scheduler: {name: wrr}", &scheduler);
     lab.cluster.apply_text(namespace, &service)?;

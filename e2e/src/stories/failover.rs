@@ -20,7 +20,7 @@ const ROUTER: &str = "default";
 /// Longest overlap of a voluntary handover.
 const HANDOVER: Duration = Duration::from_millis(500);
 /// Longest overlap of an involuntary takeover: lifetime of the address and lateness of its collector.
-const TAKEOVER: Duration = Duration::from_millis(3250);
+pub(super) const TAKEOVER: Duration = Duration::from_millis(3250);
 /// Longest overlap while the old holder is isolated.
 const ISOLATION: Duration = Duration::from_secs(1);
 /// When TCP sends the first segment of a connection again, in seconds after its first time.
@@ -101,8 +101,18 @@ pub(super) fn stories() -> Vec<Story> {
     ]
 }
 
-/// One round of an event, judged by the invariants.
+/// One round of an event at the router as it was installed, judged by the invariants.
 fn tell(lab: &Lab, event: &str, both_at_most: Duration) -> Result<Figures> {
+    tell_as(lab, Setting::AsInstalled, event, both_at_most)
+}
+
+/// One round of an event, judged by the invariants. The router stays as it was set up.
+pub(super) fn tell_as(
+    lab: &Lab,
+    setting: Setting,
+    event: &str,
+    both_at_most: Duration,
+) -> Result<Figures> {
     let event = events::all()
         .into_iter()
         .find(|one| one.name == event)
@@ -120,7 +130,7 @@ fn tell(lab: &Lab, event: &str, both_at_most: Duration) -> Result<Figures> {
     let told = (|| {
         let _echo = Echo::start(lab)?;
         let probe = Probe::start(lab)?;
-        let subject = operator::subject(lab, NAMESPACE, Setting::AsInstalled)?;
+        let subject = operator::subject(lab, NAMESPACE, setting)?;
         let history = LeaseHistory::begin(lab, ROUTER)?;
         let stage = Stage {
             lab,
@@ -202,8 +212,7 @@ fn node_dies_under_curl(lab: &Lab) -> Result<()> {
         ensure!(status == "0", "curl ended a connection with {line}");
         slowest = slowest.max(time.parse()?);
     }
-    #[expect(clippy::cast_precision_loss, reason = "seconds in microseconds")]
-    let gap = figures.gap.microseconds as f64 / 1e6;
+    let gap = figures.gap_seconds();
     // The first connection of curl in the outage ends when its first segment, sent again, gets through.
     let longest = SEGMENT_AGAIN_SECONDS
         .into_iter()

@@ -4,12 +4,16 @@ use anyhow::{Context, Result};
 
 use crate::lab::{Hosts, Lab, Machine, OPERATOR_NAMESPACE};
 
+mod active_active;
+mod authentication;
 mod bare;
 mod boundaries;
 mod conflict;
 mod connection_sync;
+mod connection_takeover;
 mod direct_routing;
 mod failover;
+mod inside_clients;
 mod nat;
 mod paths;
 mod persistence;
@@ -39,14 +43,18 @@ pub fn all(machine: Machine) -> Vec<Story> {
         direct_routing::stories(),
         nat::stories(),
         sync_group::stories(),
+        inside_clients::stories(),
         virtual_mac::stories(),
+        authentication::stories(),
         tunnel::stories(),
         schedulers::stories(),
         persistence::stories(),
         protocols::stories(),
         resilience::stories(),
         failover::stories(),
+        active_active::stories(),
         connection_sync::stories(),
+        connection_takeover::stories(),
         boundaries::stories(),
         conflict::stories(),
         paths::stories(),

@@ -98,7 +98,7 @@ fn cables(lab: &Lab) -> Result<()> {
     await_both(lab, second, YIELD_LIMIT)?;
     plug(lab, &first, "out")?;
     await_candidate(lab, &first, "Backup", None)?;
-    priorities(lab)
+    priorities(lab, &first)
 }
 
 fn other(director: &str) -> &'static str {
@@ -106,7 +106,7 @@ fn other(director: &str) -> &'static str {
 }
 
 /// A tracked interface with a delta costs priority, not candidacy.
-fn priorities(lab: &Lab) -> Result<()> {
+fn priorities(lab: &Lab, backup: &str) -> Result<()> {
     await_priorities(lab, [100, 80])?;
     let change = r#"{"spec": {
         "interfaces": [{"name": "outside", "devices": ["out"]}, {"name": "inside", "devices": ["in"]}, {"name": "spare", "devices": ["spare0"]}],
@@ -120,7 +120,7 @@ fn priorities(lab: &Lab) -> Result<()> {
         change,
     ])?;
     await_priorities(lab, [50, 30])?;
-    await_candidate(lab, "lb-a", "Backup", None)?;
+    await_candidate(lab, backup, "Backup", None)?;
     lab.guest.on(
         "lb-a",
         "ip link add spare0 type dummy && ip link set spare0 up",
