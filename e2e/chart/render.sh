@@ -47,6 +47,10 @@ refused "an unknown logical interface" 'interfaceName names "outside", which is 
     render --set 'defaultRouter.addressPools[0].name=public,defaultRouter.addressPools[0].addresses[0]=192.0.2.1,defaultRouter.addressPools[0].interfaceName=outside'
 refused "a tracked interface that is none" 'interfaceName names "uplink", which is not in defaultRouter.interfaces' \
     render --set 'defaultRouter.tracking.interfaces[0].interfaceName=uplink'
+refused "a tracked node condition without its status" "missing property 'status'" \
+    render --set 'defaultRouter.tracking.nodeConditions[0].type=Ready'
+refused "a tracked endpoint by TLS" "/defaultRouter/tracking/endpoints/0/url" \
+    render --set 'defaultRouter.tracking.endpoints[0].url=https://127.0.0.1/ok'
 refused "a virtual MAC of no router" 'requires defaultRouter.virtualRouterID' render --set defaultRouter.virtualMAC=Enabled
 refused "a director by name and by label" "/defaultRouter/directors/0" \
     render --set 'defaultRouter.directors[0].nodeName=a,defaultRouter.directors[0].nodeSelector.matchLabels.a=b'

@@ -91,6 +91,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         },
         metrics.clone(),
     )?;
+    let endpoints = syncer.endpoints.clone();
     let link_watch = LinkWatch::open(KERNEL_ANSWER)?;
     let links = link_watch.links();
     let (events_sender, events) = mpsc::channel(PLAN_EVENTS);
@@ -100,6 +101,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         events,
         leadership: bell,
         links: link_watch.links(),
+        endpoints: endpoints.bell(),
         stop: stop_receiver,
         reports,
         health: health.clone(),
@@ -128,6 +130,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         let ended = link_watch.run().await.map_err(anyhow::Error::from);
         ("link watch", ended)
     });
+    tasks.spawn(async { ("endpoints", endpoints.ask().await) });
     match ClaimWatch::open() {
         Ok(watch) => {
             let (addresses, notice) = claims;

@@ -68,6 +68,7 @@ fn router_plan(name: &str, sync: Option<PlannedConnectionSync>) -> PlanInput {
             on_api_server_loss: lvs_crds::virtual_router::OnApiServerLoss::Hold,
             virtual_router_id: None,
             tracked_interfaces: Vec::new(),
+            tracked_endpoints: Vec::new(),
             addresses_set_aside: Vec::new(),
             announcement: Announcement::default(),
             timeouts: None,
