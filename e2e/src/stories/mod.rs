@@ -16,6 +16,7 @@ mod protocols;
 mod resilience;
 mod schedulers;
 mod sync_group;
+mod tracking;
 mod tunnel;
 mod virtual_mac;
 
@@ -45,6 +46,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         protocols::stories(),
         resilience::stories(),
         failover::stories(),
+        tracking::stories(),
         connection_sync::stories(),
         boundaries::stories(),
         conflict::stories(),
