@@ -166,6 +166,10 @@ reasons! {
     Fenced,
     /// The node is cordoned or drained: it gives way to other directors.
     Cordoned,
+    /// The Node has a condition that the router tracks.
+    NodeCondition,
+    /// An HTTP endpoint that the router tracks fails.
+    EndpointFailed,
     /// The holder renews its Lease, but its heartbeats do not arrive: it is not challenged any more.
     HeartbeatLost,
     /// The director has no address, or reported none yet, on the interface of the heartbeats: it takes part without.

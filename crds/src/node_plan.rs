@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connection_sync::PlannedConnectionSync;
 use crate::text::{ObjectName, RouterName};
+use crate::tracking::{Deduction, TrackedEndpoint};
 use crate::value::{
     AddressFamily, Forwarding, PacketScheduling, Persistence, Protocol, Scheduler, Timeouts, Tunnel,
 };
@@ -222,6 +223,10 @@ pub struct LeadershipPlan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tracked_interfaces: Vec<PlannedTrackedInterface>,
+    /// HTTP endpoints that the node asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub tracked_endpoints: Vec<TrackedEndpoint>,
     /// Addresses of VirtualServices that every director reports as Unavailable: they are no fault of one
     /// director. Sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -468,6 +473,10 @@ pub struct NodePlanStatus {
     /// VRRP priority of the node with what tracking takes off; only of plans with leadership.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_priority: Option<u8>,
+    /// What makes that priority lower than the plan's; only of plans with leadership.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub deductions: Vec<Deduction>,
     /// Programmed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

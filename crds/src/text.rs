@@ -114,6 +114,36 @@ texts! {
         "must be the name of a VirtualRouter: lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 48 characters"
     )];
 
+    /// URL of an HTTP endpoint on a host that is named by its address.
+    EndpointUrl, 512, [
+        (
+            "isURL(self) && url(self).getHostname() != ''",
+            "must be a URL such as http://127.0.0.1:9/ok or http://[2001:db8::9]/ok"
+        ),
+        (
+            "!isURL(self) || self.startsWith('/') || self.startsWith('http://')",
+            "must begin with http://, as directors ask without TLS: name an endpoint that answers plain HTTP, such as one on the director itself"
+        ),
+        (
+            "!self.matches('^http://[^/]') || (self.matches('^http://[[]') ? isIP(self.split('[')[1].split(']')[0]) : isIP(self.split('/')[2].split(':')[0]))",
+            "must name its host by address, as a director's fitness must not hang on name resolution: write 127.0.0.1 instead of localhost"
+        ),
+        (
+            "!self.matches('^http://[^/]') || self.matches('^http://([[][^]/?#]*[]]|[^][:/?#]*)(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?#]|$)')",
+            "must have a port of 1..65535: correct the number, or remove it for port 80"
+        ),
+        (
+            "!self.matches('^http://[^/]') || self.matches('^http://[][A-Za-z0-9.:-]+(/[A-Za-z0-9._~:/@!$&()*+,;=%-]*([?][A-Za-z0-9._~:/?@!$&()*+,;=%-]*)?)?$')",
+            "must consist of host, port, path and query in characters that need no escape: remove user and fragment, begin the path with '/', write other characters as %XX"
+        ),
+    ];
+
+    /// Type of a condition of a Node: a name that may have a DNS subdomain in front.
+    NodeConditionType, 316, [(
+        "self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')",
+        "must be the type of a condition such as Ready or example.com/UplinkReady: correct the name"
+    )];
+
     /// Name of a network device: what the kernel's dev_valid_name() admits (net/core/dev.c).
     DeviceName, 15, [(
         "self.matches('^[^/:[:space:]]+$') && self != '.' && self != '..'",

@@ -504,12 +504,12 @@ pub struct Candidate {
     pub node_name: String,
     /// Priority from spec.
     pub priority: u8,
-    /// Priority with what tracking takes off, as its agent reports it.
+    /// Priority with what tracking takes off, as its agent reports it; 0: it gives way to any other that is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_priority: Option<u8>,
     /// Master, Backup, Fault, Pending (not yet permitted) or Unknown.
     pub state: CandidateState,
-    /// Reason word, when not fit.
+    /// Reason word, when not fit or worth less than its priority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
@@ -526,7 +526,7 @@ pub enum CandidateState {
     Master,
     /// Ready to take over.
     Backup,
-    /// Cannot hold every address, or a tracked interface is down: it does not take over.
+    /// Cannot hold every address, what it tracks has failed, or its kernel refuses a service: it does not take over.
     Fault,
     /// Not yet permitted to take over: older directors have not acknowledged it.
     Pending,

@@ -52,6 +52,10 @@ refused "an API endpoint without TLS" "/agent/apiServer/endpoints/0" render --se
 refused "API endpoints beside a host" "exclude each other" render --set 'agent.apiServer.endpoints={https://192.0.2.7:6443},agent.apiServer.host=192.0.2.7'
 refused "a tracked interface that is none" 'interfaceName names "uplink", which is not in defaultRouter.interfaces' \
     render --set 'defaultRouter.tracking.interfaces[0].interfaceName=uplink'
+refused "a tracked node condition without its status" "missing property 'status'" \
+    render --set 'defaultRouter.tracking.nodeConditions[0].type=Ready'
+refused "a tracked endpoint by TLS" "/defaultRouter/tracking/endpoints/0/url" \
+    render --set 'defaultRouter.tracking.endpoints[0].url=https://127.0.0.1/ok'
 refused "a virtual MAC of no router" 'requires defaultRouter.virtualRouterID' render --set defaultRouter.virtualMAC=Enabled
 refused "a director by name and by label" "/defaultRouter/directors/0" \
     render --set 'defaultRouter.directors[0].nodeName=a,defaultRouter.directors[0].nodeSelector.matchLabels.a=b'

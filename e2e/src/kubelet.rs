@@ -232,12 +232,16 @@ impl Shell {
                 .collect();
             let capacity =
                 json!({"cpu": "4", "memory": "8Gi", "pods": "110", "ephemeral-storage": "10Gi"});
-            let status = json!({"status": {
-                "addresses": addresses, "capacity": capacity, "allocatable": capacity,
+            let parameters = PatchParams::default();
+            let status = json!({"status": {"addresses": addresses, "capacity": capacity, "allocatable": capacity}});
+            api.patch_status(&node.name, &parameters, &Patch::Merge(&status))
+                .await?;
+            // Conditions of others stay.
+            let ready = json!({"status": {
                 "conditions": [{"type": "Ready", "status": "True", "reason": "LabKubelet", "message": "ready",
                     "lastHeartbeatTime": now, "lastTransitionTime": now}],
             }});
-            api.patch_status(&node.name, &PatchParams::default(), &Patch::Merge(&status))
+            api.patch_status(&node.name, &parameters, &Patch::Strategic(&ready))
                 .await?;
         }
         Ok(())

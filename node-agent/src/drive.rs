@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::book::PlanEvent;
+use crate::endpoints::EndpointStates;
 use crate::http::Health;
 use crate::kernel::HostKernel;
 use crate::kernel::link_watch::Links;
@@ -21,6 +22,7 @@ enum Wake {
     Plan(Box<PlanEvent>),
     Leadership,
     Links,
+    Endpoints,
     Due,
     Stop,
 }
@@ -33,6 +35,8 @@ pub struct Wiring {
     pub leadership: watch::Receiver<u64>,
     /// Every device, as it changes.
     pub links: watch::Receiver<Links>,
+    /// What is known of tracked endpoints, as it changes.
+    pub endpoints: watch::Receiver<EndpointStates>,
     /// True when the loop is to end after the pass at hand.
     pub stop: watch::Receiver<bool>,
     /// Reports for the status writer.
@@ -55,6 +59,10 @@ impl Wiring {
             },
             changed = self.links.changed() => match changed {
                 Ok(()) => Wake::Links,
+                Err(_) => Wake::Stop,
+            },
+            changed = self.endpoints.changed() => match changed {
+                Ok(()) => Wake::Endpoints,
                 Err(_) => Wake::Stop,
             },
             () = tokio::time::sleep_until(due.into()) => Wake::Due,
@@ -88,7 +96,7 @@ pub fn drive<I: IpvsKernel, H: HostKernel, L: LeadershipPort>(
                 seen.as_ref().is_none_or(|seen| view.differs(seen))
             }
             Wake::Links => syncer.links_differ(&wiring.links.borrow()),
-            Wake::Due => true,
+            Wake::Endpoints | Wake::Due => true,
         };
         if is_due {
             // What belongs together comes together: one pass for all of it.

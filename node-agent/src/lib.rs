@@ -15,6 +15,7 @@ pub mod args;
 pub mod book;
 pub mod disk;
 pub mod drive;
+pub mod endpoints;
 pub mod execute;
 pub mod fitness;
 pub mod hold;

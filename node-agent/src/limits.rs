@@ -27,6 +27,8 @@ pub const STATUS_WRITE: Duration = Duration::from_secs(10);
 pub const STATUS_WRITES: usize = 4;
 /// Operations of one pass that get a line each at the usual log level.
 pub const OPERATIONS_LOGGED: usize = 20;
+/// Longest head of an endpoint's answer, in bytes.
+pub const ANSWER_HEAD_BYTES: usize = 16 * 1024;
 /// Longest message of a condition, in bytes.
 pub const MESSAGE_BYTES: usize = 1024;
 /// A pass older than this many resync intervals makes the agent unready.

@@ -11,6 +11,7 @@ use lvs_crds::node_plan::{
     AddressState, AddressStatus, HeartbeatStatus, NodePlanSpec, NodePlanStatus, PlanState, Role,
     SourceKind,
 };
+use lvs_crds::tracking::Deduction;
 
 use crate::book::{Entry, PlanBook, Presence};
 use crate::limits::MESSAGE_BYTES;
@@ -50,6 +51,8 @@ pub struct PlanReport {
     pub role: Option<Role>,
     /// Priority with what tracking takes off, in plans with leadership.
     pub effective_priority: Option<u8>,
+    /// What makes it lower than the plan's, in plans with leadership.
+    pub deductions: Vec<Deduction>,
     /// The condition.
     pub programmed: Programmed,
     /// Director addresses.
@@ -78,6 +81,8 @@ pub struct Facts<'a> {
     pub permanent: &'a BTreeSet<AddressKey>,
     /// Priority in each router, with what tracking takes off.
     pub priorities: &'a BTreeMap<String, u8>,
+    /// What makes it lower than the plan's, by router.
+    pub deductions: &'a BTreeMap<String, BTreeSet<Deduction>>,
     /// Addresses by router that cannot be held here.
     pub unavailable: &'a BTreeMap<String, BTreeSet<IpAddr>>,
     /// Interfaces of heartbeats by router; `None` before the first reading.
@@ -140,6 +145,7 @@ impl Context<'_> {
             observed_generation: self.observed_generation(live.as_ref(), spec, pending.is_some()),
             role: spec.map(|spec| self.role(spec)),
             effective_priority: spec.and_then(|spec| self.effective_priority(spec)),
+            deductions: spec.map(|spec| self.deductions(spec)).unwrap_or_default(),
             addresses: spec
                 .map(|spec| self.addresses(spec, live.as_ref()))
                 .unwrap_or_default(),
@@ -320,6 +326,19 @@ impl Context<'_> {
             devices: interface.devices.clone(),
             addresses: interface.addresses.clone(),
         })
+    }
+
+    fn deductions(&self, spec: &NodePlanSpec) -> Vec<Deduction> {
+        let director = spec.director.as_ref();
+        let leads = director.is_some_and(|director| director.leadership.is_some());
+        let found = self.facts.deductions.get(&spec.virtual_router_name);
+        let deductions = found.into_iter().flatten().filter(|_| leads).cloned();
+        deductions
+            .map(|mut deduction| {
+                shorten(&mut deduction.message);
+                deduction
+            })
+            .collect()
     }
 
     /// Addresses that other plans of the same router want.

@@ -95,6 +95,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         metrics.clone(),
     )?
     .with_api_endpoints(addresses);
+    let endpoints = syncer.endpoints.clone();
     let link_watch = LinkWatch::open(KERNEL_ANSWER)?;
     let links = link_watch.links();
     let (events_sender, events) = mpsc::channel(PLAN_EVENTS);
@@ -104,6 +105,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         events,
         leadership: bell,
         links: link_watch.links(),
+        endpoints: endpoints.bell(),
         stop: stop_receiver,
         reports,
         health: health.clone(),
@@ -132,6 +134,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         let ended = link_watch.run().await.map_err(anyhow::Error::from);
         ("link watch", ended)
     });
+    tasks.spawn(async { ("endpoints", endpoints.ask().await) });
     match ClaimWatch::open() {
         Ok(watch) => {
             let (addresses, notice) = claims;

@@ -153,6 +153,7 @@ impl StatusWriter {
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             role: report.role,
             effective_priority: report.effective_priority,
+            deductions: report.deductions.clone(),
             conditions: vec![condition(&report.programmed, known, now)],
             addresses: report.addresses.clone(),
             table_hash: report.table_hash.clone(),

@@ -16,12 +16,14 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use lvs_core::apply_failure::ApplyFailures;
 use lvs_core::desired::{
     DesiredState, HeartbeatInterface, PlanInput, Problem, Roles, RouterRole, desired,
 };
 use lvs_core::diff::{Diff, diff};
 use lvs_core::drift::repairs;
 use lvs_core::election::Tick;
+use lvs_core::endpoint;
 use lvs_core::host::{AddressKey, ObservedHost, SysctlKey};
 use lvs_core::ipvs::{IpvsTimeouts, Services};
 use lvs_core::journal::Journal;
@@ -33,10 +35,12 @@ use lvs_core::table::{Disorder, tables};
 use lvs_core::verdict::{Failure, Verdict, Verdicts, verdicts};
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::PlanState;
+use lvs_crds::tracking::Deduction;
 use lvs_ipvs::{Dump, IpvsKernel};
 
 use crate::book::{PlanBook, PlanEvent};
 use crate::disk::{DiskError, JournalFile, PlanCache};
+use crate::endpoints::EndpointExchange;
 use crate::execute::{Execution, execute};
 use crate::fitness::fitness;
 use crate::hold::without_removals;
@@ -100,6 +104,8 @@ pub struct Syncer<I, H, L> {
     pub host: H,
     /// Leadership.
     pub leadership: L,
+    /// Endpoints that routers track.
+    pub endpoints: EndpointExchange,
     book: PlanBook,
     cache: PlanCache,
     journal_file: JournalFile,
@@ -113,6 +119,10 @@ pub struct Syncer<I, H, L> {
     permanent: BTreeSet<AddressKey>,
     /// Priority of this node in each router, with what tracking takes off.
     priorities: BTreeMap<String, u8>,
+    /// What makes it lower than the plan's.
+    deductions: BTreeMap<String, BTreeSet<Deduction>>,
+    /// Services that the kernel refuses.
+    apply_failures: ApplyFailures,
     /// Devices that count for routers, as last read.
     watched_links: WatchedLinks,
     /// Addresses by router that this node cannot hold.
@@ -171,6 +181,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             ipvs,
             host,
             leadership,
+            endpoints: EndpointExchange::default(),
             book,
             cache,
             journal_file: JournalFile::open(directories.runtime, boot_id)?,
@@ -180,6 +191,8 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             reports: BTreeMap::new(),
             permanent: BTreeSet::new(),
             priorities: BTreeMap::new(),
+            deductions: BTreeMap::new(),
+            apply_failures: ApplyFailures::default(),
             watched_links: WatchedLinks::default(),
             unavailable: BTreeMap::new(),
             heartbeat_interfaces: None,
@@ -250,6 +263,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
     }
 
     fn attempt(&mut self) -> Result<(Verdicts, bool), Blindness> {
+        self.endpoints.want(endpoint::tracked(self.book.inputs()));
         let journal = self.journal_file.read()?;
         let view = self.leadership.view();
         self.due = None;
@@ -333,6 +347,8 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         let roles = roles(view, self.book.inputs(), &host, journal);
         let mut desired = desired(self.book.inputs(), &roles, &host, journal);
         self.missing_modules(&mut desired);
+        let states = self.endpoints.states();
+        endpoint::judge(&mut desired, self.book.inputs(), &states);
         let running = journal.sync_daemons_of_ours(&sync_daemons);
         let sysctls = self
             .host
@@ -508,6 +524,10 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                 (name.clone(), priority)
             })
             .collect();
+        self.deductions = directed
+            .iter()
+            .map(|(name, router)| (name.clone(), router.fitness.deductions.clone()))
+            .collect();
         // While a plan is unknown, a router of ours could be missing here; it must not lose its addresses for that.
         // On a node where nothing was ever handed to the fence there is nothing to lose.
         if complete || journal.director_addresses.is_empty() || self.names_every_router(&directed) {
@@ -539,6 +559,10 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         view: &LeadershipView,
     ) -> BTreeMap<String, DirectedRouter> {
         let now = clock::now();
+        let failures = self
+            .apply_failures
+            .note(self.book.inputs(), &verdicts.plans, now);
+        self.wake_in(failures.due);
         let mut cold: Vec<Duration> = Vec::new();
         let directed = self
             .book
@@ -572,7 +596,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                     DirectedRouter {
                         plan: leadership.clone(),
                         state,
-                        fitness: fitness(desired, view, name),
+                        fitness: fitness(desired, failures.deductions.get(name), view, name),
                         heartbeat_interface: desired.heartbeat_interfaces.get(name).cloned(),
                         verified: verified && warmth == Warmth::Warm,
                     },
@@ -618,6 +642,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             &Facts {
                 permanent: &self.permanent,
                 priorities: &self.priorities,
+                deductions: &self.deductions,
                 unavailable: &self.unavailable,
                 heartbeat_interfaces: self.heartbeat_interfaces.as_ref(),
                 tables: &self.tables,

@@ -209,6 +209,7 @@ fn report(message: &str) -> Reports {
         observed_generation: Some(1),
         role: Some(Role::Backup),
         effective_priority: None,
+        deductions: Vec::new(),
         programmed: Programmed {
             status: "True",
             reason: Reason::Programmed,

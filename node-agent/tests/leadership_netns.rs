@@ -414,6 +414,7 @@ fn plan(directors: &[&str]) -> LeadershipPlan {
         timeouts: None,
         virtual_router_id: None,
         tracked_interfaces: Vec::new(),
+        tracked_endpoints: Vec::new(),
         addresses_set_aside: Vec::new(),
         connection_sync: None,
     }

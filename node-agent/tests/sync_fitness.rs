@@ -4,11 +4,17 @@
 
 mod node_in_memory;
 
+use std::time::{Duration, Instant};
+
+use lvs_agent::book::PlanEvent;
 use lvs_agent::port::{AddressTrouble, LeadershipRole};
 use lvs_agent::sync::PassReport;
 use lvs_core::desired::Fitness;
+use lvs_core::endpoint::{EndpointKey, EndpointState};
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{AddressState, HeartbeatPlan, HeartbeatStatus, PlanState};
+use lvs_crds::tracking::TrackedEndpoint;
+use lvs_crds::value::SchedulerName;
 
 use node_in_memory::{
     Loop, Node, ROUTER, VIP, director, key, list, pass, reason, received, router, serving,
@@ -109,6 +115,126 @@ fn a_claim_of_another_host_is_told_of_service_and_router_and_is_no_fault() {
     agent.leadership.view.conflicts.clear();
     let report = pass(&mut agent);
     assert_eq!(reason(&report, "vs-1"), Reason::Programmed);
+}
+
+/// The service changes to a scheduler that the kernel of this node does not have.
+fn refuse_the_service(agent: &mut Loop) {
+    let mut changed = director(VIP, &[2, 1], PlanState::Active);
+    let services = &mut changed.director.as_mut().unwrap().services;
+    services[0].scheduler.name = SchedulerName::Mh;
+    agent.ipvs.model.schedulers.remove("mh");
+    agent.take(PlanEvent::Applied(received("vs-1", 2, Ok(changed))));
+}
+
+#[test]
+fn a_director_whose_kernel_refuses_a_service_is_no_candidate_and_gives_way_if_it_lasts() {
+    let node = Node::new();
+    let mut agent = serving(&node);
+    pass(&mut agent);
+    let directed = |agent: &Loop| agent.leadership.routers.as_ref().unwrap()[ROUTER].clone();
+    assert!(directed(&agent).verified);
+
+    refuse_the_service(&mut agent);
+    let mut report = pass(&mut agent);
+    assert_eq!(reason(&report, "vs-1"), Reason::KernelModuleMissing);
+    assert!(
+        !directed(&agent).verified,
+        "it takes no offer and challenges nobody"
+    );
+    assert_eq!(
+        report.plans["vr-1"].effective_priority,
+        Some(100),
+        "it may go by"
+    );
+    let begun = Instant::now();
+    while report.plans["vr-1"].effective_priority != Some(0) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{report:?}");
+        let due = report.due.expect("a pass is due when it counts");
+        std::thread::sleep(due);
+        report = pass(&mut agent);
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    // It goes on with what it has where nobody can do better, and says why it is worth less.
+    assert!(fitness(&agent).is_fit());
+    assert_eq!(reason(&report, "vr-1"), Reason::Programmed);
+    let deductions = &report.plans["vr-1"].deductions;
+    assert_eq!(deductions[0].priority_delta, 0);
+    assert_eq!(deductions[0].reason, "KernelModuleMissing");
+    assert!(
+        deductions[0]
+            .message
+            .starts_with("default/web cannot be served here: "),
+        "{deductions:?}"
+    );
+    assert_eq!(report.plans["vs-1"].deductions, [], "it leads nothing");
+
+    agent.ipvs.model.schedulers.insert("mh".into());
+    let report = pass(&mut agent);
+    assert!(directed(&agent).verified);
+    assert_eq!(report.plans["vr-1"].effective_priority, Some(100));
+    assert_eq!(report.plans["vr-1"].deductions, []);
+}
+
+#[test]
+fn tracked_endpoints_are_asked_while_the_router_is_directed_and_count_when_they_fail() {
+    let node = Node::new();
+    let mut agent = serving(&node);
+    let tracked = |url: &str, priority_delta: i32| TrackedEndpoint {
+        url: url.to_owned(),
+        priority_delta,
+        period_seconds: 1,
+        timeout_seconds: 1,
+        failure_threshold: 3,
+        success_threshold: 1,
+    };
+    let key = |url: &str| EndpointKey {
+        router: ROUTER.to_owned(),
+        url: url.to_owned(),
+    };
+    let (fault, cost) = ("http://127.0.0.1:9/fault", "http://127.0.0.1:9/cost");
+    let plan = |state| {
+        let mut plan = router(state);
+        let director = plan.director.as_mut().unwrap();
+        director.leadership.as_mut().unwrap().tracked_endpoints =
+            vec![tracked(fault, 0), tracked(cost, -20)];
+        plan
+    };
+    agent.take(PlanEvent::Applied(received(
+        "vr-1",
+        2,
+        Ok(plan(PlanState::Active)),
+    )));
+    let report = pass(&mut agent);
+    assert!(agent.endpoints.wanted().contains_key(&key(fault)));
+    assert!(fitness(&agent).is_fit(), "nothing is known of it");
+    assert_eq!(report.plans["vr-1"].effective_priority, Some(100));
+
+    let failing = || EndpointState::Failing("connect refused".to_owned());
+    let states = |state| [(key(fault), state), (key(cost), failing())].into();
+    agent.endpoints.tell(states(EndpointState::Good));
+    let report = pass(&mut agent);
+    assert!(fitness(&agent).is_fit());
+    assert_eq!(reason(&report, "vr-1"), Reason::Programmed);
+    assert_eq!(report.plans["vr-1"].effective_priority, Some(80));
+    assert_eq!(report.plans["vr-1"].deductions[0].reason, "EndpointFailed");
+
+    agent.endpoints.tell(states(failing()));
+    let report = pass(&mut agent);
+    assert!(!fitness(&agent).is_fit());
+    assert_eq!(reason(&report, "vr-1"), Reason::EndpointFailed);
+    assert_eq!(
+        report.plans["vr-1"].programmed.message,
+        "tracked endpoint http://127.0.0.1:9/fault: connect refused"
+    );
+    assert_eq!(reason(&report, "vs-1"), Reason::Programmed);
+
+    agent.take(PlanEvent::Applied(received(
+        "vr-1",
+        3,
+        Ok(plan(PlanState::Withdrawn)),
+    )));
+    pass(&mut agent);
+    assert!(agent.endpoints.wanted().is_empty());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use k8s_openapi::api::coordination::v1::Lease as ApiLease;
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use lvs_crds::tracking::NodeConditionStatus;
 use lvs_crds::{
     NodePlanSpec, NodePlanStatus, RealServerSpec, RealServerStatus, VirtualRouterSpec,
     VirtualRouterStatus, VirtualServiceSpec, VirtualServiceStatus,
@@ -217,6 +218,9 @@ pub struct Node {
     pub has_agent: bool,
     /// Whether people or an autoscaler are about to take the node away: `kubectl cordon` and `drain`, or a taint that says so.
     pub is_cordoned: bool,
+    /// Status of each condition by type. When a condition was last reported and why is not kept: a kubelet says it again
+    /// and again.
+    pub conditions: BTreeMap<String, NodeConditionStatus>,
 }
 
 /// Taints of nodes that are about to go.
@@ -353,7 +357,22 @@ impl Node {
                 spec.unschedulable == Some(true)
                     || taints.any(|taint| LEAVING_TAINTS.contains(&taint.key.as_str()))
             }),
+            conditions: node
+                .status
+                .iter()
+                .flat_map(|status| status.conditions.iter().flatten())
+                .map(|condition| {
+                    let status = NodeConditionStatus::parse(&condition.status);
+                    (condition.type_.clone(), status)
+                })
+                .collect(),
         }
+    }
+
+    /// Status of a condition; of one that the node does not have nothing is known.
+    pub fn condition(&self, type_: &str) -> NodeConditionStatus {
+        let status = self.conditions.get(type_).copied();
+        status.unwrap_or(NodeConditionStatus::Unknown)
     }
 }
 

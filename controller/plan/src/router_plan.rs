@@ -45,8 +45,6 @@ pub(crate) fn add(
                 .get(node_name)
                 .copied()
                 .unwrap_or((1, lvs_crds::node_plan::Candidacy::Pending));
-            // Whoever is about to go gives way to those who stay.
-            let is_cordoned = nodes.get(node_name).is_some_and(|node| node.is_cordoned);
             let preemption = &router.spec.preemption;
             let mut directors = set.clone();
             if is_leaving {
@@ -55,7 +53,7 @@ pub(crate) fn add(
             }
             let leadership = LeadershipPlan {
                 lease_name: lease_name(name),
-                priority: if is_cordoned { 0 } else { priority },
+                priority: fitness::priority(router.spec, nodes.get(node_name), priority),
                 preemption_delay_seconds: (preemption.mode == PreemptionMode::Enabled)
                     .then_some(preemption.delay_seconds),
                 hand_over_to: router.hand_over_to.clone(),
@@ -72,6 +70,7 @@ pub(crate) fn add(
                     .cloned(),
                 virtual_router_id: router.virtual_router_id,
                 tracked_interfaces: tracked_interfaces.clone(),
+                tracked_endpoints: router.spec.tracking.endpoints.clone(),
                 addresses_set_aside: addresses_set_aside.clone(),
                 connection_sync: settings
                     .connection_sync

@@ -1,6 +1,8 @@
 //! What happens to a subject while clients talk to it. One function per event: it strikes, and returns when what
 //! follows can be seen. [`tell`] does the rest: calm before, traffic meanwhile, everything mended afterwards.
 
+pub mod tracked;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;

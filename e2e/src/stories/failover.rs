@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::{NAMESPACE, Story};
 use crate::await_condition::until;
 use crate::failover::etcd::SlowEtcd;
-use crate::failover::events::{self, Stage};
+use crate::failover::events::{self, Event, Stage};
 use crate::failover::leases::{LeaseHistory, check_one_holder_per_epoch};
 use crate::failover::measurement::Figures;
 use crate::failover::operator::{self, Echo, Setting};
@@ -18,7 +18,7 @@ use crate::lab::{LIMIT, Lab};
 /// The chart's own router.
 const ROUTER: &str = "default";
 /// Longest overlap of a voluntary handover.
-const HANDOVER: Duration = Duration::from_millis(500);
+pub(super) const HANDOVER: Duration = Duration::from_millis(500);
 /// Longest overlap of an involuntary takeover: lifetime of the address and lateness of its collector.
 pub(super) const TAKEOVER: Duration = Duration::from_millis(3250);
 /// Longest overlap while the old holder is isolated.
@@ -106,7 +106,7 @@ fn tell(lab: &Lab, event: &str, both_at_most: Duration) -> Result<Figures> {
     tell_as(lab, Setting::AsInstalled, event, both_at_most)
 }
 
-/// One round of an event, judged by the invariants. The router stays as it was set up.
+/// The same at the router in some setting, which it keeps.
 pub(super) fn tell_as(
     lab: &Lab,
     setting: Setting,
@@ -117,6 +117,16 @@ pub(super) fn tell_as(
         .into_iter()
         .find(|one| one.name == event)
         .with_context(|| format!("an event {event}"))?;
+    tell_event(lab, setting, &event, both_at_most)
+}
+
+/// One round of an event, judged by the invariants.
+pub(super) fn tell_event(
+    lab: &Lab,
+    setting: Setting,
+    event: &Event,
+    both_at_most: Duration,
+) -> Result<Figures> {
     let kubeconfig = lab.state.join("probe.kubeconfig");
     lab.cluster.guest_kubeconfig(&kubeconfig)?;
     let slow = event.name == "slow-etcd";
@@ -138,7 +148,7 @@ pub(super) fn tell_as(
             etcd,
             kubeconfig: &kubeconfig,
         };
-        let round = events::tell(&stage, &subject, &event)?;
+        let round = events::tell(&stage, &subject, event)?;
         // What comes back must be back before the next story.
         subject.await_calm(lab)?;
         check_one_holder_per_epoch(&history.end(), &round.lines)?;

@@ -21,6 +21,7 @@ mod protocols;
 mod resilience;
 mod schedulers;
 mod sync_group;
+mod tracking;
 mod tunnel;
 mod virtual_mac;
 
@@ -53,6 +54,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         resilience::stories(),
         failover::stories(),
         active_active::stories(),
+        tracking::stories(),
         connection_sync::stories(),
         connection_takeover::stories(),
         boundaries::stories(),

@@ -263,7 +263,7 @@ impl<'a> Builder<'a> {
                 builder.real_server(real_server);
             }
         }
-        builder.judge_links();
+        builder.judge_links(plans);
         builder.backup_only(plans, roles);
         builder.stateless_services(plans);
         let mut state = builder.state;

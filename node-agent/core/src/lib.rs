@@ -1,10 +1,12 @@
 //! Pure decisions of the node agent. Nothing here reads a clock, a file, a socket, the environment
 //! or randomness, and nothing logs: time comes as an argument, everything else as values.
 
+pub mod apply_failure;
 pub mod desired;
 pub mod diff;
 pub mod drift;
 pub mod election;
+pub mod endpoint;
 pub mod fence;
 pub mod heartbeat;
 pub mod host;

@@ -69,6 +69,7 @@ fn router_plan(name: &str, sync: Option<PlannedConnectionSync>) -> PlanInput {
             takeover: lvs_crds::virtual_router::Takeover::Fast,
             virtual_router_id: None,
             tracked_interfaces: Vec::new(),
+            tracked_endpoints: Vec::new(),
             addresses_set_aside: Vec::new(),
             announcement: Announcement::default(),
             timeouts: None,

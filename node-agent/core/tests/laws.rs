@@ -195,6 +195,7 @@ fn router_plan() -> PlanInput {
             timeouts: None,
             virtual_router_id: None,
             tracked_interfaces: Vec::new(),
+            tracked_endpoints: Vec::new(),
             addresses_set_aside: Vec::new(),
         }),
         ..DirectorPlan::default()

@@ -567,6 +567,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use lvs_core::desired::Fault;
     use lvs_crds::node_plan::{HeartbeatPeer, HeartbeatPlan as HeartbeatPlanOfApi};
+    use lvs_crds::tracking::Deduction;
 
     use super::*;
 
@@ -588,6 +589,7 @@ mod tests {
                 timeouts: None,
                 virtual_router_id: None,
                 tracked_interfaces: Vec::new(),
+                tracked_endpoints: Vec::new(),
                 addresses_set_aside: Vec::new(),
             },
             state,
@@ -605,7 +607,12 @@ mod tests {
                 message: "device out has no carrier".to_owned(),
             }]
             .into(),
-            priority_delta: -30,
+            deductions: [Deduction {
+                priority_delta: -30,
+                reason: "EndpointFailed".to_owned(),
+                message: "timed out after 1 s".to_owned(),
+            }]
+            .into(),
         };
         for (state, fitness, intent) in [
             (PlanState::Active, Fitness::default(), Intent::Hold),

@@ -286,6 +286,7 @@ pub fn router(state: PlanState) -> NodePlanSpec {
                 timeouts: None,
                 virtual_router_id: None,
                 tracked_interfaces: Vec::new(),
+                tracked_endpoints: Vec::new(),
                 addresses_set_aside: Vec::new(),
                 connection_sync: None,
             }),

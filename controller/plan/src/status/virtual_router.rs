@@ -6,11 +6,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use lvs_crds::HAND_OVER_ANNOTATION;
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::node_plan::{Candidacy, SourceKind};
+use lvs_crds::tracking::Deduction;
 use lvs_crds::virtual_router::{
     AddressPoolUse, Candidate, CandidateState, Master, VirtualRouterStatus, VirtualRouterSummary,
 };
 
 use super::{Progress, Reporter, no_directors};
+use crate::fitness;
 use crate::heartbeat;
 use crate::name::plan_name;
 use crate::report::{self, Truth, Verdict};
@@ -45,17 +47,8 @@ impl Reporter<'_> {
             );
         }
         let candidates = self.candidates(name, router);
-        let fit = candidates
-            .iter()
-            .filter(|candidate| match candidate.state {
-                CandidateState::Backup => true,
-                CandidateState::Master => {
-                    let reason = candidate.reason.as_deref().and_then(Reason::parse);
-                    !reason.is_some_and(is_fault)
-                }
-                CandidateState::Fault | CandidateState::Pending | CandidateState::Unknown => false,
-            })
-            .count();
+        let fit = candidates.iter().filter(|(_, is_fit)| *is_fit).count();
+        let candidates: Vec<Candidate> = candidates.into_iter().map(|(one, _)| one).collect();
         let accepted = report::accepted(&problems);
         let programmed = self.programmed(&router.meta.uid, &waiting);
         let master = self.lease(name).and_then(|lease| {
@@ -136,63 +129,31 @@ impl Reporter<'_> {
         (vec![accepted, programmed, ready], status)
     }
 
-    fn candidates(&self, name: &str, router: &Router<'_>) -> Vec<Candidate> {
+    /// Every director, and whether it is ready to hold, by name of its node.
+    fn candidates(&self, name: &str, router: &Router<'_>) -> Vec<(Candidate, bool)> {
         let membership = self.decisions.memberships.get(name);
-        let master = self.master(name);
-        let mut candidates: Vec<Candidate> = membership
+        let directors = membership
             .into_iter()
-            .flat_map(|membership| &membership.directors)
+            .flat_map(|membership| &membership.directors);
+        let mut candidates: Vec<(Candidate, bool)> = directors
             .map(|(node_name, (priority, candidacy))| {
                 let plan = plan_name(SourceKind::VirtualRouter, node_name, &router.meta.uid);
-                let planned = self.decisions.plans.get(&plan);
-                let progress = planned.map(|planned| self.progress(&plan, planned));
-                let fault = match &progress {
-                    Some(Progress::Failed(reason, why)) if is_fault(*reason) => {
-                        Some((*reason, why.clone()))
-                    }
-                    _ => None,
-                };
-                let without_heartbeats = planned.and_then(|planned| {
-                    let leadership = planned.spec.director.as_ref()?.leadership.as_ref()?;
-                    heartbeat::obstacle(self.decisions.inputs, router, node_name, leadership)
-                });
-                let (state, why) = match progress {
-                    _ if master == Some(node_name.as_str()) => {
-                        (CandidateState::Master, fault.or(without_heartbeats))
-                    }
-                    _ if fault.is_some() => (CandidateState::Fault, fault),
-                    _ if *candidacy == Candidacy::Pending => {
-                        let message = "an older director has not acknowledged it yet".to_owned();
-                        (CandidateState::Pending, Some((Reason::Pending, message)))
-                    }
-                    Some(Progress::Programmed) if self.is_cordoned(node_name) => {
-                        let message = "the node is cordoned: it gives way to others".to_owned();
-                        (CandidateState::Backup, Some((Reason::Cordoned, message)))
-                    }
-                    Some(Progress::Programmed) => (CandidateState::Backup, without_heartbeats),
-                    Some(Progress::Failed(reason, why) | Progress::Unknown(reason, why)) => {
-                        (CandidateState::Unknown, Some((reason, why)))
-                    }
-                    Some(Progress::Pending(why)) => {
-                        (CandidateState::Unknown, Some((Reason::Pending, why)))
-                    }
-                    None => (
-                        CandidateState::Unknown,
-                        Some((Reason::Unknown, "its plan cannot be read".to_owned())),
-                    ),
-                };
-                Candidate {
+                let is_master = self.master(name) == Some(node_name.as_str());
+                let (state, why, is_fit) =
+                    self.standing_of(router, (node_name, &plan), *candidacy, is_master);
+                let candidate = Candidate {
                     node_name: node_name.clone(),
                     priority: *priority,
                     effective_priority: self.effective_priority(&plan),
                     state,
                     reason: why.as_ref().map(|(reason, _)| reason.as_str().to_owned()),
                     message: why.map(|(_, message)| message),
-                }
+                };
+                (candidate, is_fit)
             })
             .collect();
         candidates.extend(router.missing_directors.iter().map(|node_name| {
-            Candidate {
+            let candidate = Candidate {
                 node_name: node_name.clone(),
                 priority: router
                     .spec
@@ -204,15 +165,80 @@ impl Reporter<'_> {
                 state: CandidateState::Unknown,
                 reason: Some(Reason::NodeNotFound.as_str().to_owned()),
                 message: Some("the cluster has no node of this name".to_owned()),
-            }
+            };
+            (candidate, false)
         }));
-        candidates.sort_by(|left, right| left.node_name.cmp(&right.node_name));
+        candidates.sort_by(|(left, _), (right, _)| left.node_name.cmp(&right.node_name));
         candidates
     }
 
-    fn is_cordoned(&self, node_name: &str) -> bool {
+    /// State of a director, why it is not better, and whether it is ready to hold.
+    fn standing_of(
+        &self,
+        router: &Router<'_>,
+        (node_name, plan): (&str, &str),
+        candidacy: Candidacy,
+        is_master: bool,
+    ) -> (CandidateState, Option<(Reason, String)>, bool) {
+        let planned = self.decisions.plans.get(plan);
+        let progress = planned.map(|planned| self.progress(plan, planned));
+        let reported = self.reported_deductions(plan);
+        let fault = match &progress {
+            Some(Progress::Failed(reason, why)) if is_fault(*reason) => {
+                Some((*reason, why.clone()))
+            }
+            Some(Progress::Programmed) => {
+                let faults = reported
+                    .iter()
+                    .filter(|deduction| deduction.priority_delta == 0);
+                told(faults)
+            }
+            _ => None,
+        };
         let node = self.decisions.inputs.nodes.get(node_name);
-        node.is_some_and(|node| node.is_cordoned)
+        let is_cordoned = node.is_some_and(|node| node.is_cordoned);
+        let cordoned = is_cordoned.then(|| {
+            let message = "the node is cordoned: it gives way to others".to_owned();
+            (Reason::Cordoned, message)
+        });
+        let by_node = fitness::node_deductions(router.spec, node);
+        let without_heartbeats = || {
+            let leadership = planned?.spec.director.as_ref()?.leadership.as_ref()?;
+            heartbeat::obstacle(self.decisions.inputs, router, node_name, leadership)
+        };
+        let lessened = cordoned
+            .or_else(|| told(by_node.iter().chain(reported)))
+            .or_else(without_heartbeats);
+        let has_fault = fault.is_some();
+        match progress {
+            _ if is_master => (CandidateState::Master, fault.or(lessened), !has_fault),
+            _ if has_fault => (CandidateState::Fault, fault, false),
+            _ if candidacy == Candidacy::Pending => {
+                let message = "an older director has not acknowledged it yet".to_owned();
+                let why = Some((Reason::Pending, message));
+                (CandidateState::Pending, why, false)
+            }
+            Some(Progress::Programmed) => (CandidateState::Backup, lessened, true),
+            Some(Progress::Failed(reason, why) | Progress::Unknown(reason, why)) => {
+                (CandidateState::Unknown, Some((reason, why)), false)
+            }
+            Some(Progress::Pending(why)) => {
+                let why = Some((Reason::Pending, why));
+                (CandidateState::Unknown, why, false)
+            }
+            None => {
+                let message = "its plan cannot be read".to_owned();
+                let why = Some((Reason::Unknown, message));
+                (CandidateState::Unknown, why, false)
+            }
+        }
+    }
+
+    /// What the agent says against its node, in the order of the status.
+    fn reported_deductions(&self, plan: &str) -> &[Deduction] {
+        let stored = self.decisions.inputs.node_plans.get(plan);
+        let status = stored.and_then(|stored| stored.object.status.as_ref());
+        status.map_or(&[], |status| status.deductions.as_slice())
     }
 
     fn effective_priority(&self, plan: &str) -> Option<u8> {
@@ -257,8 +283,29 @@ impl Reporter<'_> {
     }
 }
 
-/// Whether it keeps a director from being a candidate: it cannot hold every address, a link that counts is down, or its agent
-/// would need the addresses before it could have them.
+/// Several deductions in words, faults first, under the reason of the first.
+fn told<'a>(deductions: impl Iterator<Item = &'a Deduction>) -> Option<(Reason, String)> {
+    let mut sorted: Vec<&Deduction> = deductions.collect();
+    sorted.sort_by_key(|deduction| (deduction.priority_delta != 0, deduction.priority_delta));
+    let first = sorted.first()?;
+    let reason = Reason::parse(&first.reason).unwrap_or(Reason::Unknown);
+    let words = sorted.iter().map(|deduction| {
+        let Deduction {
+            priority_delta,
+            message,
+            ..
+        } = deduction;
+        if *priority_delta == 0 {
+            message.clone()
+        } else {
+            format!("{message} (priority {priority_delta})")
+        }
+    });
+    Some((reason, words.collect::<Vec<_>>().join("; ")))
+}
+
+/// Whether it keeps a director from being a candidate: it cannot hold every address, a link or an endpoint that counts has
+/// failed, or its agent would need the addresses before it could have them.
 const fn is_fault(reason: Reason) -> bool {
     matches!(
         reason,
@@ -266,5 +313,6 @@ const fn is_fault(reason: Reason) -> bool {
             | Reason::InterfaceNotFound
             | Reason::ForeignObject
             | Reason::ApiEndpointIsOwnVip
+            | Reason::EndpointFailed
     )
 }

@@ -279,6 +279,19 @@ impl Cluster {
         }
     }
 
+    /// The agent of a node holds all that was asked, and says what makes it worth less as director.
+    pub fn report_deductions(&mut self, node: &str, deductions: &Value, effective_priority: u8) {
+        for (name, mut object) in self.plans.clone() {
+            if object["spec"]["nodeName"] == json!(node)
+                && object["spec"]["source"]["kind"] == json!("VirtualRouter")
+            {
+                object["status"]["deductions"] = deductions.clone();
+                object["status"]["effectivePriority"] = json!(effective_priority);
+                self.store(&name, object);
+            }
+        }
+    }
+
     /// The agent of a node reports that it cannot hold the addresses of this source.
     pub fn report_unavailable(&mut self, node: &str, source: &str) {
         self.fail(node, source, "InterfaceNotFound");

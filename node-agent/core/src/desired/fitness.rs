@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::LeadershipPlan;
+use lvs_crds::tracking::Deduction;
 
 use super::{Builder, PlanInput, Problem};
 
@@ -22,8 +23,8 @@ pub struct Fault {
 pub struct Fitness {
     /// Faults: with any of them the node does not take the addresses over, and gives them to a director without.
     pub faults: BTreeSet<Fault>,
-    /// What tracked interfaces that are down add to the priority; never above 0.
-    pub priority_delta: i32,
+    /// What makes the node worth less: each is added to its priority, and one of 0 makes it give way to any other.
+    pub deductions: BTreeSet<Deduction>,
 }
 
 /// Lowest and highest priority of a director (RFC 9568 §5.2.4: 0 and 255 mean something else).
@@ -35,12 +36,16 @@ impl Fitness {
         self.faults.is_empty()
     }
 
-    /// The priority that counts, 1..254, of a configured one. 0, which gives way to any, stays 0.
+    /// The priority that counts, 1..254, of a configured one; 0, which gives way to any, where either says so.
     pub fn priority(&self, configured: u8) -> u8 {
-        if configured == 0 {
+        let deltas = self
+            .deductions
+            .iter()
+            .map(|deduction| deduction.priority_delta);
+        if configured == 0 || deltas.clone().any(|delta| delta == 0) {
             return 0;
         }
-        let sum = i32::from(configured).saturating_add(self.priority_delta);
+        let sum = deltas.fold(i32::from(configured), i32::saturating_add);
         u8::try_from(sum.clamp(PRIORITIES.0, PRIORITIES.1)).unwrap_or(configured)
     }
 }
@@ -65,8 +70,8 @@ impl Builder<'_> {
         self.problem(reason, message);
     }
 
-    /// Judges the links that the routers need, and tells every fault in the plan of its router.
-    pub(super) fn judge_links(&mut self) {
+    /// Judges the links that the routers need, and tells every fault in the plan of its router if it is one of these.
+    pub(super) fn judge_links(&mut self, plans: &[&PlanInput]) {
         let mut down: Vec<(String, String)> = Vec::new();
         for (router, keys) in &self.state.director_addresses {
             let mut carried: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -106,12 +111,16 @@ impl Builder<'_> {
                         .map(|obstacle| format!("device {device} {obstacle}")),
                 };
                 let Some(obstacle) = obstacle else { continue };
+                let text = format!("tracked interface {}: {obstacle}", tracked.interface_name);
                 if tracked.priority_delta == 0 {
-                    let text = format!("tracked interface {}: {obstacle}", tracked.interface_name);
                     down.push(((*router).to_owned(), text));
                 } else {
                     let fitness = self.state.fitness.entry((*router).to_owned()).or_default();
-                    fitness.priority_delta += tracked.priority_delta;
+                    fitness.deductions.insert(Deduction {
+                        priority_delta: tracked.priority_delta,
+                        reason: Reason::LinkDown.as_str().to_owned(),
+                        message: text,
+                    });
                 }
             }
         }
@@ -126,6 +135,10 @@ impl Builder<'_> {
             let Some((plan, _)) = leaderships.get(router.as_str()) else {
                 continue;
             };
+            // One that was withdrawn has nothing to direct any more.
+            if !plans.iter().any(|held| held.name == **plan) {
+                continue;
+            }
             let problems = fitness.faults.iter().map(|fault| Problem {
                 plan: (*plan).to_owned(),
                 reason: fault.reason,

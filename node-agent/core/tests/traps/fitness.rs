@@ -1,8 +1,10 @@
 //! Addresses of a router move as one, or not at all.
 
-use lvs_core::desired::Fitness;
+use lvs_core::desired::{DesiredState, Fitness};
+use lvs_core::endpoint::{EndpointKey, EndpointState, judge};
 use lvs_crds::node_plan::{DirectorPlan, PlannedAddress, PlannedTrackedInterface};
 
+use lvs_crds::tracking::{Deduction, TrackedEndpoint};
 use lvs_crds::virtual_router::OnApiServerLoss;
 
 use super::*;
@@ -35,6 +37,7 @@ pub(super) fn edge(tracked: &[(&str, i32)], set_aside: &[&str]) -> PlanInput {
                     priority_delta: *priority_delta,
                 })
                 .collect(),
+            tracked_endpoints: Vec::new(),
             addresses_set_aside: set_aside.iter().map(|text| ip(text)).collect(),
         }),
         addresses: vec![PlannedAddress {
@@ -144,6 +147,11 @@ fn a_tracked_link_is_a_fault_or_costs_priority() {
     assert!(fitness(&world).is_fit());
     assert_eq!(fitness(&world).priority(100), 70);
     assert_eq!(fitness(&world).priority(20), 1, "never below VRRP's lowest");
+    let deductions = fitness(&world).deductions;
+    assert_eq!(
+        deductions.first().unwrap().message,
+        "tracked interface watched-eth2: none of the devices eth9, eth2 is on this node"
+    );
     assert_eq!(problems(&world), []);
 
     for delta in [0, -30] {
@@ -153,6 +161,102 @@ fn a_tracked_link_is_a_fault_or_costs_priority() {
         link(&mut world, "eth2", true, false);
         assert_eq!(fitness(&world).is_fit(), delta != 0);
     }
+}
+
+/// With an endpoint of this delta, of which this is known; what is desired then.
+fn with_endpoint(delta: i32, state: EndpointState, plan_state: PlanState) -> DesiredState {
+    let mut router = edge(&[], &[]);
+    router.spec.state = plan_state;
+    let leadership = router.spec.director.as_mut().unwrap().leadership.as_mut();
+    leadership.unwrap().tracked_endpoints = vec![TrackedEndpoint {
+        url: URL.to_owned(),
+        priority_delta: delta,
+        period_seconds: 1,
+        timeout_seconds: 1,
+        failure_threshold: 3,
+        success_threshold: 1,
+    }];
+    let world = World::new(node(), vec![web(SchedulerName::Rr), router]);
+    let mut desired = world.desired();
+    let key = EndpointKey {
+        router: ROUTER.to_owned(),
+        url: URL.to_owned(),
+    };
+    judge(&mut desired, &world.plans, &[(key, state)].into());
+    desired
+}
+
+const URL: &str = "http://127.0.0.1:9/ok";
+
+#[test]
+fn an_endpoint_that_fails_is_a_fault_or_costs_priority() {
+    let refused = || EndpointState::Failing("connect refused".to_owned());
+    let message = "tracked endpoint http://127.0.0.1:9/ok: connect refused";
+
+    let desired = with_endpoint(0, refused(), PlanState::Active);
+    let faults: Vec<_> = desired.fitness[ROUTER].faults.iter().collect();
+    assert_eq!(faults[0].reason, Reason::EndpointFailed);
+    assert_eq!(faults[0].message, message);
+    let told: Vec<_> = desired
+        .problems
+        .iter()
+        .map(|told| told.plan.as_str())
+        .collect();
+    assert_eq!(told, ["vr-edge"], "in the plan of the router, once");
+
+    let desired = with_endpoint(-30, refused(), PlanState::Active);
+    let fitness = &desired.fitness[ROUTER];
+    assert!(fitness.is_fit());
+    assert_eq!((fitness.priority(100), fitness.priority(20)), (70, 1));
+    assert_eq!(fitness.deductions.first().unwrap().message, message);
+    assert_eq!(desired.problems, []);
+
+    for (delta, state) in [0, -30].into_iter().flat_map(|delta| {
+        [
+            (delta, EndpointState::Unknown),
+            (delta, EndpointState::Good),
+        ]
+    }) {
+        let desired = with_endpoint(delta, state, PlanState::Active);
+        assert_eq!(
+            desired.fitness.get(ROUTER),
+            None,
+            "nothing speaks against it"
+        );
+    }
+    let desired = with_endpoint(0, refused(), PlanState::Withdrawn);
+    assert_eq!(desired.problems, [], "nothing is directed any more");
+}
+
+#[test]
+fn what_gives_way_does_so_whatever_else_it_costs() {
+    let deduction = |priority_delta| Deduction {
+        priority_delta,
+        reason: "KernelError".to_owned(),
+        message: format!("costs {priority_delta}"),
+    };
+    let fitness = |deltas: &[i32]| Fitness {
+        deductions: deltas.iter().map(|delta| deduction(*delta)).collect(),
+        ..Fitness::default()
+    };
+    assert_eq!(fitness(&[-10, -20]).priority(100), 70);
+    assert_eq!(fitness(&[-10, 0]).priority(100), 0);
+    assert_eq!(fitness(&[-253]).priority(254), 1);
+    assert_eq!(fitness(&[-1]).priority(0), 0);
+    assert!(
+        fitness(&[0]).is_fit(),
+        "where nobody can do better it goes on"
+    );
+}
+
+#[test]
+fn a_tracked_link_that_is_down_does_not_keep_a_plan_from_being_withdrawn() {
+    let mut withdrawn = edge(&[("eth2", 0)], &[]);
+    withdrawn.spec.state = PlanState::Withdrawn;
+    let mut other = web(SchedulerName::Rr);
+    other.spec.virtual_router_name = "other".to_owned();
+    let world = World::new(node(), vec![withdrawn, other]);
+    assert_eq!(problems(&world), []);
 }
 
 #[test]

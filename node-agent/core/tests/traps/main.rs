@@ -9,6 +9,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod apply_failure;
 mod fitness;
 mod host;
 mod journal;

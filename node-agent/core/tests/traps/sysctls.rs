@@ -211,6 +211,7 @@ fn timeouts_are_put_back_unless_someone_set_them_since() {
         timeouts: Some(timeouts(tcp_seconds)),
         virtual_router_id: None,
         tracked_interfaces: Vec::new(),
+        tracked_endpoints: Vec::new(),
         addresses_set_aside: Vec::new(),
         connection_sync: None,
     };

@@ -43,6 +43,7 @@ fn edge(virtual_router_id: Option<u8>) -> PlanInput {
             timeouts: None,
             virtual_router_id,
             tracked_interfaces: Vec::new(),
+            tracked_endpoints: Vec::new(),
             addresses_set_aside: Vec::new(),
         }),
         addresses: addresses
