@@ -1,6 +1,7 @@
 //! Pure decisions of the node agent. Nothing here reads a clock, a file, a socket, the environment
 //! or randomness, and nothing logs: time comes as an argument, everything else as values.
 
+pub mod chronicle;
 pub mod desired;
 pub mod diff;
 pub mod drift;
