@@ -209,6 +209,9 @@ fn report(message: &str) -> Reports {
         observed_generation: Some(1),
         role: Some(Role::Backup),
         effective_priority: None,
+        leads: None,
+        last_transition: None,
+        heartbeat_lost_from: None,
         programmed: Programmed {
             status: "True",
             reason: Reason::Programmed,

@@ -12,6 +12,7 @@ use lvs_core::election::{
 use lvs_core::fence::Progress;
 use lvs_core::heartbeat::{Carriage, Heard, Standing};
 use lvs_crds::transition::TransitionKind;
+use proptest::prelude::*;
 
 const BEGIN: Tick = Tick::from_nanoseconds(1_000_000_000_000);
 /// How long a write takes.
@@ -581,4 +582,127 @@ fn a_holder_that_answers_but_is_not_heard_is_named_until_it_is_heard_again() {
     }
     assert_eq!(node.chronicle.heartbeat_lost_from(), None);
     assert!(node.happened.is_empty());
+}
+
+/// What may come next.
+#[derive(Clone, Debug)]
+enum Step {
+    Pass(u64),
+    /// The oldest write is answered: accepted, lost, or stored without an answer.
+    Answer(u8),
+    Hear {
+        higher: bool,
+        offers: bool,
+        carriage: Carriage,
+    },
+    Renewed,
+    Taken,
+    Offered,
+    Freed,
+    Api(bool),
+    Priority(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let carriage = prop_oneof![
+        Just(Carriage::Nothing),
+        Just(Carriage::All),
+        Just(Carriage::Announced)
+    ];
+    let step = prop_oneof![
+        6 => (1_u64..3_000).prop_map(Step::Pass),
+        6 => (0_u8..4).prop_map(Step::Answer),
+        3 => (any::<bool>(), any::<bool>(), carriage).prop_map(|(higher, offers, carriage)| Step::Hear { higher, offers, carriage }),
+        1 => Just(Step::Renewed),
+        1 => Just(Step::Taken),
+        1 => Just(Step::Offered),
+        1 => Just(Step::Freed),
+        1 => any::<bool>().prop_map(Step::Api),
+        1 => prop_oneof![Just(0), Just(90), Just(100)].prop_map(Step::Priority),
+    ];
+    proptest::collection::vec(step, 1..120)
+}
+
+impl Node {
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Pass(milliseconds) => {
+                let end = self.now + Duration::from_millis(milliseconds);
+                while let Some(at) = self.machine.next_deadline().filter(|at| *at <= end) {
+                    self.now = self.now.max(at) + Duration::from_millis(1);
+                    self.tell(Event::Deadline);
+                }
+                self.now = self.now.max(end);
+                self.tell(Event::Deadline);
+            }
+            Step::Answer(outcome) if !self.writes.is_empty() => {
+                let write = self.writes.remove(0);
+                let is_current = write.resource_version == self.lease.resource_version;
+                match outcome {
+                    0 | 1 if is_current => self.acknowledge(&write),
+                    2 if is_current => {
+                        self.store(&write);
+                        self.tell(Event::WriteFailed);
+                    }
+                    3 => self.tell(Event::WriteFailed),
+                    _ => self.tell(Event::Conflict),
+                }
+            }
+            Step::Answer(_) => {}
+            Step::Hear {
+                higher,
+                offers,
+                carriage,
+            } => self.hear(carriage, |standing| {
+                standing.offers = offers;
+                if higher {
+                    standing.epoch += 1;
+                    standing.holder = Some("lb-a".to_owned());
+                }
+            }),
+            Step::Renewed => self.renewed(),
+            Step::Taken => self.taken(),
+            Step::Offered => self.written(|lease| lease.offered = true),
+            Step::Freed => self.written(|lease| lease.holder = None),
+            Step::Api(lost) => self.tell(if lost { Event::ApiLost } else { Event::ApiBack }),
+            Step::Priority(priority) => self.configure(|config| {
+                config.priority = priority;
+                config.preemption_delay = Some(Duration::ZERO);
+            }),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// Whatever happens in whatever order: what is told agrees with the machine. A node that holds has told that it became
+    /// master, one that does not has told how that ended, each once, and epochs rise.
+    #[test]
+    fn what_is_told_is_what_the_machine_does(has_heartbeats: bool, steps in steps()) {
+        let mut node = Node::new(config(has_heartbeats), Some("lb-a"), None);
+        let mut told = 0;
+        let mut epoch = 0;
+        let mut holds = false;
+        for step in steps {
+            node.step(step.clone());
+            for happened in &node.happened[told..] {
+                let begins = happened.kind == TransitionKind::BecameMaster;
+                // One whose Lease was made anew begins again without an end.
+                prop_assert!(begins || holds, "{happened:?} after {step:?}");
+                if begins {
+                    prop_assert!(happened.epoch > epoch, "{happened:?} after {epoch}");
+                    epoch = happened.epoch;
+                } else {
+                    prop_assert!(happened.epoch >= epoch, "{happened:?} of {epoch}");
+                }
+                prop_assert!(!happened.why.is_empty());
+                prop_assert!(happened.peer.as_deref() != Some("lb-b"));
+                holds = begins;
+            }
+            told = node.happened.len();
+            let is_master = node.machine.status().role == Role::Master;
+            prop_assert_eq!(is_master, holds, "after {:?}: {:?}", step, node.happened);
+        }
+    }
 }

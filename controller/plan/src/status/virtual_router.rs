@@ -10,6 +10,7 @@ use lvs_crds::virtual_router::{
     AddressPoolUse, Candidate, CandidateState, Master, VirtualRouterStatus, VirtualRouterSummary,
 };
 
+use super::leadership::{heartbeats, unheard};
 use super::{Progress, Reporter, no_directors};
 use crate::name::plan_name;
 use crate::report::{self, Truth, Verdict};
@@ -52,6 +53,7 @@ impl Reporter<'_> {
                 CandidateState::Fault | CandidateState::Pending | CandidateState::Unknown => false,
             })
             .count();
+        let heartbeats = heartbeats(&candidates);
         let accepted = report::accepted(&problems);
         let programmed = self.programmed(&router.meta.uid, &waiting);
         let master = self.lease(name).and_then(|lease| {
@@ -106,6 +108,10 @@ impl Reporter<'_> {
                 |verdict| verdict.message.clone(),
             );
             Verdict::good(ConditionType::Ready, Reason::PartiallyReady, message)
+        } else if let Some(lost) = &heartbeats
+            && lost.truth == Truth::False
+        {
+            Verdict::good(ConditionType::Ready, lost.reason, lost.message.clone())
         } else {
             Verdict::good(
                 ConditionType::Ready,
@@ -129,7 +135,8 @@ impl Reporter<'_> {
             candidates,
             ..VirtualRouterStatus::default()
         };
-        (vec![accepted, programmed, ready], status)
+        let verdicts = [Some(accepted), Some(programmed), heartbeats, Some(ready)];
+        (verdicts.into_iter().flatten().collect(), status)
     }
 
     fn candidates(&self, name: &str, router: &Router<'_>) -> Vec<Candidate> {
@@ -159,7 +166,11 @@ impl Reporter<'_> {
                         let message = "the node is cordoned: it gives way to others".to_owned();
                         (CandidateState::Backup, Some((Reason::Cordoned, message)))
                     }
-                    Some(Progress::Programmed) => (CandidateState::Backup, None),
+                    Some(Progress::Programmed) => {
+                        let holder = self.unheard_holder(name, &plan);
+                        let why = holder.map(|holder| unheard(node_name, holder));
+                        (CandidateState::Backup, why)
+                    }
                     Some(Progress::Failed(reason, why) | Progress::Unknown(reason, why)) => {
                         (CandidateState::Unknown, Some((reason, why)))
                     }
@@ -175,6 +186,7 @@ impl Reporter<'_> {
                     node_name: node_name.clone(),
                     priority: *priority,
                     effective_priority: self.effective_priority(&plan),
+                    last_transition: self.last_transition(name, node_name, &plan),
                     state,
                     reason: why.as_ref().map(|(reason, _)| reason.as_str().to_owned()),
                     message: why.map(|(_, message)| message),
@@ -191,6 +203,7 @@ impl Reporter<'_> {
                     .find(|director| director.node_name.as_ref() == Some(node_name))
                     .map_or(0, |director| director.priority),
                 effective_priority: None,
+                last_transition: None,
                 state: CandidateState::Unknown,
                 reason: Some(Reason::NodeNotFound.as_str().to_owned()),
                 message: Some("the cluster has no node of this name".to_owned()),
