@@ -1,8 +1,11 @@
-//! Events, on transitions only.
+//! Events, on transitions only, each once: by comparing a status with the one stored before.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
+use lvs_crds::VirtualRouterStatus;
 use lvs_crds::condition::{ConditionType, Reason};
+use lvs_plan::status::leadership::news;
 
 /// Longest note that the API takes (events.k8s.io/v1, `note`).
 const NOTE_BYTES_MAXIMUM: usize = 1024;
@@ -17,7 +20,11 @@ pub fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Event> {
         let is_news = new.reason != Reason::Pending.as_str();
         let is_ready = new.type_ == ConditionType::Ready.as_str();
         let is_told = events.iter().any(|event| event.reason == new.reason);
-        if is_same || !is_news || is_told || (!is_ready && new.status == "True") {
+        // That heartbeats are heard again says nothing else.
+        let is_end = new.type_ == ConditionType::HeartbeatsHeard.as_str()
+            && old.is_some_and(|old| old.status == "False");
+        let is_worth_it = is_ready || is_end || new.status != "True";
+        if is_same || !is_news || is_told || !is_worth_it {
             continue;
         }
         events.push(Event {
@@ -33,6 +40,29 @@ pub fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Event> {
         });
     }
     events
+}
+
+/// Events for what happened between two statuses of a router. Related is the Node of the director: the recorder counts
+/// repetitions of one reason, within six minutes, per director.
+pub fn leadership(before: &VirtualRouterStatus, after: &VirtualRouterStatus) -> Vec<Event> {
+    let news = news(before, after).into_iter();
+    news.map(|news| Event {
+        type_: if news.is_warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: news.reason.as_str().to_owned(),
+        note: Some(shorten(&news.note)),
+        action: "Lead".to_owned(),
+        secondary: Some(ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(news.node_name),
+            ..ObjectReference::default()
+        }),
+    })
+    .collect()
 }
 
 fn shorten(message: &str) -> String {

@@ -27,7 +27,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::event::transitions;
+use crate::event::{leadership, transitions};
 use crate::metrics::{Metrics, Outcome as WriteOutcome};
 use crate::reconcile::Outcome;
 use crate::world::{Kind, SharedWorld, Store, Versioned, World};
@@ -55,6 +55,8 @@ struct Target<Spec, Status> {
     resource: ApiResource,
     store: fn(&mut World) -> &mut Store<Object<Spec, Status>>,
     conditions: fn(&mut Status) -> &mut Vec<Condition>,
+    /// What happened between two statuses beside the changes of conditions.
+    news: fn(&Status, &Status) -> Vec<Event>,
 }
 
 /// One status to write.
@@ -129,18 +131,21 @@ impl StatusWriter {
             resource: ApiResource::erase::<VirtualRouter>(&()),
             store: |world| &mut world.virtual_routers,
             conditions: |status: &mut VirtualRouterStatus| &mut status.conditions,
+            news: leadership,
         };
         let services = Target {
             kind: Kind::VirtualService,
             resource: ApiResource::erase::<VirtualService>(&()),
             store: |world| &mut world.virtual_services,
             conditions: |status: &mut VirtualServiceStatus| &mut status.conditions,
+            news: |_, _| Vec::new(),
         };
         let real_servers = Target {
             kind: Kind::RealServer,
             resource: ApiResource::erase::<RealServer>(&()),
             store: |world| &mut world.real_servers,
             conditions: |status: &mut RealServerStatus| &mut status.conditions,
+            news: |_, _| Vec::new(),
         };
         let routers_written = self
             .write_kind(&routers, &report.virtual_routers, now)
@@ -210,6 +215,8 @@ impl StatusWriter {
         if stored.object.status.as_ref() == Some(&status) {
             return None;
         }
+        let mut events = (target.news)(&previous, &status);
+        events.extend(transitions(&before, &after));
         let mut metadata = json!({"name": key.name, "uid": report.uid});
         if !key.namespace.is_empty() {
             metadata["namespace"] = json!(key.namespace);
@@ -236,7 +243,7 @@ impl StatusWriter {
                 uid: Some(report.uid.clone()),
                 ..ObjectReference::default()
             },
-            events: transitions(&before, &after),
+            events,
         })
     }
 

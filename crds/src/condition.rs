@@ -11,6 +11,8 @@ pub enum ConditionType {
     ResolvedRefs,
     /// The kernel of every concerned node holds what was asked, verified by a dump.
     Programmed,
+    /// Of a router with several directors: each of them hears the one that holds the addresses.
+    HeartbeatsHeard,
     /// Summary: traffic is served as asked.
     Ready,
 }
@@ -22,6 +24,7 @@ impl ConditionType {
             Self::Accepted => "Accepted",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::Programmed => "Programmed",
+            Self::HeartbeatsHeard => "HeartbeatsHeard",
             Self::Ready => "Ready",
         }
     }
@@ -162,6 +165,8 @@ reasons! {
     BecameMaster,
     /// The node does not hold the router's addresses.
     BecameBackup,
+    /// The node left the router's addresses to a successor.
+    HandedOver,
     /// The node stopped holding because its authority ended.
     Fenced,
     /// The node is cordoned or drained: it gives way to other directors.
@@ -174,6 +179,8 @@ reasons! {
     HeartbeatLost,
     /// The director has no address, or reported none yet, on the interface of the heartbeats: it takes part without.
     HeartbeatAddressUnknown,
+    /// The directors hear the holder.
+    HeartbeatsHeard,
     /// Another host claims an address that is held.
     ConflictDetected,
     /// The controller has not made the router's Lease yet.

@@ -11,6 +11,7 @@ pub mod node_plan;
 pub mod real_server;
 pub mod text;
 pub mod tracking;
+pub mod transition;
 pub mod value;
 pub mod virtual_router;
 pub mod virtual_service;

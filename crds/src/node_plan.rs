@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::connection_sync::PlannedConnectionSync;
 use crate::text::{ObjectName, RouterName};
 use crate::tracking::{Deduction, TrackedEndpoint};
+use crate::transition::Transition;
 use crate::value::{
     AddressFamily, Forwarding, PacketScheduling, Persistence, Protocol, Scheduler, Timeouts, Tunnel,
 };
@@ -477,6 +478,13 @@ pub struct NodePlanStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub deductions: Vec<Deduction>,
+    /// How the node last came to hold the router's addresses, or ceased to; only of plans with leadership.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition: Option<Transition>,
+    /// Director that holds the addresses and renews its Lease, but whose heartbeats do not arrive at this node; only of plans with leadership.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub heartbeat_lost_from: Option<String>,
     /// Programmed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::connection_sync::ConnectionSync;
 use crate::text::{DeviceName, Network, ObjectName, PartName, PoolEntry, UnicastAddress};
 use crate::tracking::Tracking;
+use crate::transition::Transition;
 use crate::value::Timeouts;
 
 /// A VRRP instance (RFC 9568): the directors among which a set of addresses moves as one.
@@ -457,7 +458,7 @@ pub struct VirtualRouterStatus {
     /// Generation of spec that the rest of status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, Programmed, Ready.
+    /// Accepted, Programmed, HeartbeatsHeard (of a router with several directors), Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Node that holds the addresses, from the Lease.
@@ -517,6 +518,9 @@ pub struct Candidate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32768))]
     pub message: Option<String>,
+    /// How it last came to hold the addresses, or ceased to, as its agent reported it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition: Option<Transition>,
 }
 
 /// State of a director.

@@ -49,9 +49,10 @@ impl Leading {
         receiver
     }
 
-    /// Hands over or lends, as the process is to end.
-    pub async fn shutdown(self) {
+    /// Hands over or lends, as the process is to end. Returns what came of it.
+    pub async fn shutdown(self) -> LeadershipView {
         self.leadership.shutdown().await;
+        view(&self.roles.borrow(), &self.addresses.borrow())
     }
 }
 
@@ -113,55 +114,65 @@ impl LeadershipPort for Leading {
     }
 
     fn view(&self) -> LeadershipView {
-        let roles = self.roles.borrow();
-        let report = self.addresses.borrow();
-        LeadershipView {
-            roles: roles
-                .iter()
-                .map(|(router, state)| {
-                    let role = match state.role {
-                        Role::Unknown => LeadershipRole::Unknown,
-                        Role::Backup => LeadershipRole::Backup,
-                        Role::Master => LeadershipRole::Master,
-                        Role::Released => LeadershipRole::Released,
-                    };
-                    (router.clone(), role)
-                })
-                .collect(),
-            held: report
-                .routers
-                .iter()
-                .map(|(router, state)| (router.clone(), state.present.iter().map(key).collect()))
-                .collect(),
-            troubles: report
-                .routers
-                .iter()
-                .map(|(router, state)| {
-                    let troubles = state
-                        .troubles
-                        .iter()
-                        .map(|(address, trouble)| AddressTrouble {
-                            address: address.address,
-                            reason: match trouble {
-                                Trouble::Foreign => Reason::ForeignObject,
-                                Trouble::NoDevice => Reason::InterfaceNotFound,
-                                Trouble::Failed(_) => Reason::KernelError,
-                            },
-                            message: format!("{address}: {trouble}"),
-                        });
-                    (router.clone(), troubles.collect())
-                })
-                .collect(),
-            conflicts: report
-                .routers
-                .iter()
-                .filter(|(_, state)| !state.conflicts.is_empty())
-                .map(|(router, state)| (router.clone(), conflicts(state)))
-                .collect(),
-            journal_error: report.journal_error.clone(),
-            address_writes: report.counts.additions
-                + report.counts.refreshes
-                + report.counts.deletions,
-        }
+        view(&self.roles.borrow(), &self.addresses.borrow())
+    }
+}
+
+fn view(roles: &BTreeMap<RouterName, RoleState>, report: &FenceReport) -> LeadershipView {
+    LeadershipView {
+        roles: roles
+            .iter()
+            .map(|(router, state)| {
+                let role = match state.role {
+                    Role::Unknown => LeadershipRole::Unknown,
+                    Role::Backup => LeadershipRole::Backup,
+                    Role::Master => LeadershipRole::Master,
+                    Role::Released => LeadershipRole::Released,
+                };
+                (router.clone(), role)
+            })
+            .collect(),
+        held: report
+            .routers
+            .iter()
+            .map(|(router, state)| (router.clone(), state.present.iter().map(key).collect()))
+            .collect(),
+        troubles: report
+            .routers
+            .iter()
+            .map(|(router, state)| {
+                let troubles = state
+                    .troubles
+                    .iter()
+                    .map(|(address, trouble)| AddressTrouble {
+                        address: address.address,
+                        reason: match trouble {
+                            Trouble::Foreign => Reason::ForeignObject,
+                            Trouble::NoDevice => Reason::InterfaceNotFound,
+                            Trouble::Failed(_) => Reason::KernelError,
+                        },
+                        message: format!("{address}: {trouble}"),
+                    });
+                (router.clone(), troubles.collect())
+            })
+            .collect(),
+        conflicts: report
+            .routers
+            .iter()
+            .filter(|(_, state)| !state.conflicts.is_empty())
+            .map(|(router, state)| (router.clone(), conflicts(state)))
+            .collect(),
+        transitions: roles
+            .iter()
+            .filter_map(|(router, state)| Some((router.clone(), state.last_transition.clone()?)))
+            .collect(),
+        heartbeats_lost: roles
+            .iter()
+            .filter_map(|(router, state)| {
+                Some((router.clone(), state.heartbeat_lost_from.clone()?))
+            })
+            .collect(),
+        journal_error: report.journal_error.clone(),
+        address_writes: report.counts.additions + report.counts.refreshes + report.counts.deletions,
     }
 }

@@ -23,6 +23,8 @@ pub const STATUS_RETRY: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(30));
 /// Longest time for one status write.
 pub const STATUS_WRITE: Duration = Duration::from_secs(10);
+/// Longest time for the last status writes of a process that is to end.
+pub const LAST_STATUS_WRITE: Duration = Duration::from_secs(1);
 /// Status writes under way at once.
 pub const STATUS_WRITES: usize = 4;
 /// Operations of one pass that get a line each at the usual log level.

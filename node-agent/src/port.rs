@@ -7,6 +7,7 @@ use lvs_core::desired::{Fitness, HeartbeatInterface};
 use lvs_core::host::AddressKey;
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{LeadershipPlan, PlanState};
+use lvs_crds::transition::Transition;
 
 /// A router that this node directs.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +48,10 @@ pub struct LeadershipView {
     pub troubles: BTreeMap<String, Vec<AddressTrouble>>,
     /// Addresses in the kernel that somebody else claims too, by router.
     pub conflicts: BTreeMap<String, Vec<AddressTrouble>>,
+    /// How this process last came to hold a router, or ceased to, by router.
+    pub transitions: BTreeMap<String, Transition>,
+    /// Holders that renew their Lease, but whose heartbeats do not arrive here, by router.
+    pub heartbeats_lost: BTreeMap<String, String>,
     /// Why no address is added at all.
     pub journal_error: Option<String>,
     /// Additions, refreshes and deletions of director addresses since the start. Not a change worth a pass.
@@ -72,12 +77,16 @@ impl LeadershipView {
             &self.held,
             &self.troubles,
             &self.conflicts,
+            &self.transitions,
+            &self.heartbeats_lost,
             &self.journal_error,
         ) != (
             &other.roles,
             &other.held,
             &other.troubles,
             &other.conflicts,
+            &other.transitions,
+            &other.heartbeats_lost,
             &other.journal_error,
         )
     }

@@ -12,6 +12,7 @@ use lvs_crds::node_plan::{
     SourceKind,
 };
 use lvs_crds::tracking::Deduction;
+use lvs_crds::transition::{Transition, TransitionKind};
 
 use crate::book::{Entry, PlanBook, Presence};
 use crate::limits::MESSAGE_BYTES;
@@ -53,6 +54,12 @@ pub struct PlanReport {
     pub effective_priority: Option<u8>,
     /// What makes it lower than the plan's, in plans with leadership.
     pub deductions: Vec<Deduction>,
+    /// The router whose leadership the plan carries.
+    pub leads: Option<String>,
+    /// How the node last came to hold that router, or ceased to.
+    pub last_transition: Option<Transition>,
+    /// Its holder, where that one renews the Lease but is not heard here.
+    pub heartbeat_lost_from: Option<String>,
     /// The condition.
     pub programmed: Programmed,
     /// Director addresses.
@@ -139,6 +146,9 @@ impl Context<'_> {
             Presence::Cached | Presence::Orphaned => None,
         };
         let pending = spec.map(|spec| self.pending(spec)).unwrap_or_default();
+        let router = spec
+            .filter(|spec| leads(spec))
+            .map(|spec| &spec.virtual_router_name);
         let mut programmed = self.programmed(spec, pending.as_deref());
         shorten(&mut programmed.message);
         PlanReport {
@@ -146,6 +156,10 @@ impl Context<'_> {
             role: spec.map(|spec| self.role(spec)),
             effective_priority: spec.and_then(|spec| self.effective_priority(spec)),
             deductions: spec.map(|spec| self.deductions(spec)).unwrap_or_default(),
+            last_transition: router.and_then(|router| self.last_transition(router, live.as_ref())),
+            heartbeat_lost_from: router
+                .and_then(|router| self.view.heartbeats_lost.get(router).cloned()),
+            leads: router.cloned(),
             addresses: spec
                 .map(|spec| self.addresses(spec, live.as_ref()))
                 .unwrap_or_default(),
@@ -260,10 +274,7 @@ impl Context<'_> {
 
     /// Told of the plan that has the address, and of the router's.
     fn conflict(&self, spec: &NodePlanSpec) -> Option<(Reason, String)> {
-        let leads = spec
-            .director
-            .as_ref()
-            .is_some_and(|director| director.leadership.is_some());
+        let leads = leads(spec);
         let conflicts = self.view.conflicts.get(&spec.virtual_router_name)?;
         let mut concerned = conflicts
             .iter()
@@ -339,6 +350,22 @@ impl Context<'_> {
                 deduction
             })
             .collect()
+    }
+
+    /// What an earlier process reported stays until there is something newer.
+    fn last_transition(&self, router: &str, live: Option<&LivePlan>) -> Option<Transition> {
+        let reported = || match self.previous {
+            Some(previous) => previous.last_transition.clone(),
+            None => live.and_then(|live| live.status.last_transition.clone()),
+        };
+        let mut newest = self
+            .view
+            .transitions
+            .get(router)
+            .cloned()
+            .or_else(reported)?;
+        shorten(&mut newest.message);
+        Some(newest)
     }
 
     /// Addresses that other plans of the same router want.
@@ -436,6 +463,32 @@ impl Context<'_> {
             })
             .collect()
     }
+}
+
+/// The last report of a plan before the process ends: what came of its hold on the router. None if there is nothing new.
+pub fn last_word(report: &PlanReport, view: &LeadershipView) -> Option<PlanReport> {
+    let router = report.leads.as_ref()?;
+    let transition = view.transitions.get(router)?;
+    if report.last_transition.as_ref() == Some(transition) {
+        return None;
+    }
+    let mut last = report.clone();
+    last.last_transition = Some(transition.clone());
+    if transition.reason != TransitionKind::BecameMaster {
+        last.role = Some(Role::Backup);
+    }
+    for status in &mut last.addresses {
+        if status.state == AddressState::Held && !view.holds(router, status.address) {
+            status.state = AddressState::Released;
+        }
+    }
+    Some(last)
+}
+
+fn leads(spec: &NodePlanSpec) -> bool {
+    spec.director
+        .as_ref()
+        .is_some_and(|director| director.leadership.is_some())
 }
 
 fn planned(spec: &NodePlanSpec) -> impl Iterator<Item = IpAddr> {

@@ -23,9 +23,10 @@ use crate::leadership::heartbeat::HeartbeatConfig;
 use crate::leadership::journal::JournalError;
 use crate::leadership::{Leadership, LeadershipConfig, LeadershipError};
 use crate::leading::Leading;
-use crate::limits::{KERNEL_ANSWER, LOCK, LOCK_RETRY, PLAN_EVENTS};
+use crate::limits::{KERNEL_ANSWER, LAST_STATUS_WRITE, LOCK, LOCK_RETRY, PLAN_EVENTS};
 use crate::metrics::Metrics;
 use crate::plan_watch;
+use crate::report::last_word;
 use crate::status::{Reports, StatusWriter};
 use crate::sync::{Directories, Syncer};
 
@@ -144,13 +145,17 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         // Without it nothing is announced either, which each address tells by itself.
         Err(error) => tracing::error!("claims of others on our addresses are not heard: {error}"),
     }
-    let writer = StatusWriter::new(
-        client,
-        &arguments.namespace,
-        &arguments.node_name,
-        &boot_id,
-        metrics,
-    );
+    let writer = || {
+        StatusWriter::new(
+            client.clone(),
+            &arguments.namespace,
+            &arguments.node_name,
+            &boot_id,
+            metrics.clone(),
+        )
+    };
+    let (writer, last_writer) = (writer(), writer());
+    let last_reports = reports_receiver.clone();
     tasks.spawn(async { ("status", writer.run(reports_receiver).await) });
     let address = arguments.http_address;
     tasks.spawn(async move { ("http", http::run(address, health, Arc::new(registry)).await) });
@@ -174,8 +179,24 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     };
     let cause = outcome?;
     tracing::info!("stopping on {cause}; the kernel is left as it is");
-    leadership.shutdown().await;
+    let view = leadership.shutdown().await;
     tasks.abort_all();
+    // No pass follows that would tell what came of it.
+    let last_words: Reports = last_reports
+        .borrow()
+        .iter()
+        .filter_map(|(name, report)| Some((name.clone(), last_word(report, &view)?)))
+        .collect();
+    let written = last_writer.write_last(&last_words);
+    if tokio::time::timeout(LAST_STATUS_WRITE, written)
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            "the last statuses are not written: no answer within {} s",
+            LAST_STATUS_WRITE.as_secs()
+        );
+    }
     Ok(())
 }
 

@@ -90,6 +90,12 @@ impl StatusWriter {
         }
     }
 
+    /// Writes these once, as the process is to end.
+    pub async fn write_last(mut self, reports: &Reports) {
+        // What fails has been logged; nobody is there to try again.
+        let _ = self.write_all(reports).await;
+    }
+
     /// Returns whether some write failed.
     async fn write_all(&mut self, reports: &Reports) -> bool {
         let present: BTreeSet<&str> = reports
@@ -154,6 +160,8 @@ impl StatusWriter {
             role: report.role,
             effective_priority: report.effective_priority,
             deductions: report.deductions.clone(),
+            last_transition: report.last_transition.clone(),
+            heartbeat_lost_from: report.heartbeat_lost_from.clone(),
             conditions: vec![condition(&report.programmed, known, now)],
             addresses: report.addresses.clone(),
             table_hash: report.table_hash.clone(),

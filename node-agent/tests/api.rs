@@ -210,6 +210,9 @@ fn report(message: &str) -> Reports {
         role: Some(Role::Backup),
         effective_priority: None,
         deductions: Vec::new(),
+        leads: None,
+        last_transition: None,
+        heartbeat_lost_from: None,
         programmed: Programmed {
             status: "True",
             reason: Reason::Programmed,

@@ -16,12 +16,16 @@ use lease_api::LeaseApi;
 use lvs_agent::leadership::fence::{
     Command, FenceCounts, FenceOutput, FenceReport, FenceThread, RouterSettings,
 };
-use lvs_agent::leadership::{Leadership, LeadershipConfig, RouterConfig, clock};
+use lvs_agent::leadership::{
+    Leadership, LeadershipConfig, RoleState, RouterConfig, RouterName, clock,
+};
 use lvs_core::desired::Fitness;
 use lvs_core::election::{Hold, Identity, Lifetime, Role, Timing};
 use lvs_core::fence::{DirectorAddress, HolderUntil, Trouble};
 use lvs_crds::node_plan::{Candidacy, LeadershipPlan, PlanState};
+use lvs_crds::transition::{Transition, TransitionKind};
 use lvs_crds::virtual_router::{Announcement, OnApiServerLoss};
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -451,6 +455,29 @@ async fn role(leadership: &Leadership, role: Role) {
     .await;
 }
 
+async fn last_transition(
+    roles: &mut watch::Receiver<BTreeMap<RouterName, RoleState>>,
+    reason: TransitionKind,
+) -> Transition {
+    let roles = wait(roles, |roles| {
+        let last = roles
+            .get("edge")
+            .and_then(|state| state.last_transition.as_ref());
+        last.is_some_and(|last| last.reason == reason)
+    })
+    .await;
+    roles["edge"].last_transition.clone().unwrap()
+}
+
+/// The value of one sample; 0 while there is none.
+fn sample(registry: &Registry, name: &str) -> f64 {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .map_or(0.0, |value| value.parse().unwrap())
+}
+
 async fn held(leadership: &Leadership, texts: &[&str]) -> FenceReport {
     let wanted = addresses(texts);
     wait(&mut leadership.addresses(), |report| {
@@ -549,12 +576,54 @@ fn a_leadership_gives_up_to_a_higher_epoch_and_offers_on_shutdown() {
         role(&leadership, Role::Backup).await;
         held(&leadership, &[]).await;
         assert!(in_kernel(V4).is_none());
+        let mut roles = leadership.roles();
+        let told = last_transition(&mut roles, TransitionKind::Fenced).await;
+        assert_eq!(
+            (told.epoch, told.message.as_str()),
+            (1, "lb-b holds epoch 2")
+        );
 
         // The other releases; then a shutdown of ours offers to it.
         api.change(|lease| {
             lease["spec"]["holderIdentity"] = Value::Null;
         });
         held(&leadership, &[V4]).await;
+        let told = last_transition(&mut roles, TransitionKind::BecameMaster).await;
+        assert_eq!(
+            (told.epoch, told.message.as_str()),
+            (3, "nobody held the Lease")
+        );
+        // The takeover is announced by now, or soon, and its phases are the whole of it.
+        let mut registry = Registry::default();
+        registry.register_collector(leadership.collector());
+        let vacant = "{cause=\"vacant\"}";
+        until("a takeover", Duration::from_secs(10), || {
+            sample(
+                &registry,
+                &format!("lvs_agent_takeover_seconds_count{vacant}"),
+            ) > 0.5
+        })
+        .await;
+        let whole = sample(
+            &registry,
+            &format!("lvs_agent_takeover_seconds_sum{vacant}"),
+        );
+        let phases: f64 = ["detection", "challenge", "write", "apply", "announce"]
+            .iter()
+            .map(|phase| {
+                let labels = format!("{{cause=\"vacant\",phase=\"{phase}\"}}");
+                sample(
+                    &registry,
+                    &format!("lvs_agent_takeover_phase_seconds_sum{labels}"),
+                )
+            })
+            .sum();
+        assert!(
+            whole > 0.0 && (whole - phases).abs() < 1e-6,
+            "{phases} of {whole}"
+        );
+        let fenced = "lvs_agent_router_transitions_total{router=\"edge\",reason=\"Fenced\"}";
+        assert!((sample(&registry, fenced) - 1.0).abs() < 1e-9);
         let shutdown = tokio::spawn(leadership.shutdown());
         api.wait_for(|lease| lease["metadata"]["annotations"]["lvs.dev/offered"] == "3")
             .await;
@@ -566,6 +635,9 @@ fn a_leadership_gives_up_to_a_higher_epoch_and_offers_on_shutdown() {
         });
         shutdown.await.unwrap();
         assert!(in_kernel(V4).is_none(), "the successor has it");
+        let told = last_transition(&mut roles, TransitionKind::HandedOver).await;
+        assert_eq!((told.epoch, told.message.as_str()), (4, "its agent ends"));
+        assert_eq!(told.peer_node_name.as_deref(), Some("lb-b"));
     });
 }
 

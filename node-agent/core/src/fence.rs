@@ -9,6 +9,7 @@
 
 pub mod claim;
 mod conflict;
+mod progress;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,6 +25,7 @@ use crate::fence::conflict::Claims;
 use crate::heartbeat::Carriage;
 
 pub use conflict::QUIET_PERIOD;
+pub use progress::Progress;
 
 /// Last moment at which an address may be added or refreshed: t0 + L − V − g.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,6 +174,8 @@ pub struct RouterAddresses {
     pub troubles: BTreeMap<DirectorAddress, Trouble>,
     /// Held addresses that somebody else claims, and the hardware address that was said last.
     pub conflicts: BTreeMap<DirectorAddress, HardwareAddress>,
+    /// How far the addresses of the newest epoch have come.
+    pub progress: Progress,
 }
 
 /// Announcements of one address still to come.
@@ -233,6 +237,7 @@ struct RouterFence {
     troubles: BTreeMap<DirectorAddress, (Trouble, Tick)>,
     /// No longer planned: forgotten once its addresses are gone.
     forgotten: bool,
+    progress: Progress,
 }
 
 impl RouterFence {
@@ -249,6 +254,7 @@ impl RouterFence {
             entries: BTreeMap::new(),
             troubles: BTreeMap::new(),
             forgotten: false,
+            progress: Progress::default(),
         }
     }
 
@@ -368,6 +374,7 @@ impl Fence {
                 .doubted_since
                 .filter(|since| hold.confirmed_at.is_some_and(|at| at < *since));
             router.epoch = hold.epoch;
+            router.begin_progress(hold.epoch);
             router.lifetime = hold.lifetime;
             router.authority = Authority::Held(hold);
         }
@@ -688,6 +695,7 @@ impl Fence {
                             Some((address.clone(), claims.hardware_address))
                         })
                         .collect(),
+                    progress: router.progress,
                 };
                 (name.clone(), report)
             })

@@ -2,6 +2,7 @@
 //! or randomness, and nothing logs: time comes as an argument, everything else as values.
 
 pub mod apply_failure;
+pub mod chronicle;
 pub mod desired;
 pub mod diff;
 pub mod drift;

@@ -13,15 +13,18 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt, watcher};
+use lvs_core::chronicle::{Chronicle, Departure, Happened};
 use lvs_core::election::{Config, Effect, Event, LeaseWrite, Machine, Role, Source, Tick};
 use lvs_core::heartbeat::Heard;
+use lvs_crds::transition::Transition;
 use tokio::sync::{mpsc, watch};
 
-use super::fence::Command;
-use super::metrics::LeaseWrites;
+use super::fence::{Command, FenceReport};
+use super::observations::Observations;
 use super::{RoleState, RouterName, clock, lease};
 
 /// Versions of the Lease kept, of which the election may base a write on one.
@@ -33,8 +36,8 @@ const WATCH_SECONDS: u32 = 30;
 /// What a driver is told.
 #[derive(Debug)]
 pub enum Control {
-    /// Something about this candidate changed.
-    Configure(Config),
+    /// Something about this candidate changed; why it is to leave the router to others, when it is.
+    Configure(Config, Option<Departure>),
     /// Another director's heartbeat.
     Heard(Heard),
     /// The fence thread stood still until then.
@@ -66,23 +69,26 @@ pub(super) struct Driver {
     leases: Api<Lease>,
     lease_name: String,
     machine: Machine,
+    chronicle: Chronicle,
     fence: SyncSender<Command>,
+    addresses: watch::Receiver<FenceReport>,
     roles: Arc<watch::Sender<BTreeMap<RouterName, RoleState>>>,
     versions: VecDeque<Lease>,
     requests: FuturesUnordered<BoxFuture<'static, Answer>>,
     timeout: Duration,
     last_role: Option<Role>,
-    writes: LeaseWrites,
+    last_transition: Option<Transition>,
+    observations: Observations,
 }
 
 impl Driver {
     pub(super) fn new(
         router: RouterName,
         (leases, lease_name): (Api<Lease>, String),
-        machine: Machine,
-        fence: SyncSender<Command>,
+        (machine, chronicle): (Machine, Chronicle),
+        (fence, addresses): (SyncSender<Command>, watch::Receiver<FenceReport>),
         roles: Arc<watch::Sender<BTreeMap<RouterName, RoleState>>>,
-        writes: LeaseWrites,
+        observations: Observations,
     ) -> Self {
         Self {
             timeout: machine.timing().write_timeout(),
@@ -90,12 +96,15 @@ impl Driver {
             leases,
             lease_name,
             machine,
+            chronicle,
             fence,
+            addresses,
             roles,
             versions: VecDeque::new(),
             requests: FuturesUnordered::new(),
             last_role: None,
-            writes,
+            last_transition: None,
+            observations,
         }
     }
 
@@ -121,6 +130,9 @@ impl Driver {
             let deadline = self
                 .machine
                 .next_deadline()
+                .into_iter()
+                .chain(self.chronicle.next_look())
+                .min()
                 .map(|deadline| deadline.since(now));
             // Every branch is cancel safe: nothing is taken from a queue without becoming the event.
             event = tokio::select! {
@@ -138,8 +150,9 @@ impl Driver {
                     }
                 },
                 Some(word) = control.recv() => match word {
-                    Control::Configure(config) => {
+                    Control::Configure(config, departure) => {
                         self.timeout = config.timing.write_timeout();
+                        self.chronicle.depart(departure);
                         Event::Configured(config)
                     }
                     Control::Heard(heard) => Event::Heard(heard),
@@ -153,9 +166,33 @@ impl Driver {
                         Event::ApiLost
                     }
                 }
+                Ok(()) = self.addresses.changed(), if self.chronicle.awaits_announcement() => {
+                    self.note_progress();
+                    Event::Deadline
+                }
                 () = sleep(deadline) => Event::Deadline,
             };
         }
+    }
+
+    fn note_progress(&mut self) {
+        let report = self.addresses.borrow_and_update();
+        let progress = report
+            .routers
+            .get(&self.router)
+            .map(|addresses| addresses.progress);
+        drop(report);
+        let Some(phases) = progress.and_then(|progress| self.chronicle.announced(&progress)) else {
+            return;
+        };
+        tracing::info!(
+            router = %self.router,
+            cause = phases.cause,
+            whole = ?phases.whole(),
+            phases = ?phases.durations,
+            "takeover announced"
+        );
+        self.observations.took_over(&phases);
     }
 
     fn watched(&mut self, item: watcher::Event<Lease>, listed: &mut bool) -> Option<Event> {
@@ -187,7 +224,11 @@ impl Driver {
     /// Feeds one event and carries out its effects. Returns whether the election has stopped.
     fn advance(&mut self, event: Event) -> Result<bool, DriverError> {
         let mut stopped = false;
-        for effect in self.machine.handle(event, clock::now()) {
+        let now = clock::now();
+        self.chronicle.told(&event, now);
+        let effects = self.machine.handle(event, now);
+        let happened = self.chronicle.said(&effects, now);
+        for effect in effects {
             match effect {
                 Effect::Read => self.requests.push(self.read()),
                 Effect::Write(write) => {
@@ -205,8 +246,33 @@ impl Driver {
                 Effect::Stop => stopped = true,
             }
         }
+        for happened in happened {
+            self.note(happened);
+        }
         self.publish();
         Ok(stopped)
+    }
+
+    fn note(&mut self, happened: Happened) {
+        let now = Timestamp::now();
+        let transition = Transition {
+            reason: happened.kind,
+            epoch: i64::try_from(happened.epoch).unwrap_or(i64::MAX),
+            peer_node_name: happened.peer,
+            message: happened.why,
+            // The API keeps seconds.
+            time: Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
+        };
+        tracing::info!(
+            router = %self.router,
+            reason = %transition.reason.reason(),
+            epoch = transition.epoch,
+            peer = transition.peer_node_name,
+            why = transition.message,
+            "leadership"
+        );
+        self.observations.happened(&self.router, transition.reason);
+        self.last_transition = Some(transition);
     }
 
     fn command(&self, command: Command) -> Result<(), DriverError> {
@@ -260,7 +326,7 @@ impl Driver {
         let name = self.lease_name.clone();
         let timeout = self.timeout;
         let text = write.to_string();
-        let writes = self.writes.clone();
+        let observations = self.observations.clone();
         async move {
             let begun = clock::now();
             let parameters = PostParams {
@@ -269,7 +335,7 @@ impl Driver {
             };
             let sent = leases.replace(&name, &parameters, &body);
             let outcome = tokio::time::timeout(timeout, sent).await;
-            writes.observe(clock::now().since(begun));
+            observations.wrote(clock::now().since(begun));
             match outcome {
                 Ok(Ok(lease)) => Answer {
                     event: Event::Acknowledged(lease::record(&lease)),
@@ -291,6 +357,7 @@ impl Driver {
 
     fn publish(&mut self) {
         let status = self.machine.status();
+        self.chronicle.look(&status, clock::now());
         if self.last_role != Some(status.role) {
             self.last_role = Some(status.role);
             tracing::info!(
@@ -309,6 +376,8 @@ impl Driver {
             until: status.until,
             reason: status.reason,
             message: status.message,
+            last_transition: self.last_transition.clone(),
+            heartbeat_lost_from: self.chronicle.heartbeat_lost_from().map(str::to_owned),
         };
         self.roles.send_if_modified(|roles| {
             let before = roles.get(&self.router);

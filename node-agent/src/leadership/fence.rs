@@ -332,6 +332,7 @@ impl Worker {
                 self.finish(&action, outcome);
             }
         }
+        self.fence.note_progress(clock::now());
         self.write_journal();
     }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use lvs_core::election::Role;
 use prometheus_client::collector::Collector;
@@ -12,29 +11,12 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::watch;
 
 use super::fence::FenceReport;
 use super::heartbeat::ReceiverCounts;
+use super::observations::Observations;
 use super::{RoleState, RouterName};
-
-/// Upper bounds of the buckets for one write to the API server, seconds; 2.2 s counts as failed.
-const WRITE_BUCKETS: [f64; 10] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 2.2];
-
-/// W of every write to a Lease, shared by the elections.
-#[derive(Clone, Debug)]
-pub(super) struct LeaseWrites(Histogram);
-
-impl LeaseWrites {
-    pub(super) fn new() -> Self {
-        Self(Histogram::new(WRITE_BUCKETS))
-    }
-
-    pub(super) fn observe(&self, duration: Duration) {
-        self.0.observe(duration.as_secs_f64());
-    }
-}
 
 /// The collector.
 #[derive(Debug)]
@@ -42,7 +24,7 @@ pub(super) struct LeadershipMetrics {
     pub(super) report: watch::Receiver<FenceReport>,
     pub(super) roles: watch::Receiver<BTreeMap<RouterName, RoleState>>,
     pub(super) api_reached: watch::Receiver<bool>,
-    pub(super) writes: LeaseWrites,
+    pub(super) observations: Observations,
     /// None without heartbeats.
     pub(super) received: Option<Arc<ReceiverCounts>>,
 }
@@ -149,12 +131,17 @@ impl Collector for LeadershipMetrics {
             let epoch = i64::try_from(state.epoch.unwrap_or_default()).unwrap_or(i64::MAX);
             ConstGauge::new(epoch).encode(family.encode_family(&labels)?)?;
         }
-        let writes = encoder.encode_descriptor(
-            "lvs_agent_lease_write_seconds",
-            "W: duration of a write to a Lease",
+        let mut family = encoder.encode_descriptor(
+            "lvs_agent_router_heartbeat_lost",
+            "1 where the holder of the router renews its Lease, but its heartbeats do not arrive at this node",
             None,
-            MetricType::Histogram,
+            MetricType::Gauge,
         )?;
-        self.writes.0.encode(writes)
+        for (router, state) in &roles {
+            let labels = [("router", router.as_str())];
+            let is_lost = f64::from(u8::from(state.heartbeat_lost_from.is_some()));
+            ConstGauge::new(is_lost).encode(family.encode_family(&labels)?)?;
+        }
+        self.observations.encode(&mut encoder)
     }
 }

@@ -45,6 +45,7 @@ pub mod heartbeat;
 pub mod journal;
 pub mod lease;
 mod metrics;
+mod observations;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -55,6 +56,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
+use lvs_core::chronicle::{Chronicle, Departure};
 use lvs_core::desired::{Fitness, HeartbeatInterface};
 use lvs_core::election::{
     ApiLoss, Config, HeartbeatParts, Identity, Intent, Machine, OnShutdown, Resumption, Role,
@@ -64,6 +66,7 @@ use lvs_core::fence::claim::Claim;
 use lvs_core::fence::{DirectorAddress, JournalEntry};
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{Candidacy, LeadershipPlan, PlanState};
+use lvs_crds::transition::Transition;
 use lvs_crds::virtual_router::{self as plan, Announcement, OnApiServerLoss};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -73,7 +76,8 @@ use driver::{Control, Driver};
 use exchanges::{HeartbeatPlan, PeerPath, Source};
 use fence::{Command, FenceError, FenceReport, FenceThread, RouterSettings};
 use heartbeat::{HeartbeatConfig, Keys, ReceiverCounts};
-use metrics::{LeadershipMetrics, LeaseWrites};
+use metrics::LeadershipMetrics;
+use observations::Observations;
 
 /// Name of a VirtualRouter.
 pub type RouterName = String;
@@ -138,6 +142,10 @@ pub struct RoleState {
     pub reason: Reason,
     /// The reason in words.
     pub message: String,
+    /// How this process last came to hold the router, or ceased to.
+    pub last_transition: Option<Transition>,
+    /// Node that holds the Lease and renews it, but whose heartbeats do not arrive.
+    pub heartbeat_lost_from: Option<String>,
 }
 
 /// Leadership cannot start, or has ended though it must not.
@@ -167,6 +175,7 @@ struct RouterTask {
     task: JoinHandle<()>,
     /// Last configuration whose times are legal.
     config: Config,
+    departure: Option<Departure>,
 }
 
 /// Leadership of all routers of this node.
@@ -183,7 +192,7 @@ pub struct Leadership {
     /// Whether any router has other directors: then it is worth knowing whether the API server answers.
     has_peers: watch::Sender<bool>,
     api_reached: watch::Receiver<bool>,
-    writes: LeaseWrites,
+    observations: Observations,
     received: Option<Arc<ReceiverCounts>>,
 }
 
@@ -229,7 +238,7 @@ impl Leadership {
         Ok(Self {
             has_peers,
             api_reached,
-            writes: LeaseWrites::new(),
+            observations: Observations::new(),
             received: output.received,
             commands: fence.commands(),
             config,
@@ -295,11 +304,13 @@ impl Leadership {
             .send_if_modified(|before| std::mem::replace(before, has_peers) != has_peers);
         self.command(Command::Configure(fences));
         for (name, (config, router)) in configs {
+            let departure = departure(&router);
             if let Some(task) = self.routers.get_mut(&name) {
-                if task.config != config {
+                if (&task.config, &task.departure) != (&config, &departure) {
                     task.config = config.clone();
+                    task.departure.clone_from(&departure);
                     // A task that has ended has told so by `failure`.
-                    let _ = task.control.send(Control::Configure(config));
+                    let _ = task.control.send(Control::Configure(config, departure));
                 }
             } else {
                 let task = self.start_router(&name, config, router);
@@ -331,6 +342,8 @@ impl Leadership {
                 until: None,
                 reason: Reason::Invalid,
                 message: message.to_owned(),
+                last_transition: None,
+                heartbeat_lost_from: None,
             };
             roles.insert(name, state);
         });
@@ -345,17 +358,21 @@ impl Leadership {
             epoch: entry.epoch,
             held: entry.held,
         });
-        let machine = Machine::new(identity, config.clone(), resumption, clock::now());
+        let now = clock::now();
+        let mut chronicle = Chronicle::new(identity.clone(), config.clone(), resumption, now);
+        let departure = departure(&router);
+        chronicle.depart(departure.clone());
+        let machine = Machine::new(identity, config.clone(), resumption, now);
         let (control, receiver) = mpsc::unbounded_channel();
         let leases: Api<Lease> =
             Api::namespaced(self.config.client.clone(), &self.config.namespace);
         let driver = Driver::new(
             name.to_owned(),
             (leases, router.plan.lease_name),
-            machine,
-            self.commands.clone(),
+            (machine, chronicle),
+            (self.commands.clone(), self.addresses.clone()),
             Arc::clone(&self.roles),
-            self.writes.clone(),
+            self.observations.clone(),
         );
         self.command(Command::Attach(name.to_owned(), control.clone()));
         let failure = self.failure_sender.clone();
@@ -380,6 +397,7 @@ impl Leadership {
             control,
             task,
             config,
+            departure,
         }
     }
 
@@ -414,7 +432,7 @@ impl Leadership {
             report: self.addresses.clone(),
             roles: self.roles.subscribe(),
             api_reached: self.api_reached.clone(),
-            writes: self.writes.clone(),
+            observations: self.observations.clone(),
             received: self.received.clone(),
         })
     }
@@ -538,6 +556,18 @@ fn election_config(router: &RouterConfig, has_heartbeats: bool) -> Result<Config
             plan::Takeover::Strict => Takeover::Strict,
         },
     })
+}
+
+/// Why the node is to leave the router to others, where [`election_config`] makes it an intent.
+fn departure(router: &RouterConfig) -> Option<Departure> {
+    match router.state {
+        PlanState::Leaving => Some(Departure::NotSelected),
+        PlanState::Active => {
+            let fault = router.fitness.faults.first();
+            fault.map(|fault| Departure::Fault(fault.message.clone()))
+        }
+        PlanState::Withdrawn | PlanState::Retained => None,
+    }
 }
 
 /// How the addresses are announced. Switches forget a MAC that sends nothing, usually after 300 s, and a virtual MAC

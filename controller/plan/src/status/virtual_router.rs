@@ -11,6 +11,7 @@ use lvs_crds::virtual_router::{
     AddressPoolUse, Candidate, CandidateState, Master, VirtualRouterStatus, VirtualRouterSummary,
 };
 
+use super::leadership::{heartbeats, unheard};
 use super::{Progress, Reporter, no_directors};
 use crate::fitness;
 use crate::heartbeat;
@@ -49,6 +50,7 @@ impl Reporter<'_> {
         let candidates = self.candidates(name, router);
         let fit = candidates.iter().filter(|(_, is_fit)| *is_fit).count();
         let candidates: Vec<Candidate> = candidates.into_iter().map(|(one, _)| one).collect();
+        let heartbeats = heartbeats(&candidates);
         let accepted = report::accepted(&problems);
         let programmed = self.programmed(&router.meta.uid, &waiting);
         let master = self.lease(name).and_then(|lease| {
@@ -103,6 +105,10 @@ impl Reporter<'_> {
                 |verdict| verdict.message.clone(),
             );
             Verdict::good(ConditionType::Ready, Reason::PartiallyReady, message)
+        } else if let Some(lost) = &heartbeats
+            && lost.truth == Truth::False
+        {
+            Verdict::good(ConditionType::Ready, lost.reason, lost.message.clone())
         } else {
             Verdict::good(
                 ConditionType::Ready,
@@ -126,7 +132,8 @@ impl Reporter<'_> {
             candidates,
             ..VirtualRouterStatus::default()
         };
-        (vec![accepted, programmed, ready], status)
+        let verdicts = [Some(accepted), Some(programmed), heartbeats, Some(ready)];
+        (verdicts.into_iter().flatten().collect(), status)
     }
 
     /// Every director, and whether it is ready to hold, by name of its node.
@@ -140,11 +147,12 @@ impl Reporter<'_> {
                 let plan = plan_name(SourceKind::VirtualRouter, node_name, &router.meta.uid);
                 let is_master = self.master(name) == Some(node_name.as_str());
                 let (state, why, is_fit) =
-                    self.standing_of(router, (node_name, &plan), *candidacy, is_master);
+                    self.standing_of((name, router), (node_name, &plan), *candidacy, is_master);
                 let candidate = Candidate {
                     node_name: node_name.clone(),
                     priority: *priority,
                     effective_priority: self.effective_priority(&plan),
+                    last_transition: self.last_transition(name, node_name, &plan),
                     state,
                     reason: why.as_ref().map(|(reason, _)| reason.as_str().to_owned()),
                     message: why.map(|(_, message)| message),
@@ -162,6 +170,7 @@ impl Reporter<'_> {
                     .find(|director| director.node_name.as_ref() == Some(node_name))
                     .map_or(0, |director| director.priority),
                 effective_priority: None,
+                last_transition: None,
                 state: CandidateState::Unknown,
                 reason: Some(Reason::NodeNotFound.as_str().to_owned()),
                 message: Some("the cluster has no node of this name".to_owned()),
@@ -175,7 +184,7 @@ impl Reporter<'_> {
     /// State of a director, why it is not better, and whether it is ready to hold.
     fn standing_of(
         &self,
-        router: &Router<'_>,
+        (name, router): (&str, &Router<'_>),
         (node_name, plan): (&str, &str),
         candidacy: Candidacy,
         is_master: bool,
@@ -218,7 +227,11 @@ impl Reporter<'_> {
                 let why = Some((Reason::Pending, message));
                 (CandidateState::Pending, why, false)
             }
-            Some(Progress::Programmed) => (CandidateState::Backup, lessened, true),
+            Some(Progress::Programmed) => {
+                let holder = self.unheard_holder(name, plan);
+                let why = holder.map(|holder| unheard(node_name, holder));
+                (CandidateState::Backup, why.or(lessened), true)
+            }
             Some(Progress::Failed(reason, why) | Progress::Unknown(reason, why)) => {
                 (CandidateState::Unknown, Some((reason, why)), false)
             }
