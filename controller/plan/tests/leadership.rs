@@ -204,7 +204,7 @@ fn peers(cluster: &Cluster, directors: &[&str]) -> Vec<(String, String)> {
     told.into_iter().next().unwrap()
 }
 
-fn peer(node: &str, address: &str) -> (String, String) {
+fn peer_at(node: &str, address: &str) -> (String, String) {
     (node.to_owned(), address.to_owned())
 }
 
@@ -219,10 +219,10 @@ fn directors_hear_each_other_over_the_named_interface_once_their_addresses_are_r
     cluster.acknowledge_all();
     cluster.report_heartbeat("a", "default", &["eth1", "ens4"], &["10.1.0.1", "fd00::1"]);
     cluster.pass();
-    assert_eq!(peers(&cluster, &["a", "b"]), [peer("a", "10.1.0.1")]);
+    assert_eq!(peers(&cluster, &["a", "b"]), [peer_at("a", "10.1.0.1")]);
     cluster.report_heartbeat("b", "default", &["eth1", "ens4"], &["10.1.0.2"]);
     cluster.pass();
-    let both = [peer("a", "10.1.0.1"), peer("b", "10.1.0.2")];
+    let both = [peer_at("a", "10.1.0.1"), peer_at("b", "10.1.0.2")];
     assert_eq!(peers(&cluster, &["a", "b"]), both);
     // What is planned does not hang on its own acknowledgement, or it would come and go for ever.
     assert!(is_quiet(&cluster.pass()));
@@ -233,8 +233,8 @@ fn directors_hear_each_other_over_the_named_interface_once_their_addresses_are_r
     // The interface is named no more.
     cluster.apply(router("default", &["a", "b"]));
     cluster.pass();
-    let plain = [peer("a", "192.168.50.11"), peer("b", "192.168.50.12")];
-    assert_eq!(peers(&cluster, &["a", "b"]), plain);
+    let by_node = [peer_at("a", "192.168.50.11"), peer_at("b", "192.168.50.12")];
+    assert_eq!(peers(&cluster, &["a", "b"]), by_node);
 }
 
 #[test]
@@ -248,22 +248,22 @@ fn heartbeats_have_one_family_that_most_directors_have() {
         cluster.pass();
         peers(&cluster, &directors)
     };
-    assert_eq!(report("a", &["fd00::1"]), [peer("a", "fd00::1")]);
+    assert_eq!(report("a", &["fd00::1"]), [peer_at("a", "fd00::1")]);
     assert_eq!(
         report("b", &["10.1.0.2", "fd00::2"]),
-        [peer("a", "fd00::1"), peer("b", "fd00::2")]
+        [peer_at("a", "fd00::1"), peer_at("b", "fd00::2")]
     );
     assert_eq!(
         report("c", &["10.1.0.3"]),
-        [peer("b", "10.1.0.2"), peer("c", "10.1.0.3")],
+        [peer_at("b", "10.1.0.2"), peer_at("c", "10.1.0.3")],
         "as many have the one as the other"
     );
     assert_eq!(
         report("a", &["10.1.0.1", "fd00::1"]),
         [
-            peer("a", "10.1.0.1"),
-            peer("b", "10.1.0.2"),
-            peer("c", "10.1.0.3")
+            peer_at("a", "10.1.0.1"),
+            peer_at("b", "10.1.0.2"),
+            peer_at("c", "10.1.0.3")
         ]
     );
 }
