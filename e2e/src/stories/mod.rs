@@ -15,6 +15,7 @@ mod persistence;
 mod protocols;
 mod resilience;
 mod schedulers;
+mod seen;
 mod sync_group;
 mod tunnel;
 mod virtual_mac;
@@ -45,6 +46,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         protocols::stories(),
         resilience::stories(),
         failover::stories(),
+        seen::stories(),
         connection_sync::stories(),
         boundaries::stories(),
         conflict::stories(),
