@@ -66,7 +66,7 @@ pub enum Presence {
         /// Newest generation.
         generation: i64,
         /// Status as last seen.
-        status: NodePlanStatus,
+        status: Box<NodePlanStatus>,
     },
     /// It vanished from the API without having been withdrawn.
     Orphaned,
@@ -247,7 +247,7 @@ impl PlanBook {
         let presence = Presence::Live {
             uid: uid.clone(),
             generation,
-            status,
+            status: Box::new(status),
         };
         let mut input_changed = false;
         let spec = spec.and_then(|spec| {
