@@ -141,7 +141,7 @@ impl Context<'_> {
         let live = match &self.entry.presence {
             Presence::Live { uid, status, .. } => Some(LivePlan {
                 uid: uid.clone(),
-                status: (**status).clone(),
+                status: NodePlanStatus::clone(status),
             }),
             Presence::Cached | Presence::Orphaned => None,
         };

@@ -165,7 +165,7 @@ fn what_is_known_of_a_director_outlives_its_plan() {
     assert_eq!(candidate(&after, "a").last_transition, Some(taken.clone()));
     // And the agent's repetition is no news.
     report(&mut cluster, "a", |status| {
-        status.last_transition = Some(taken)
+        status.last_transition = Some(taken);
     });
     let resolution = cluster.pass();
     assert!(news(&before, &after).is_empty());
@@ -224,7 +224,7 @@ fn a_director_that_does_not_hear_the_holder_is_named_while_that_is_so() {
     assert_eq!(heard.truth, Truth::True);
     cluster.elect("default", "a");
     report(&mut cluster, "b", |status| {
-        status.heartbeat_lost_from = None
+        status.heartbeat_lost_from = None;
     });
     let resolution = cluster.pass();
     let heard = of_router(&resolution, "default", ConditionType::HeartbeatsHeard);

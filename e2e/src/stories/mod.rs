@@ -20,6 +20,7 @@ mod persistence;
 mod protocols;
 mod resilience;
 mod schedulers;
+mod seen;
 mod sync_group;
 mod tracking;
 mod tunnel;
@@ -55,6 +56,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         failover::stories(),
         active_active::stories(),
         tracking::stories(),
+        seen::stories(),
         connection_sync::stories(),
         connection_takeover::stories(),
         boundaries::stories(),

@@ -39,7 +39,6 @@ fn tracking(lab: &Lab) -> Result<()> {
 
 fn hands_over(lab: &Lab, event: &Event) -> Result<()> {
     let figures = tell_event(lab, Setting::AsInstalled, event, HANDOVER)?;
-    println!("  {}: {figures:?}", event.title);
     // Connections are not synchronised here: one that is just beginning ends with its director.
     let lost: usize = figures.lost.values().sum();
     ensure!(

@@ -586,7 +586,7 @@ fn a_holder_that_answers_but_is_not_heard_is_named_until_it_is_heard_again() {
 }
 
 /// What may come next.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Pass(u64),
     /// The oldest write is answered: accepted, lost, or stored without an answer.
@@ -686,7 +686,7 @@ proptest! {
         let mut epoch = 0;
         let mut holds = false;
         for step in steps {
-            node.step(step.clone());
+            node.step(step);
             for happened in &node.happened[told..] {
                 let begins = happened.kind == TransitionKind::BecameMaster;
                 // One whose Lease was made anew begins again without an end.
