@@ -21,6 +21,7 @@ mod protocols;
 mod resilience;
 mod schedulers;
 mod seen;
+mod strict;
 mod sync_group;
 mod tracking;
 mod tunnel;
@@ -56,6 +57,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         failover::stories(),
         active_active::stories(),
         tracking::stories(),
+        strict::stories(),
         seen::stories(),
         connection_sync::stories(),
         connection_takeover::stories(),

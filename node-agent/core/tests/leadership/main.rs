@@ -2,6 +2,7 @@
 //! docs/leadership.md, in its words. Every schedule is fixed by its seed; a failure prints seed and story.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod bounds;
 mod expiry;
 mod failover;
 mod restart;
