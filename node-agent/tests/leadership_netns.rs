@@ -631,7 +631,8 @@ fn a_leadership_gives_up_to_a_higher_epoch_and_offers_on_shutdown() {
         api.change(|lease| {
             lease["spec"]["holderIdentity"] = json!("lb-b/other");
             lease["spec"]["leaseTransitions"] = json!(4);
-            lease["metadata"]["annotations"]["lvs.dev/offered"] = Value::Null;
+            let annotations = lease["metadata"]["annotations"].as_object_mut().unwrap();
+            annotations.remove("lvs.dev/offered");
         });
         shutdown.await.unwrap();
         assert!(in_kernel(V4).is_none(), "the successor has it");

@@ -384,6 +384,7 @@ impl Fence {
     pub fn give_up(&mut self, router: &str) {
         if let Some(router) = self.routers.get_mut(router) {
             router.authority = Authority::Dropped;
+            router.progress = Progress::default();
         }
     }
 

@@ -94,4 +94,8 @@ fn an_epoch_is_applied_with_its_last_address_and_announced_with_its_last_announc
             announced_at: Some(at(2_701)),
         }
     );
+    // What is given up has come nowhere.
+    fence.give_up(ROUTER);
+    fence.note_progress(at(2_702));
+    assert_eq!(fence.report()[ROUTER].progress, Progress::default());
 }

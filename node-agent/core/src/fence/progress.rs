@@ -6,7 +6,7 @@ use crate::election::Tick;
 /// When the addresses of an epoch were there, and known to the neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// The epoch under which they are held; 0 before the first.
+    /// The epoch under which they are held; 0 while there is none.
     pub epoch: u64,
     /// When all of them were in the kernel for the first time.
     pub applied_at: Option<Tick>,
