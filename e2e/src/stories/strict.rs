@@ -27,7 +27,9 @@ fn never_two(lab: &Lab) -> Result<()> {
         let figures = tell_as(lab, Setting::AsInstalled, event, Duration::ZERO)?;
         let gap = figures.gap.microseconds;
         ensure!(
-            figures.moves == 1 && !figures.gap.open && gap <= i64::try_from(LONGEST_GAP.as_micros())?,
+            figures.moves == 1
+                && !figures.gap.open
+                && gap <= i64::try_from(LONGEST_GAP.as_micros())?,
             "{event}: one move, and the address is back within {LONGEST_GAP:?}: {figures:#?}"
         );
         Ok(())
