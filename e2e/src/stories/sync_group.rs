@@ -120,7 +120,7 @@ fn priorities(lab: &Lab, backup: &str) -> Result<()> {
         change,
     ])?;
     await_priorities(lab, [50, 30])?;
-    await_candidate(lab, backup, "Backup", None)?;
+    await_candidate(lab, backup, "Backup", Some("LinkDown"))?;
     lab.guest.on(
         "lb-a",
         "ip link add spare0 type dummy && ip link set spare0 up",
