@@ -20,8 +20,6 @@ use crate::lab::Lab;
 
 /// A new connection begins this often.
 const RHYTHM_MILLISECONDS: u64 = 10;
-/// The same in microseconds.
-pub(crate) const RHYTHM_MICROSECONDS: Microseconds = 10_000;
 const HELD: usize = 40;
 const HELD_BEFORE_MILLISECONDS: u64 = 5_000;
 const WRITE_RHYTHM_MILLISECONDS: u64 = 250;
@@ -353,7 +351,7 @@ fn play(stage: &Stage<'_>, subject: &Subject, event: &Event) -> Result<Round> {
         struck: struck.at,
         silent_from: struck.silent_from,
         lines: watch.end()?,
-        rhythm: RHYTHM_MICROSECONDS,
+        rhythm: i64::try_from(RHYTHM_MILLISECONDS)? * 1000,
         held: HELD,
     })
 }
