@@ -49,8 +49,8 @@ differential: ## The model of the kernel against a real kernel, our dumps agains
 	@e2e/setup/provision.sh packages rust kernel
 	@exec e2e/bench/differential.sh $(CASES)
 
-soak: ## A hundred thousand storms of simulated directors, or STORMS=number (5 min)
-	@LVS_STORMS=$(or $(STORMS),100000) cargo test --locked --package lvs-core --test leadership failover::storms
+soak: ## Half a million storms of simulated directors, or STORMS=number (25 min)
+	@LVS_STORMS=$(or $(STORMS),500000) cargo test --locked --package lvs-core --test leadership failover::storms
 
 fuzz: ## Every parser of bytes we did not write, with libFuzzer (SECONDS=60 each)
 	@exec e2e/checks/fuzz.sh $(SECONDS)

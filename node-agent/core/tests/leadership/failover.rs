@@ -553,7 +553,7 @@ fn weather_storms(seeds: std::ops::Range<u64>) -> Duration {
     worst
 }
 
-/// Storms of every run, a minute on two processors; `LVS_STORMS` sets another number (`make soak`).
+/// Storms of `cargo test`, a minute on two processors; `LVS_STORMS` sets another number (`make test` 100,000, `make soak` more).
 const STORMS: u64 = 12_000;
 
 #[test]
