@@ -312,6 +312,8 @@ pub struct Fence {
     routers: BTreeMap<String, RouterFence>,
     /// How late the latest refresh was.
     lateness: Duration,
+    /// Routers that came into doubt and whose elections were not told yet.
+    new_doubts: Vec<String>,
 }
 
 impl Fence {
@@ -416,6 +418,7 @@ impl Fence {
             };
             if router.stood_still(now) {
                 router.doubted_since = Some(now);
+                self.new_doubts.push(name.clone());
             }
             router.looked_at = now;
             let permitted = router.permitted(now);
@@ -741,13 +744,10 @@ impl Fence {
         carried.min().unwrap_or(Carriage::Announced)
     }
 
-    /// Routers whose addresses are in doubt, and since when: their elections are to be told
+    /// Routers whose addresses the latest [`Fence::due`] found in doubt: their elections are to be told, with its time
     /// ([`crate::election::Event::Doubted`]).
-    pub fn doubts(&self) -> BTreeMap<String, Tick> {
-        self.routers
-            .iter()
-            .filter_map(|(name, router)| Some((name.clone(), router.doubted_since?)))
-            .collect()
+    pub fn take_new_doubts(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.new_doubts)
     }
 
     /// How late the latest refresh was, against its interval.

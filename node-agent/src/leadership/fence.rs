@@ -183,7 +183,6 @@ impl FenceThread {
             exchanges: Exchanges::new(me, wire),
             journal,
             journal_error: None,
-            doubts: BTreeMap::new(),
             counts: FenceCounts::default(),
             report: report_sender,
             notes: notes_sender,
@@ -237,8 +236,6 @@ struct Worker {
     exchanges: Exchanges,
     journal: Journal,
     journal_error: Option<String>,
-    /// Doubts that elections were told of.
-    doubts: BTreeMap<String, Tick>,
     counts: FenceCounts,
     report: watch::Sender<FenceReport>,
     notes: mpsc::Sender<String>,
@@ -320,8 +317,9 @@ impl Worker {
     }
 
     fn work(&mut self) {
-        let actions = self.fence.due(clock::now());
-        self.tell_doubts();
+        let now = clock::now();
+        let actions = self.fence.due(now);
+        self.tell_doubts(now);
         // Before any addition: a journal that lacks an address would leave it to nobody.
         self.write_journal();
         for action in actions {
@@ -337,18 +335,14 @@ impl Worker {
     }
 
     /// After this thread stood still the election asks whether the addresses are still this node's.
-    fn tell_doubts(&mut self) {
-        let doubts = self.fence.doubts();
-        for (router, since) in &doubts {
-            if self.doubts.get(router) != Some(since) {
-                self.exchanges.tell(router, Control::Doubted(*since));
-                self.note(
-                    &format!("addresses of {router} wait for a renewal"),
-                    &Outcome::Failed("this process stood still".to_owned()),
-                );
-            }
+    fn tell_doubts(&mut self, since: Tick) {
+        for router in self.fence.take_new_doubts() {
+            self.exchanges.tell(&router, Control::Doubted(since));
+            self.note(
+                &format!("addresses of {router} wait for a renewal"),
+                &Outcome::Failed("this process stood still".to_owned()),
+            );
         }
-        self.doubts = doubts;
     }
 
     fn write_journal(&mut self) {

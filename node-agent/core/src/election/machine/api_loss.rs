@@ -63,12 +63,10 @@ impl Machine {
         if !self.asks_for_promises() || self.config.directors.is_empty() {
             return None;
         }
-        let mut first = None;
-        for node in self.config.others(&self.me.node) {
-            let asked_at = self.peers.get(node)?.promised_at?;
-            first = Some(first.map_or(asked_at, |first: Tick| first.min(asked_at)));
-        }
-        let asked_at = first?;
+        let asked = self.config.others(&self.me.node);
+        let asked = asked.map(|node| self.peers.get(node)?.promised_at);
+        // One that has not promised, which is none, is less than every other.
+        let asked_at = asked.min()??;
         Some((asked_at, self.config.timing.promised_until(asked_at)?))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::election::config::{Intent, Takeover};
+use crate::election::config::Intent;
 use crate::election::event::{DropReason, Effect};
 use crate::election::machine::{Machine, State};
 use crate::election::tick::Tick;
@@ -39,18 +39,8 @@ impl Machine {
             State::Master(tenure) if epoch > tenure.epoch => {
                 if is_mine {
                     // Our own, of which the acknowledgement got lost: reading will tell.
-                } else if (tenure.offered || tenure.consents)
-                    && !has_announced
-                    && self.config.takeover == Takeover::Fast
-                {
-                    self.state = State::HandedOver {
-                        epoch: tenure.epoch,
-                        until: (now + self.config.timing.handover_keep()).min(tenure.until),
-                    };
-                } else if tenure.offered || tenure.consents {
-                    self.give_up(DropReason::HandedOver, effects);
                 } else {
-                    self.give_up(DropReason::Superseded, effects);
+                    self.yield_to_successor(tenure, has_announced, now, effects);
                 }
             }
             State::HandedOver { epoch: mine, .. } if epoch > mine && has_announced => {

@@ -276,17 +276,7 @@ impl Machine {
             }
         } else if epoch > tenure.epoch && !this_node {
             self.observe(lease, source, now);
-            if (tenure.offered || tenure.consents) && self.config.takeover == Takeover::Strict {
-                self.give_up(DropReason::HandedOver, effects);
-            } else if tenure.offered || tenure.consents {
-                let until = (now + self.config.timing.handover_keep()).min(tenure.until);
-                self.state = State::HandedOver {
-                    epoch: tenure.epoch,
-                    until,
-                };
-            } else {
-                self.give_up(DropReason::Superseded, effects);
-            }
+            self.yield_to_successor(tenure, false, now, effects);
         } else if source == Source::Read || epoch > tenure.epoch {
             // The Lease was made anew or restored, or an answer of ours got lost.
             self.observe(lease, source, now);
@@ -298,6 +288,27 @@ impl Machine {
             } else {
                 self.give_up(DropReason::Superseded, effects);
             }
+        }
+    }
+
+    /// I3: another node has a higher epoch. Addresses go at once, but for those of a holder that agreed to it: they stay until
+    /// the successor has announced them, unless nobody may ever share them.
+    pub(super) fn yield_to_successor(
+        &mut self,
+        tenure: Tenure,
+        has_announced: bool,
+        now: Tick,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !tenure.offered && !tenure.consents {
+            self.give_up(DropReason::Superseded, effects);
+        } else if has_announced || self.config.takeover == Takeover::Strict {
+            self.give_up(DropReason::HandedOver, effects);
+        } else {
+            self.state = State::HandedOver {
+                epoch: tenure.epoch,
+                until: (now + self.config.timing.handover_keep()).min(tenure.until),
+            };
         }
     }
 

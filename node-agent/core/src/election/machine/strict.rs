@@ -19,8 +19,6 @@ pub(super) struct Predecessor {
 pub(super) struct Waiting {
     predecessor: Predecessor,
     epoch: u64,
-    /// When the Lease was taken.
-    since: Tick,
     /// Whatever the old holder does, its addresses are gone by then.
     until: Tick,
 }
@@ -56,7 +54,6 @@ impl Machine {
         self.waiting = Some(Waiting {
             predecessor,
             epoch,
-            since: now,
             until: now + self.config.timing.fence_bound(),
         });
     }
@@ -70,10 +67,7 @@ impl Machine {
             .get(&predecessor.node)
             .is_some_and(|peer| peer.is_clear() && peer.standing.epoch >= waiting.epoch);
         Some(if is_clear {
-            waiting
-                .since
-                .max(predecessor.others_clear_at)
-                .min(waiting.until)
+            predecessor.others_clear_at.min(waiting.until)
         } else {
             waiting.until
         })

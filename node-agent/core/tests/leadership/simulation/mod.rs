@@ -532,7 +532,7 @@ impl World {
         let mut effects = self.nodes[node].handle(event, now);
         let freeze = self.freeze_at_write.contains_key(&node);
         let (done, interrupted) = self.nodes[node].fence(now, &mut self.random, freeze);
-        if let Some(since) = self.nodes[node].new_doubt() {
+        if let Some(since) = self.nodes[node].new_doubt(now) {
             self.note(|world| format!("{}: stood still", world.nodes[node].name));
             let doubted = Event::Doubted(since);
             effects.extend(self.nodes[node].handle(doubted, now));

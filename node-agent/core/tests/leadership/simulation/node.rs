@@ -81,7 +81,6 @@ pub struct Agent {
     pub exchange: Option<Exchange>,
     pub standing: Option<Standing>,
     pub stopped: bool,
-    doubted_since: Option<Tick>,
 }
 
 #[derive(Debug)]
@@ -182,7 +181,6 @@ impl Node {
             exchange,
             standing: None,
             stopped: false,
-            doubted_since: None,
         });
     }
 
@@ -219,11 +217,9 @@ impl Node {
     }
 
     /// What the fence thread tells the election after it stood still.
-    pub fn new_doubt(&mut self) -> Option<Tick> {
-        let agent = self.agent.as_mut()?;
-        let doubted_since = agent.fence.doubts().get(ROUTER).copied();
-        let before = std::mem::replace(&mut agent.doubted_since, doubted_since);
-        doubted_since.filter(|_| before != doubted_since)
+    pub fn new_doubt(&mut self, at: Duration) -> Option<Tick> {
+        let doubts = self.agent.as_mut()?.fence.take_new_doubts();
+        (!doubts.is_empty()).then(|| self.clock.local(at))
     }
 
     /// The heartbeats that the fence thread sends after its round.
