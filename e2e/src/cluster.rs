@@ -123,6 +123,13 @@ impl Cluster {
         run(self.command().args(words))
     }
 
+    /// A merge patch of an object, named by kubectl's words for it.
+    pub fn merge_patch(&self, object: &[&str], change: &Value) -> Result<()> {
+        let change = change.to_string();
+        let words = [&["patch"], object, &["--type=merge", "-p", &change]].concat();
+        self.kubectl(&words).map(drop)
+    }
+
     /// A merge patch with a bearer token instead of the administrator's certificate; status and body of the answer.
     /// Not with kubectl, which reads an object before it patches it: an agent may write a status it may not read alone.
     pub fn merge_patch_as(&self, token: &str, path: &str, body: &str) -> Result<(u16, String)> {

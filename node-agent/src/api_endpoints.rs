@@ -96,7 +96,7 @@ impl FromStr for ApiEndpoint {
 }
 
 /// The address that stands as host of a URI, if it is none by name.
-fn host_address(host: &str) -> Option<IpAddr> {
+pub(crate) fn host_address(host: &str) -> Option<IpAddr> {
     let bare = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::ErrorKind;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use lvs_crds::tracking::TrackedEndpoint;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::api_endpoints::host_address;
 use crate::leadership::clock;
 use crate::limits::ANSWER_HEAD_BYTES;
 
@@ -165,11 +165,7 @@ async fn status(url: &str) -> Result<u16, String> {
     let authority = uri.authority().map(ToString::to_string);
     let authority = authority.ok_or_else(|| format!("{url:?} names no host"))?;
     let host = uri.host().unwrap_or_default();
-    let address: IpAddr = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse()
-        .map_err(|_| format!("{host:?} is no address"))?;
+    let address = host_address(host).ok_or_else(|| format!("{host:?} is no address"))?;
     let port = uri.port_u16().unwrap_or(HTTP_PORT);
     let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let request = Request::get(target)

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::mpsc::{Sender, channel};
@@ -27,6 +27,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -310,14 +311,21 @@ async fn load(order: Order, lines: Sender<Line>, mut stopped: watch::Receiver<bo
         longest_echo: 0,
     }));
     let mut held = Vec::new();
-    for index in 0..order.held {
+    let ports = source_ports(now());
+    ensure!(
+        order.held <= ports.len(),
+        "{} long-lived connections, at most {}",
+        order.held,
+        ports.len()
+    );
+    for (index, port) in (0..order.held).zip(ports) {
         let (shared, stopped) = (Rc::clone(&shared), stopped.clone());
         let begin = Duration::from_millis(
             ECHO_PAUSE_MILLISECONDS * u64::try_from(index)? / u64::try_from(order.held)?,
         );
         held.push(tokio::task::spawn_local(async move {
             sleep(begin).await;
-            hold(index, order.echo, shared, stopped).await;
+            hold(index, port, order.echo, shared, stopped).await;
         }));
     }
     let rhythm = Duration::from_millis(order.rhythm_milliseconds);
@@ -402,18 +410,39 @@ async fn request(web: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+/// Ports of the long-lived connections of a measurement that begins now, below those that the kernel chooses from. The same
+/// come again after 40 minutes: IPVS remembers a connection for 15 minutes after the director that balanced it last saw
+/// it, and would send a new one from its port to the same real server, which after a takeover is a measurement of the past.
+fn source_ports(now: Microseconds) -> impl ExactSizeIterator<Item = u16> {
+    const FIRST: u16 = 8_000;
+    const IN_A_BLOCK: u16 = 40;
+    const BLOCKS: i64 = 600;
+    /// Shorter than any measurement, so that the next one has another block.
+    const BLOCK_MICROSECONDS: Microseconds = 4_000_000;
+    let block = u16::try_from(now.div_euclid(BLOCK_MICROSECONDS).rem_euclid(BLOCKS)).unwrap_or(0);
+    let first = FIRST + block * IN_A_BLOCK;
+    first..first + IN_A_BLOCK
+}
+
 /// One long-lived connection: a byte there and back, a pause, and again; after the end once more.
 async fn hold(
     index: usize,
+    port: u16,
     echo: SocketAddr,
     shared: Rc<RefCell<Shared>>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let limit = Duration::from_secs(ECHO_LIMIT_SECONDS);
     let talk = async {
-        let mut stream = tokio::net::TcpStream::connect(echo)
-            .await
-            .context("connecting")?;
+        let (socket, any): (_, IpAddr) = match echo {
+            SocketAddr::V4(_) => (TcpSocket::new_v4()?, Ipv4Addr::UNSPECIFIED.into()),
+            SocketAddr::V6(_) => (TcpSocket::new_v6()?, Ipv6Addr::UNSPECIFIED.into()),
+        };
+        socket.set_reuseaddr(true)?;
+        socket
+            .bind((any, port).into())
+            .with_context(|| format!("binding port {port}"))?;
+        let mut stream = socket.connect(echo).await.context("connecting")?;
         stream.set_nodelay(true)?;
         loop {
             let last = *stopped.borrow();
@@ -470,7 +499,24 @@ async fn hold(
 
 #[cfg(test)]
 mod tests {
-    use super::carried;
+    use std::collections::BTreeSet;
+
+    use super::{carried, source_ports};
+
+    #[test]
+    fn a_measurement_uses_no_port_that_a_director_may_remember() {
+        let minutes = |count: i64| count * 60 * 1_000_000;
+        let long_ago = 1_769_860_800_123_456;
+        let mut seen = BTreeSet::new();
+        for begun in (long_ago..long_ago + minutes(16)).step_by(10_000_000) {
+            let ports: Vec<u16> = source_ports(begun).collect();
+            assert_eq!(ports.len(), 40);
+            for port in ports {
+                assert!((1_024..32_768).contains(&port), "{port}");
+                assert!(seen.insert(port), "{port} again at {begun}");
+            }
+        }
+    }
 
     #[test]
     fn a_line_of_ip_monitor_is_read() {

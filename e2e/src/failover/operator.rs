@@ -59,7 +59,7 @@ impl Setting {
             }
             Self::Fast => (Value::Null, stateless, json!({"profile": "Fast"})),
         };
-        json!({"spec": {"interfaces": interfaces, "connectionSync": sync, "detection": detection}})
+        json!({"interfaces": interfaces, "connectionSync": sync, "detection": detection})
     }
 
     /// What an event aims at in this setting: without connection sync nobody promises that connections go on, and the fast
@@ -103,10 +103,12 @@ impl Setting {
 
 /// Sets the router up.
 pub fn set_up(lab: &Lab, setting: Setting) -> Result<()> {
-    let change = setting.router().to_string();
-    lab.cluster
-        .kubectl(&["patch", ROUTER, "--type=merge", "-p", &change])
-        .map(drop)
+    change(lab, &setting.router())
+}
+
+/// Changes fields of the router's specification; `null` removes one.
+pub fn change(lab: &Lab, spec: &Value) -> Result<()> {
+    lab.cluster.merge_patch(&[ROUTER], &json!({"spec": spec}))
 }
 
 /// Sets the router up, applies the service in a namespace and waits until it is served.

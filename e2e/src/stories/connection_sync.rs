@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{NAMESPACE, Story};
+use super::{NAMESPACE, Story, other};
 use crate::await_condition::{until, until_equal};
 use crate::guest::Guest;
 use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE};
@@ -37,10 +37,6 @@ pub(super) fn stories() -> Vec<Story> {
             run: put_right,
         },
     ]
-}
-
-fn other(director: &str) -> &'static str {
-    if director == "lb-a" { "lb-b" } else { "lb-a" }
 }
 
 /// A router with this `connectionSync` and a service behind it.
@@ -395,17 +391,9 @@ fn without_state(lab: &Lab) -> Result<()> {
     drop(lasting);
 
     // A scheduler that goes by what a director remembers serves, and is told of.
-    let change = r#"{"spec":{"scheduler":{"name":"wlc","options":null}}}"#;
-    lab.cluster.kubectl(&[
-        "-n",
-        NAMESPACE,
-        "patch",
-        "lvsvs",
-        "lasting",
-        "--type=merge",
-        "-p",
-        change,
-    ])?;
+    let change = json!({"spec": {"scheduler": {"name": "wlc", "options": null}}});
+    lab.cluster
+        .merge_patch(&["-n", NAMESPACE, "lvsvs", "lasting"], &change)?;
     let words = ["-n", NAMESPACE, "virtualservices.lvs.dev", "lasting"];
     let message = lab.await_reason(&words, "Programmed", "SchedulerNotStateless")?;
     ensure!(message.contains("use mh"), "{message}");
@@ -468,9 +456,12 @@ spec: {target: {type: Addresses, addresses: [192.168.2.31]}}
     await_daemon(lab, &master, "master")?;
 
     // Without the daemons it gets its real server; daemons are then what is excluded.
-    let none = r#"{"spec":{"connectionSync":{"type":"None","daemon":null}}}"#;
-    lab.cluster
-        .kubectl(&["patch", "lvsvr", "lasting", "--type=merge", "-p", none])?;
+    let synchronize = |how: &Value| {
+        let change = json!({"spec": {"connectionSync": how}});
+        lab.cluster.merge_patch(&["lvsvr", "lasting"], &change)
+    };
+    let none = json!({"type": "None", "daemon": null});
+    synchronize(&none)?;
     lab.await_true(&words, "Programmed")?;
     for director in ["lb-a", "lb-b"] {
         ensure!(
@@ -478,12 +469,9 @@ spec: {target: {type: Addresses, addresses: [192.168.2.31]}}
             "{director} still runs a daemon"
         );
     }
-    let again = format!(
-        r#"{{"spec":{{"connectionSync":{}}}}}"#,
-        r#"{"type":"Daemon","daemon":{"interfaceName":"inside","syncID":51,"maximumLength":1400}}"#
-    );
-    lab.cluster
-        .kubectl(&["patch", "lvsvr", "lasting", "--type=merge", "-p", &again])?;
+    let daemon = json!({"interfaceName": "inside", "syncID": 51, "maximumLength": 1400});
+    let again = json!({"type": "Daemon", "daemon": daemon});
+    synchronize(&again)?;
     let router = ["virtualrouters.lvs.dev", "lasting"];
     let message = lab.await_reason(&router, "Programmed", "ConnectionSyncExcluded")?;
     ensure!(message.contains("fd00:2::230"), "{message}");
@@ -497,8 +485,7 @@ spec: {target: {type: Addresses, addresses: [192.168.2.31]}}
     )?;
 
     // Somebody else's daemon is not ours to stop.
-    lab.cluster
-        .kubectl(&["patch", "lvsvr", "lasting", "--type=merge", "-p", none])?;
+    synchronize(&none)?;
     until_equal(LIMIT, "no daemons", &Vec::<String>::new(), || {
         daemons(lab, standby)
     })?;
@@ -507,8 +494,7 @@ spec: {target: {type: Addresses, addresses: [192.168.2.31]}}
         "ipvsadm --start-daemon backup --mcast-interface out --syncid 7",
     )?;
     let told = (|| {
-        lab.cluster
-            .kubectl(&["patch", "lvsvr", "lasting", "--type=merge", "-p", &again])?;
+        synchronize(&again)?;
         let message = lab.await_reason(&router, "Programmed", "ForeignObject")?;
         ensure!(message.contains("--stop-daemon"), "{message}");
         let found = daemons(lab, standby)?;

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 
 use super::failover::{TAKEOVER, tell_as};
-use super::{NAMESPACE, Story, plan_of};
+use super::{NAMESPACE, Story, other, plan_of};
 use crate::await_condition::{until, until_equal};
 use crate::failover::operator::{self, ROUTER, Setting};
 use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE};
@@ -60,10 +61,6 @@ fn crash(lab: &Lab, setting: Setting) -> Result<()> {
         "connections did not outlive their director: {figures:#?}"
     );
     Ok(())
-}
-
-fn other(director: &str) -> &'static str {
-    if director == "lb-a" { "lb-b" } else { "lb-a" }
 }
 
 /// A web server on each director, until dropped.
@@ -272,18 +269,15 @@ fn tables_differ(lab: &Lab) -> Result<()> {
             Ok::<_, anyhow::Error>(reported().map_err(|error| format!("{error:#}")))
         })?;
         // What one build reads from a kernel the other reads, too: a difference comes from another version.
-        let change = r#"{"status": {"tableHash": "0123456789abcdef"}}"#;
-        lab.cluster.kubectl(&[
+        let change = json!({"status": {"tableHash": "0123456789abcdef"}});
+        let status = [
             "-n",
             OPERATOR_NAMESPACE,
-            "patch",
             "nodeplans.lvs.dev",
             &plan,
             "--subresource=status",
-            "--type=merge",
-            "-p",
-            change,
-        ])?;
+        ];
+        lab.cluster.merge_patch(&status, &change)?;
         let words = ["-n", NAMESPACE, "virtualservices.lvs.dev", "web"];
         let message = lab.await_reason(&words, "Programmed", "TableMismatch")?;
         for word in ["lb-a", "lb-b", "0123456789abcdef", &own] {

@@ -1,6 +1,7 @@
 //! S3 and S9: direct routing over IPv4, from apply to delete.
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 
 use super::{NAMESPACE, Story};
 use crate::await_condition::until_equal;
@@ -59,16 +60,9 @@ fn direct_routing(lab: &Lab) -> Result<()> {
         "on the real servers' segment {answers:?} answered ARP for the virtual address; {master} is {director:?}"
     );
 
-    lab.cluster.kubectl(&[
-        "-n",
-        NAMESPACE,
-        "patch",
-        "lvsrs",
-        "web-1",
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"weight":0}}"#,
-    ])?;
+    let real_server = ["-n", NAMESPACE, "lvsrs", "web-1"];
+    let drained = json!({"spec": {"weight": 0}});
+    lab.cluster.merge_patch(&real_server, &drained)?;
     until_equal(LIMIT, "weight 0 in the kernel", &true, || {
         Ok(lab
             .ipvs_rules(&master)?

@@ -104,6 +104,11 @@ fn clean(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// The director that is not this one.
+fn other(director: &str) -> &'static str {
+    if director == "lb-a" { "lb-b" } else { "lb-a" }
+}
+
 /// Name of the plan of VirtualService `web` for a node.
 fn plan_of(lab: &Lab, node: &str) -> Result<String> {
     let plans = lab.cluster.get(&[

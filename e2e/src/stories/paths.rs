@@ -9,11 +9,11 @@ use serde_json::json;
 
 use super::{NAMESPACE, Story};
 use crate::await_condition::until;
+use crate::failover::operator;
 use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE};
 use crate::traffic::{self, Load};
 
 const URL: &str = "http://172.16.2.200/";
-const ROUTER: &str = "virtualrouters.lvs.dev/default";
 const LEASE: &str = "lvs-router-default";
 const DIRECTORS: [&str; 2] = ["lb-a", "lb-b"];
 /// Every cluster node.
@@ -52,19 +52,13 @@ fn serve(lab: &Lab) -> Result<String> {
     lab.await_serving(NAMESPACE, "web")
 }
 
-fn patch_router(lab: &Lab, change: &serde_json::Value) -> Result<()> {
-    let words = ["patch", ROUTER, "--type=merge", "-p", &change.to_string()];
-    lab.cluster.kubectl(&words).map(drop)
-}
-
 fn over_an_interface(lab: &Lab) -> Result<()> {
     let told = beating_outside(lab);
     for host in DIRECTORS {
         let mend = "nft delete table inet story; ip route del 172.16.2.11/32 via 192.168.2.11; ip route del 172.16.2.12/32 via 192.168.2.12; true";
         lab.guest.on(host, &format!("{{ {mend}; }} 2>/dev/null"))?;
     }
-    let nothing = json!({"spec": {"interfaces": null, "detection": null}});
-    patch_router(lab, &nothing)?;
+    operator::change(lab, &json!({"interfaces": null, "detection": null}))?;
     told
 }
 
@@ -90,9 +84,9 @@ N",
         );
         lab.guest.on(host, &rules)?;
     }
-    let change = json!({"spec": {"interfaces": [{"name": "outside", "devices": ["none0", "out"]}],
-                                 "detection": {"interfaceName": "outside"}}});
-    patch_router(lab, &change)?;
+    let outside = json!({"interfaces": [{"name": "outside", "devices": ["none0", "out"]}],
+                         "detection": {"interfaceName": "outside"}});
+    operator::change(lab, &outside)?;
     // Each agent reports its own address, not the virtual one beside it, and each learns the other's.
     until(LIMIT, "both plans have both outside addresses", || {
         let plans = router_plans(lab)?;

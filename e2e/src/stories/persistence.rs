@@ -1,9 +1,11 @@
 //! S11: persistence per client, per port, per firewall mark; granularity; expiry.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 
 use super::{NAMESPACE, Story};
 use crate::await_condition::until;
+use crate::failover::operator;
 use crate::lab::{LIMIT, Lab};
 use crate::traffic;
 
@@ -23,20 +25,16 @@ pub(super) fn stories() -> Vec<Story> {
 }
 
 fn persistence(lab: &Lab) -> Result<()> {
-    let timeouts = |value: &str| {
-        let patch = format!(r#"{{"spec":{{"timeouts":{value}}}}}"#);
-        let words = ["patch", "lvsvr", "default", "--type=merge", "-p", &patch];
-        lab.cluster.kubectl(&words)
-    };
+    let timeouts = |value: Value| operator::change(lab, &json!({"timeouts": value}));
     // A template lives as long as connections under it, by default two minutes after their FIN.
-    timeouts(r#"{"tcpFinSeconds":3}"#)?;
+    timeouts(json!({"tcpFinSeconds": 3}))?;
     // A second client in the same /24, on the same host.
     lab.guest
         .on("client", "ip address add 172.16.2.101/24 dev out")?;
     let told = told(lab);
     lab.guest
         .on("client", "ip address del 172.16.2.101/24 dev out")?;
-    timeouts("null")?;
+    timeouts(Value::Null)?;
     told
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{NAMESPACE, Story, plan_of};
+use super::{NAMESPACE, Story, other, plan_of};
 use crate::await_condition::{until, until_equal};
 use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE};
 use crate::traffic::{self, Load};
@@ -60,10 +60,6 @@ fn serve(lab: &Lab) -> Result<String> {
         .apply_example(NAMESPACE, "direct-routing.yaml")?;
     lab.await_serving(NAMESPACE, "web")?;
     lab.await_holder(ADDRESS)
-}
-
-fn other(director: &str) -> &'static str {
-    if director == "lb-a" { "lb-b" } else { "lb-a" }
 }
 
 /// Waits until the agent's process is another one and reports every plan verified.

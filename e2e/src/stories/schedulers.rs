@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 
 use super::{NAMESPACE, Story};
 use crate::await_condition::until;
@@ -21,17 +22,10 @@ pub(super) fn stories() -> Vec<Story> {
 
 /// Sets the scheduler and waits until the master's kernel has it with these flags.
 fn choose(lab: &Lab, name: &str, options: &str, flags: &str) -> Result<String> {
-    let patch = format!(r#"{{"spec":{{"scheduler":{{"name":"{name}","options":{options}}}}}}}"#);
-    lab.cluster.kubectl(&[
-        "-n",
-        NAMESPACE,
-        "patch",
-        "lvsvs",
-        "web",
-        "--type=merge",
-        "-p",
-        &patch,
-    ])?;
+    let options: Value = serde_json::from_str(options)?;
+    let change = json!({"spec": {"scheduler": {"name": name, "options": options}}});
+    lab.cluster
+        .merge_patch(&["-n", NAMESPACE, "lvsvs", "web"], &change)?;
     let wanted = format!("-A -t {ADDRESS}:80 -s {name}{flags}");
     let master = lab.await_serving(NAMESPACE, "web")?;
     let what = format!("{wanted}, and no active connections");
@@ -50,18 +44,10 @@ fn choose(lab: &Lab, name: &str, options: &str, flags: &str) -> Result<String> {
 
 fn weights(lab: &Lab, weights: [u32; 3]) -> Result<()> {
     for (index, weight) in weights.into_iter().enumerate() {
-        let patch = format!(r#"{{"spec":{{"weight":{weight}}}}}"#);
+        let change = json!({"spec": {"weight": weight}});
         let name = format!("web-{}", index + 1);
-        lab.cluster.kubectl(&[
-            "-n",
-            NAMESPACE,
-            "patch",
-            "lvsrs",
-            &name,
-            "--type=merge",
-            "-p",
-            &patch,
-        ])?;
+        lab.cluster
+            .merge_patch(&["-n", NAMESPACE, "lvsrs", &name], &change)?;
     }
     let master = lab.await_serving(NAMESPACE, "web")?;
     until(LIMIT, &format!("weights {weights:?} in the kernel"), || {

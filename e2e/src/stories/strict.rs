@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Story;
 use super::failover::tell_as;
-use crate::failover::operator::{ROUTER, Setting};
+use crate::failover::operator::{self, Setting};
 use crate::lab::Lab;
 
 /// V, g, the longest takeover, and what a busy machine takes.
@@ -39,7 +39,5 @@ fn never_two(lab: &Lab) -> Result<()> {
 }
 
 fn take_over(lab: &Lab, how: &Value) -> Result<()> {
-    let patch = json!({"spec": {"takeover": how}}).to_string();
-    let words = ["patch", ROUTER, "--type=merge", "-p", &patch];
-    lab.cluster.kubectl(&words).map(drop)
+    operator::change(lab, &json!({"takeover": how}))
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 
-use super::{NAMESPACE, Story};
+use super::{NAMESPACE, Story, other};
 use crate::await_condition::until;
 use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE};
 use crate::traffic::Load;
@@ -101,24 +102,14 @@ fn cables(lab: &Lab) -> Result<()> {
     priorities(lab, &first)
 }
 
-fn other(director: &str) -> &'static str {
-    if director == "lb-a" { "lb-b" } else { "lb-a" }
-}
-
 /// A tracked interface with a delta costs priority, not candidacy.
 fn priorities(lab: &Lab, backup: &str) -> Result<()> {
     await_priorities(lab, [100, 80])?;
-    let change = r#"{"spec": {
+    let change = json!({"spec": {
         "interfaces": [{"name": "outside", "devices": ["out"]}, {"name": "inside", "devices": ["in"]}, {"name": "spare", "devices": ["spare0"]}],
-        "tracking": {"interfaces": [{"interfaceName": "spare", "priorityDelta": -50}]}}}"#;
-    lab.cluster.kubectl(&[
-        "patch",
-        "virtualrouters.lvs.dev",
-        "edge",
-        "--type=merge",
-        "-p",
-        change,
-    ])?;
+        "tracking": {"interfaces": [{"interfaceName": "spare", "priorityDelta": -50}]}}});
+    lab.cluster
+        .merge_patch(&["virtualrouters.lvs.dev", "edge"], &change)?;
     await_priorities(lab, [50, 30])?;
     await_candidate(lab, backup, "Backup", Some("LinkDown"))?;
     lab.guest.on(
@@ -168,7 +159,7 @@ fn held(lab: &Lab, director: &str) -> Result<[bool; 2]> {
 
 /// Waits until one director has both addresses and the other none.
 fn await_both(lab: &Lab, director: &str, limit: Duration) -> Result<()> {
-    let other = if director == "lb-a" { "lb-b" } else { "lb-a" };
+    let other = other(director);
     until(
         limit,
         &format!("both addresses on {director} alone"),

@@ -7,7 +7,7 @@ use super::Story;
 use super::failover::{HANDOVER, tell_event};
 use crate::failover::events::Event;
 use crate::failover::events::tracked::{self, CONDITION, ENDPOINT, ENDPOINT_FOLDER};
-use crate::failover::operator::{self, ROUTER, Setting};
+use crate::failover::operator::{self, Setting};
 use crate::lab::Lab;
 
 /// Longest outage of a voluntary handover, in microseconds, beside the time for which the machine itself stood still.
@@ -53,9 +53,7 @@ fn hands_over(lab: &Lab, event: &Event) -> Result<()> {
 }
 
 fn track(lab: &Lab, tracking: &serde_json::Value) -> Result<()> {
-    let patch = json!({"spec": {"tracking": tracking}}).to_string();
-    let words = ["patch", ROUTER, "--type=merge", "-p", &patch];
-    lab.cluster.kubectl(&words).map(drop)
+    operator::change(lab, &json!({"tracking": tracking}))
 }
 
 /// A web server on each director, for the director alone, until dropped.

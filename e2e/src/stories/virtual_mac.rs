@@ -1,8 +1,9 @@
 //! S10: the virtual MAC of VRRP.
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 
-use super::{NAMESPACE, Story};
+use super::{NAMESPACE, Story, other};
 use crate::await_condition::until;
 use crate::lab::{LIMIT, Lab};
 use crate::traffic::{self, Load, Spread};
@@ -53,16 +54,9 @@ fn virtual_mac(lab: &Lab) -> Result<()> {
     // Off and on again, on the holder: the long one goes on too.
     let load = Load::start(&lab.guest, "client", URLS[0])?;
     for (word, carries) in [("Disabled", false), ("Enabled", true)] {
-        let change = format!(r#"{{"spec": {{"virtualMAC": "{word}"}}}}"#);
-        let words = [
-            "patch",
-            "virtualrouters.lvs.dev",
-            "edge",
-            "--type=merge",
-            "-p",
-            &change,
-        ];
-        lab.cluster.kubectl(&words)?;
+        let change = json!({"spec": {"virtualMAC": word}});
+        lab.cluster
+            .merge_patch(&["virtualrouters.lvs.dev", "edge"], &change)?;
         if carries {
             await_carried(lab, second)?;
             known_by_virtual_mac(lab)?;
@@ -127,10 +121,6 @@ spec:
         "172.16.2.241 is known by {neighbour}, lb-a's own is {own}"
     );
     Ok(())
-}
-
-fn other(director: &str) -> &'static str {
-    if director == "lb-a" { "lb-b" } else { "lb-a" }
 }
 
 fn both_twice() -> Spread {

@@ -310,6 +310,12 @@ pub struct ObservedMarkRules {
 }
 
 impl ObservedHost {
+    /// The first of some devices that is on this node: an interface may be named differently on every node.
+    pub fn first_present<'a>(&self, devices: &'a [String]) -> Option<&'a str> {
+        let mut names = devices.iter().map(String::as_str);
+        names.find(|device| self.links.contains_key(*device))
+    }
+
     /// Device and prefix whose connected subnet holds `address`: the longest prefix on an up, non-loopback
     /// device that is not ours; on equal length the first name.
     pub fn connected_device(&self, address: IpAddr) -> Option<&str> {

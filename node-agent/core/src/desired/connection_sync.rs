@@ -39,11 +39,7 @@ impl<'a> Builder<'a> {
     }
 
     fn sync_daemon(&mut self, planned: &PlannedSyncDaemon) {
-        let device = planned
-            .devices
-            .iter()
-            .find(|device| self.host.links.contains_key(*device));
-        let Some(device) = device else {
+        let Some(device) = self.host.first_present(&planned.devices) else {
             self.problem(
                 Reason::InterfaceNotFound,
                 format!(
@@ -54,7 +50,7 @@ impl<'a> Builder<'a> {
             return;
         };
         let wanted = SyncDaemon {
-            device: device.clone(),
+            device: device.to_owned(),
             sync_id: planned.sync_id,
             group: planned.group,
             port: planned.port,

@@ -76,10 +76,7 @@ impl Builder<'_> {
         let device = if devices.is_empty() {
             self.host.home_device(*address)
         } else {
-            devices
-                .iter()
-                .map(String::as_str)
-                .find(|device| self.host.links.contains_key(*device))
+            self.host.first_present(devices)
         };
         let Some(device) = device.map(str::to_owned) else {
             let message = if devices.is_empty() {

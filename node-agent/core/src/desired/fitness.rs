@@ -97,11 +97,7 @@ impl Builder<'_> {
         let leaderships = self.leaderships;
         for (router, (_, leadership)) in leaderships {
             for tracked in &leadership.tracked_interfaces {
-                let device = tracked
-                    .devices
-                    .iter()
-                    .find(|device| self.host.links.contains_key(*device));
-                let obstacle = match device {
+                let obstacle = match self.host.first_present(&tracked.devices) {
                     None => Some(format!(
                         "none of the devices {} is on this node",
                         tracked.devices.join(", ")

@@ -63,9 +63,8 @@ fn interface(
     host: &ObservedHost,
     moving: &BTreeSet<IpAddr>,
 ) -> HeartbeatInterface {
-    let device = devices
-        .iter()
-        .find_map(|device| Some((device, host.links.get(device)?)));
+    let device = host.first_present(devices);
+    let device = device.and_then(|device| Some((device, host.links.get(device)?)));
     let Some((device, link)) = device else {
         return HeartbeatInterface {
             devices: devices.to_vec(),
@@ -76,7 +75,7 @@ fn interface(
         .addresses
         .iter()
         .filter(|(key, attributes)| {
-            key.device == *device
+            key.device == device
                 && attributes.global
                 && attributes.protocol != OWNER_PROTOCOL
                 && !key.address.is_loopback()
