@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fmt;
 use std::io::ErrorKind;
 use std::pin::pin;
 use std::time::Duration;
@@ -18,6 +19,10 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use lvs_core::endpoint::{Answer, EndpointCheck, EndpointKey, EndpointState};
 use lvs_crds::tracking::TrackedEndpoint;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -79,6 +84,11 @@ impl EndpointExchange {
         });
     }
 
+    /// What is known of the endpoints, for Prometheus.
+    pub fn collector(&self) -> Box<dyn Collector> {
+        Box::new(EndpointMetrics(self.states.subscribe()))
+    }
+
     /// Asks until the process ends.
     pub async fn ask(self) -> anyhow::Result<()> {
         let mut wanted = self.wanted.subscribe();
@@ -130,6 +140,30 @@ impl EndpointExchange {
                 .map(|(key, asked)| (key.clone(), asked.check.state().clone()));
             self.tell(states.collect());
         }
+    }
+}
+
+#[derive(Debug)]
+struct EndpointMetrics(watch::Receiver<EndpointStates>);
+
+impl Collector for EndpointMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "lvs_agent_tracked_endpoint_good",
+            "1 while a tracked endpoint succeeds, 0 while it fails; none while that is not known",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (EndpointKey { router, url }, state) in self.0.borrow().iter() {
+            let value = match state {
+                EndpointState::Unknown => continue,
+                EndpointState::Good => 1.0,
+                EndpointState::Failing(_) => 0.0,
+            };
+            let labels = [("router", router.as_str()), ("url", url.as_str())];
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -214,10 +248,43 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn endpoints_are_shown_to_prometheus_once_something_is_known_of_them() {
+        let exchange = EndpointExchange::default();
+        let mut registry = Registry::default();
+        registry.register_collector(exchange.collector());
+        let states = [
+            ("http://127.0.0.1:1/", EndpointState::Good),
+            (
+                "http://127.0.0.1:2/",
+                EndpointState::Failing("refused".into()),
+            ),
+            ("http://127.0.0.1:3/", EndpointState::Unknown),
+        ];
+        exchange.tell(
+            states
+                .into_iter()
+                .map(|(url, state)| (key(url), state))
+                .collect(),
+        );
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            samples,
+            [
+                "lvs_agent_tracked_endpoint_good{router=\"edge\",url=\"http://127.0.0.1:1/\"} 1.0",
+                "lvs_agent_tracked_endpoint_good{router=\"edge\",url=\"http://127.0.0.1:2/\"} 0.0",
+            ]
+        );
+    }
 
     /// Answers every connection with these bytes, after the head of the question has come, and keeps it open. Says where,
     /// and counts connections.

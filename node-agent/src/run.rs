@@ -97,6 +97,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     )?
     .with_api_endpoints(addresses);
     let endpoints = syncer.endpoints.clone();
+    registry.register_collector(endpoints.collector());
     let link_watch = LinkWatch::open(KERNEL_ANSWER)?;
     let links = link_watch.links();
     let (events_sender, events) = mpsc::channel(PLAN_EVENTS);

@@ -11,15 +11,16 @@
 //!
 //! A pass with nothing to do writes nothing and reads once.
 
+mod outcome;
+mod routers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use lvs_core::apply_failure::ApplyFailures;
-use lvs_core::desired::{
-    DesiredState, HeartbeatInterface, PlanInput, Problem, Roles, RouterRole, desired,
-};
+use lvs_core::desired::{DesiredState, HeartbeatInterface, Problem, desired};
 use lvs_core::diff::{Diff, diff};
 use lvs_core::drift::repairs;
 use lvs_core::election::Tick;
@@ -27,14 +28,12 @@ use lvs_core::endpoint;
 use lvs_core::host::{AddressKey, ObservedHost, SysctlKey};
 use lvs_core::ipvs::{IpvsTimeouts, Services};
 use lvs_core::journal::Journal;
-use lvs_core::object::Object;
 use lvs_core::observed::Observed;
 use lvs_core::op::Op;
-use lvs_core::sync_daemon::{Continuity, SyncDaemons, Warmth};
+use lvs_core::sync_daemon::{Continuity, SyncDaemons};
 use lvs_core::table::{Disorder, tables};
-use lvs_core::verdict::{Failure, Verdict, Verdicts, verdicts};
+use lvs_core::verdict::{Failure, Verdicts, verdicts};
 use lvs_crds::condition::Reason;
-use lvs_crds::node_plan::PlanState;
 use lvs_crds::tracking::Deduction;
 use lvs_ipvs::{Dump, IpvsKernel};
 
@@ -42,7 +41,6 @@ use crate::book::{PlanBook, PlanEvent};
 use crate::disk::{DiskError, JournalFile, PlanCache};
 use crate::endpoints::EndpointExchange;
 use crate::execute::{Execution, execute};
-use crate::fitness::fitness;
 use crate::hold::without_removals;
 use crate::kernel::HostKernel;
 use crate::kernel::link_watch::Links;
@@ -50,8 +48,9 @@ use crate::leadership::clock;
 use crate::limits::{IMMEDIATE_PASSES, OPERATIONS_LOGGED};
 use crate::links::WatchedLinks;
 use crate::metrics::{Metrics, PassLabels};
-use crate::port::{DirectedRouter, LeadershipPort, LeadershipRole, LeadershipView};
-use crate::report::{Facts, Judgement, PlanReport, reports};
+use crate::port::{LeadershipPort, LeadershipView};
+use crate::report::PlanReport;
+use routers::roles;
 
 /// Timeouts of a freshly loaded IPVS (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`): what holds on a
 /// node whose kernel has no IPVS yet.
@@ -465,252 +464,6 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         }
         self.failing = failing;
     }
-
-    /// Tells leadership which routers there are and which addresses are backed by services in the kernel.
-    fn hand_over(
-        &mut self,
-        desired: &DesiredState,
-        verdicts: &Verdicts,
-        host: &ObservedHost,
-        view: &LeadershipView,
-        journal: &Journal,
-    ) {
-        let complete = self.book.is_complete();
-        let mut addresses = BTreeMap::new();
-        let directed = self
-            .book
-            .inputs()
-            .iter()
-            .filter(|plan| plan.spec.director.is_some())
-            .map(|plan| plan.spec.virtual_router_name.clone());
-        let routers: BTreeSet<String> = directed
-            .chain(self.handed.keys().cloned())
-            .chain(view.held.keys().cloned())
-            .collect();
-        for router in &routers {
-            let wanted = desired
-                .director_addresses
-                .get(router)
-                .cloned()
-                .unwrap_or_default();
-            let held = view.held.get(router).cloned().unwrap_or_default();
-            let handed = self.handed.get(router).cloned().unwrap_or_default();
-            let mut next: BTreeSet<AddressKey> = wanted
-                .into_iter()
-                // A service that fails later does not take away the address of those that work, nor does a move of
-                // the address to another device.
-                .filter(|key| {
-                    let known = |keys: &BTreeSet<AddressKey>| {
-                        keys.iter().any(|known| known.address == key.address)
-                    };
-                    known(&held)
-                        || known(&handed)
-                        || is_own(router, key, self.book.inputs(), host)
-                        || is_backed(key, desired, verdicts)
-                })
-                .collect();
-            if !complete {
-                next.extend(held);
-            }
-            addresses.insert(router.clone(), next);
-        }
-        self.unavailable.clone_from(&desired.unavailable);
-        self.heartbeat_interfaces = Some(desired.heartbeat_interfaces.clone());
-        let directed = self.directed_routers(desired, verdicts, view);
-        self.priorities = directed
-            .iter()
-            .map(|(name, router)| {
-                let priority = router.fitness.priority(router.plan.priority);
-                (name.clone(), priority)
-            })
-            .collect();
-        self.deductions = directed
-            .iter()
-            .map(|(name, router)| (name.clone(), router.fitness.deductions.clone()))
-            .collect();
-        // While a plan is unknown, a router of ours could be missing here; it must not lose its addresses for that.
-        // On a node where nothing was ever handed to the fence there is nothing to lose.
-        if complete || journal.director_addresses.is_empty() || self.names_every_router(&directed) {
-            self.leadership.set_routers(directed);
-        }
-        self.handed.clone_from(&addresses);
-        self.handed.retain(|_, keys| !keys.is_empty());
-        self.leadership.set_addresses(addresses);
-    }
-
-    /// Whether no plan is damaged and each router that some plan works for has its own plan.
-    fn names_every_router(&self, directed: &BTreeMap<String, DirectedRouter>) -> bool {
-        self.book
-            .entries()
-            .values()
-            .all(|entry| entry.good.is_some())
-            && self
-                .book
-                .inputs()
-                .iter()
-                .filter(|plan| plan.spec.director.is_some())
-                .all(|plan| directed.contains_key(&plan.spec.virtual_router_name))
-    }
-
-    fn directed_routers(
-        &mut self,
-        desired: &DesiredState,
-        verdicts: &Verdicts,
-        view: &LeadershipView,
-    ) -> BTreeMap<String, DirectedRouter> {
-        let now = clock::now();
-        let failures = self
-            .apply_failures
-            .note(self.book.inputs(), &verdicts.plans, now);
-        self.wake_in(failures.due);
-        let mut cold: Vec<Duration> = Vec::new();
-        let directed = self
-            .book
-            .inputs()
-            .iter()
-            .filter_map(|plan| {
-                let leadership = plan.spec.director.as_ref()?.leadership.as_ref()?;
-                let name = &plan.spec.virtual_router_name;
-                // All of them: a node on which something fails lets others go first.
-                let verified = self
-                    .book
-                    .inputs()
-                    .iter()
-                    .filter(|other| other.spec.virtual_router_name == *name)
-                    .filter_map(|other| verdicts.plans.get(&other.name))
-                    .all(|verdict| !matches!(verdict, Verdict::NotProgrammed { .. }));
-                let state = plan.spec.state;
-                let mut warmth = Warmth::Warm;
-                if desired.synchronized_routers.contains(name)
-                    && view.roles.get(name) != Some(&LeadershipRole::Master)
-                    && let Some(continuity) = &self.continuity
-                {
-                    let is_alone = leadership.directors == [plan.spec.node_name.clone()];
-                    warmth = continuity.is_warm(is_alone, now);
-                }
-                if let Warmth::Cold(left) = warmth {
-                    cold.push(left);
-                }
-                Some((
-                    name.clone(),
-                    DirectedRouter {
-                        plan: leadership.clone(),
-                        state,
-                        fitness: fitness(desired, failures.deductions.get(name), view, name),
-                        heartbeat_interface: desired.heartbeat_interfaces.get(name).cloned(),
-                        verified: verified && warmth == Warmth::Warm,
-                    },
-                ))
-            })
-            .collect();
-        let count = i64::try_from(cold.len()).unwrap_or(i64::MAX);
-        self.metrics.cold_routers.set(count);
-        self.wake_in(cold.into_iter().min());
-        directed
-    }
-
-    fn report(&mut self, outcome: Result<(Verdicts, bool), Blindness>) -> PassReport {
-        let view = self.leadership.view();
-        let (judgement, unattributed, mut retry) = match &outcome {
-            Ok((verdicts, stale)) => {
-                let failed = verdicts
-                    .plans
-                    .values()
-                    .any(|verdict| matches!(verdict, Verdict::NotProgrammed { .. }));
-                (
-                    Judgement::Verdicts(&verdicts.plans),
-                    verdicts.unattributed.clone(),
-                    *stale || failed || !verdicts.unattributed.is_empty(),
-                )
-            }
-            Err(blindness) => (Judgement::Blind(blindness), Vec::new(), true),
-        };
-        for text in &unattributed {
-            tracing::warn!("{text}");
-        }
-        if let Err(blindness) = &outcome {
-            tracing::error!(
-                reason = blindness.reason.as_str(),
-                "nothing is written in this pass: {}",
-                blindness.message
-            );
-        }
-        let plans = reports(
-            &self.book,
-            &judgement,
-            &view,
-            &Facts {
-                permanent: &self.permanent,
-                priorities: &self.priorities,
-                deductions: &self.deductions,
-                unavailable: &self.unavailable,
-                heartbeat_interfaces: self.heartbeat_interfaces.as_ref(),
-                tables: &self.tables,
-            },
-            &self.reports,
-        );
-        for (name, report) in &plans {
-            let before = self
-                .reports
-                .get(name)
-                .map(|report| (report.programmed.reason, &report.programmed.message));
-            let now = (report.programmed.reason, &report.programmed.message);
-            if before != Some(now) {
-                tracing::info!(
-                    plan = name,
-                    status = report.programmed.status,
-                    reason = report.programmed.reason.as_str(),
-                    "{}",
-                    report.programmed.message
-                );
-            }
-        }
-        retry |= plans.values().any(|report| report.waits);
-        self.reports.clone_from(&plans);
-        PassReport {
-            plans,
-            blindness: outcome.err(),
-            listed: self.book.is_listed(),
-            unattributed,
-            retry,
-            due: self.due,
-        }
-    }
-
-    fn count(&self, report: &PassReport) {
-        let entries = self.book.entries();
-        let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.metrics.plans.set(signed(entries.len()));
-        self.metrics.plans_undecodable.set(signed(
-            entries
-                .values()
-                .filter(|entry| entry.trouble.is_some())
-                .count(),
-        ));
-        self.metrics.plans_orphaned.set(signed(
-            entries
-                .values()
-                .filter(|entry| entry.presence == crate::book::Presence::Orphaned)
-                .count(),
-        ));
-        self.metrics.set_conditions(
-            report
-                .plans
-                .values()
-                .map(|report| report.programmed.reason.as_str()),
-        );
-        self.metrics
-            .unattributed_failures
-            .set(signed(report.unattributed.len()));
-        let held: usize = self
-            .leadership
-            .view()
-            .held
-            .values()
-            .map(BTreeSet::len)
-            .sum();
-        self.metrics.held_addresses.set(signed(held));
-    }
 }
 
 /// A failed read is told by its cause where the cause is one that a person can cure.
@@ -719,67 +472,4 @@ const fn observation_reason(reason: Reason) -> Reason {
         Reason::PermissionDenied | Reason::SysctlReadOnly => reason,
         _ => Reason::ObservationFailed,
     }
-}
-
-/// Roles by router. Where leadership does not know yet, after a restart, the kernel does: a director address that an
-/// agent of this boot put there means that this node was master, and until the Lease says otherwise nothing that
-/// depends on it is turned over.
-fn roles(
-    view: &LeadershipView,
-    plans: &[PlanInput],
-    host: &ObservedHost,
-    journal: &Journal,
-) -> Roles {
-    let present: BTreeSet<IpAddr> = host
-        .addresses
-        .iter()
-        .filter(|(key, _)| journal.director_addresses.contains(key))
-        .map(|(key, _)| key.address)
-        .collect();
-    let mut roles = Roles::default();
-    for plan in plans {
-        let router = &plan.spec.virtual_router_name;
-        let role = match view.roles.get(router) {
-            Some(LeadershipRole::Master) => RouterRole::Master,
-            Some(LeadershipRole::Backup | LeadershipRole::Released) => RouterRole::Backup,
-            None | Some(LeadershipRole::Unknown) => {
-                let mut planned = plan
-                    .spec
-                    .director
-                    .iter()
-                    .flat_map(|director| &director.addresses);
-                let was_master = roles.of(router) == RouterRole::Master
-                    || planned.any(|planned| present.contains(&planned.address));
-                if was_master {
-                    RouterRole::Master
-                } else {
-                    RouterRole::Backup
-                }
-            }
-        };
-        roles.0.insert(router.clone(), role);
-    }
-    roles
-}
-
-/// Whether this is one of a router's own addresses (`additionalAddresses`), on a device that is there. No service stands
-/// behind it, so what else the router asks of the node, such as sync daemons, is no reason to hold it back: its holder
-/// would have the addresses of services without it.
-fn is_own(router: &str, key: &AddressKey, plans: &[PlanInput], host: &ObservedHost) -> bool {
-    host.links.contains_key(&key.device)
-        && plans
-            .iter()
-            .filter(|plan| plan.spec.virtual_router_name == router)
-            .filter(|plan| plan.spec.state != PlanState::Withdrawn)
-            .filter_map(|plan| plan.spec.director.as_ref())
-            .filter(|director| director.leadership.is_some())
-            .flat_map(|director| &director.addresses)
-            .any(|planned| planned.address == key.address)
-}
-
-/// Whether some plan that wants this director address is in the kernel.
-fn is_backed(key: &AddressKey, desired: &DesiredState, verdicts: &Verdicts) -> bool {
-    desired
-        .claimants(&Object::Address(key.clone()))
-        .any(|plan| verdicts.plans.get(plan) == Some(&Verdict::Programmed))
 }

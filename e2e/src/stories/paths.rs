@@ -39,6 +39,11 @@ pub(super) fn stories() -> Vec<Story> {
             run: over_an_interface,
         },
         Story {
+            name: "heartbeats_over_ipv6",
+            tells: "detection.interfaceName names a device that has IPv6 alone: heartbeats go there, and nothing moves when the way of the node addresses is cut",
+            run: over_ipv6,
+        },
+        Story {
             name: "api_endpoints",
             tells: "several API endpoints: one without the right name is passed over, one that is black-holed or closed is left within a second",
             run: endpoints,
@@ -53,73 +58,124 @@ fn serve(lab: &Lab) -> Result<String> {
 }
 
 fn over_an_interface(lab: &Lab) -> Result<()> {
-    let told = beating_outside(lab);
-    for host in DIRECTORS {
-        let mend = "nft delete table inet story; ip route del 172.16.2.11/32 via 192.168.2.11; ip route del 172.16.2.12/32 via 192.168.2.12; true";
-        lab.guest.on(host, &format!("{{ {mend}; }} 2>/dev/null"))?;
-    }
-    operator::change(lab, &json!({"interfaces": null, "detection": null}))?;
+    let outside = Way {
+        device: "out",
+        family: "ip",
+        prefix: "172.16.2.",
+    };
+    let told = (|| {
+        // The route to the peer's outside address leads over the inside: whoever follows routes goes the wrong way.
+        for (host, peer) in [("lb-a", 12), ("lb-b", 11)] {
+            let route = format!("ip route add 172.16.2.{peer}/32 via 192.168.2.{peer} dev in");
+            lab.guest.on(host, &route)?;
+        }
+        beating(lab, &outside)?;
+        for plan in router_plans(lab)? {
+            let reported = &plan["status"]["heartbeat"]["addresses"];
+            ensure!(
+                reported.as_array().is_some_and(|list| list.len() == 2)
+                    && !reported.to_string().contains("200"),
+                "the device's own address of each family: {reported}"
+            );
+        }
+        Ok(())
+    })();
+    mend(
+        lab,
+        "ip route del 172.16.2.11/32 via 192.168.2.11; ip route del 172.16.2.12/32 via 192.168.2.12",
+    )?;
     told
 }
 
-fn beating_outside(lab: &Lab) -> Result<()> {
+fn over_ipv6(lab: &Lab) -> Result<()> {
+    let between = Way {
+        device: "between",
+        family: "ip6",
+        prefix: "fd00:66::",
+    };
+    let told = (|| {
+        for (host, own) in [("lb-a", 11), ("lb-b", 12)] {
+            let device = format!(
+                "ip link add link in name between type macvlan mode bridge
+                 ip address add fd00:66::{own}/64 dev between nodad
+                 ip link set between up"
+            );
+            lab.guest.on(host, &device)?;
+        }
+        beating(lab, &between)
+    })();
+    mend(lab, "ip link del between")?;
+    told
+}
+
+/// Takes away what a story of heartbeats made on the directors, and the router's interface for them.
+fn mend(lab: &Lab, more: &str) -> Result<()> {
+    operator::change(lab, &json!({"interfaces": null, "detection": null}))?;
+    for host in DIRECTORS {
+        let script = format!("{{ nft delete table inet story; {more}; true; }} 2>/dev/null");
+        lab.guest.on(host, &script)?;
+    }
+    Ok(())
+}
+
+/// Where heartbeats are to go.
+struct Way {
+    device: &'static str,
+    /// As nftables calls it.
+    family: &'static str,
+    /// What precedes 11 and 12 in the directors' addresses there.
+    prefix: &'static str,
+}
+
+fn beating(lab: &Lab, way: &Way) -> Result<()> {
+    let Way {
+        device,
+        family,
+        prefix,
+    } = way;
     let holder = serve(lab)?;
-    for (host, peer) in [("lb-a", 12), ("lb-b", 11)] {
-        // Counts every heartbeat that leaves, by device and by source. The route to the peer's outside address leads over
-        // the inside: whoever follows routes goes the wrong way.
+    for (host, own, peer) in [("lb-a", 11, 12), ("lb-b", 12, 11)] {
+        // Counts every heartbeat that leaves, by device and by source.
         let rules = format!(
-            "ip route add 172.16.2.{peer}/32 via 192.168.2.{peer} dev in
-             nft -f - <<'N'
+            "nft -f - <<'N'
              table inet story {{
                  counter right {{}}
                  counter wrong {{}}
                  chain output {{
                      type filter hook output priority 0
-                     oifname out ip saddr 172.16.2.{own} ip daddr 172.16.2.{peer} udp dport 8112 counter name right accept
+                     oifname {device} {family} saddr {prefix}{own} {family} daddr {prefix}{peer} udp dport 8112 counter name right accept
                      udp dport 8112 counter name wrong
                  }}
              }}
-N",
-            own = 23 - peer
+N"
         );
         lab.guest.on(host, &rules)?;
     }
-    let outside = json!({"interfaces": [{"name": "outside", "devices": ["none0", "out"]}],
-                         "detection": {"interfaceName": "outside"}});
-    operator::change(lab, &outside)?;
+    let change = json!({"interfaces": [{"name": "beats", "devices": ["none0", device]}],
+                        "detection": {"interfaceName": "beats"}});
+    operator::change(lab, &change)?;
     // Each agent reports its own address, not the virtual one beside it, and each learns the other's.
-    until(LIMIT, "both plans have both outside addresses", || {
+    let wanted = json!([{"nodeName": "lb-a", "address": format!("{prefix}11")},
+                        {"nodeName": "lb-b", "address": format!("{prefix}12")}]);
+    until(LIMIT, "both plans have both addresses there", || {
         let plans = router_plans(lab)?;
         let peers: Vec<_> = plans
             .iter()
             .map(|plan| plan["spec"]["director"]["leadership"]["heartbeat"]["peers"].clone())
             .collect();
-        let wanted = json!([{"nodeName": "lb-a", "address": "172.16.2.11"}, {"nodeName": "lb-b", "address": "172.16.2.12"}]);
         let good = peers.len() == DIRECTORS.len() && peers.iter().all(|peers| *peers == wanted);
         Ok(if good { Ok(()) } else { Err(peers) })
     })?;
-    for plan in router_plans(lab)? {
-        let reported = &plan["status"]["heartbeat"]["addresses"];
-        ensure!(
-            reported.as_array().is_some_and(|list| list.len() == 2)
-                && !reported.to_string().contains("200"),
-            "the device's own address of each family: {reported}"
-        );
-    }
     let before = lease(lab)?;
     let load = Load::start(&lab.guest, "client", URL)?;
-    until(
-        LIMIT,
-        "heartbeats go over the outside and no other way",
-        || {
-            let counts = counters(lab)?;
-            // Reading resets them, so late ones of the old way are gone at the second look.
-            let good = counts
-                .iter()
-                .all(|[right, wrong]| *right > 0 && *wrong == 0);
-            Ok(if good { Ok(()) } else { Err(counts) })
-        },
-    )?;
+    until(LIMIT, "heartbeats go there and no other way", || {
+        let counts = counters(lab)?;
+        // Reading resets them, so late ones of the old way are gone at the second look.
+        let good = counts
+            .iter()
+            .all(|[right, wrong]| *right > 0 && *wrong == 0);
+        Ok(if good { Ok(()) } else { Err(counts) })
+    })?;
     // The old way is cut for them, and nothing comes of it.
     for host in DIRECTORS {
         let cut = "nft add chain inet story input '{ type filter hook input priority 0; }' && \

@@ -1,7 +1,7 @@
 //! What must not disturb traffic: killed agents, an absent API server, drift, plans that cannot be read
 //! or that vanish, a director that was away.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
@@ -14,6 +14,8 @@ const ADDRESS: &str = "172.16.2.200";
 const URL: &str = "http://172.16.2.200/";
 /// Address of a router with one director.
 const SOLE_ADDRESS: &str = "172.16.2.244";
+/// F of docs/leadership.md.
+const FENCE_BOUND: Duration = Duration::from_millis(3_250);
 
 pub(super) fn stories() -> Vec<Story> {
     vec![
@@ -26,6 +28,11 @@ pub(super) fn stories() -> Vec<Story> {
             name: "api_server_absent",
             tells: "API server stopped; agents of a real server, a standby and a sole director restart: traffic goes on",
             run: api_absent,
+        },
+        Story {
+            name: "holder_restarts_without_api",
+            tells: "API server stopped, then the holder's agent killed: the new one goes on by promises of all directors; no move, nothing lost",
+            run: on_promises,
         },
         Story {
             name: "drift_repaired",
@@ -211,6 +218,38 @@ fn api_absent(lab: &Lab) -> Result<()> {
         "afterwards: {spread:?}"
     );
     all_answered()
+}
+
+fn on_promises(lab: &Lab) -> Result<()> {
+    let master = serve(lab)?;
+    let epoch = lab.agent_metric(&master, "lvs_agent_router_epoch")?;
+    let load = Load::start(&lab.guest, "client", URL)?;
+    lab.cluster.stop("apiserver")?;
+    let told = (|| {
+        kill_offline(lab, &master)?;
+        until_equal(LIMIT, "the new process holds the router", &1.0, || {
+            lab.agent_metric(&master, "lvs_agent_router_master")
+        })?;
+        // What the dead process left would be gone by now.
+        let since = Instant::now();
+        while since.elapsed() < FENCE_BOUND {
+            let holders = lab.holders(ADDRESS)?;
+            ensure!(holders == [master.clone()], "{holders:?} carry {ADDRESS}");
+        }
+        let now = lab.agent_metric(&master, "lvs_agent_router_epoch")?;
+        ensure!((now - epoch).abs() < 0.5, "epoch {epoch} and then {now}");
+        Ok(())
+    })();
+    lab.cluster.start("apiserver")?;
+    told?;
+    lab.await_serving(NAMESPACE, "web")?;
+    let result = load.stop()?;
+    ensure!(result.failed.is_empty() && result.done > 0, "{result:?}");
+    ensure!(
+        lab.holders(ADDRESS)? == [master],
+        "it moved when the API server was back"
+    );
+    Ok(())
 }
 
 /// Kills an agent while there is no API server; its folder was looked up before.

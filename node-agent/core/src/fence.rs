@@ -7,13 +7,14 @@
 //!
 //! A missing address is never drift here: after an expiry the next permitted refresh puts it back.
 
+mod action;
+mod announcements;
 pub mod claim;
 mod conflict;
 mod progress;
+mod router;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use lvs_crds::virtual_router::Announcement;
@@ -24,126 +25,12 @@ use crate::fence::claim::{Claim, HardwareAddress};
 use crate::fence::conflict::Claims;
 use crate::heartbeat::Carriage;
 
+use announcements::Announcements;
+use router::{Authority, Entry, Presence, RouterFence};
+
+pub use action::{Action, DirectorAddress, HolderUntil, Outcome, Step, Trouble};
 pub use conflict::QUIET_PERIOD;
 pub use progress::Progress;
-
-/// Last moment at which an address may be added or refreshed: t0 + L − V − g.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HolderUntil(Tick);
-
-impl HolderUntil {
-    /// Permission until this moment, inclusive.
-    pub const fn new(until: Tick) -> Self {
-        Self(until)
-    }
-
-    /// Whether an address may be added or refreshed at `now`.
-    pub fn permits(self, now: Tick) -> bool {
-        now <= self.0
-    }
-
-    /// The last moment.
-    pub const fn tick(self) -> Tick {
-        self.0
-    }
-}
-
-impl fmt::Display for HolderUntil {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
-/// An address of a router on a device of this node, programmed as /32 or /128.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct DirectorAddress {
-    /// Address.
-    pub address: IpAddr,
-    /// Device name.
-    pub device: String,
-}
-
-impl fmt::Display for DirectorAddress {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let length = if self.address.is_ipv4() { 32 } else { 128 };
-        write!(formatter, "{}/{length} dev {}", self.address, self.device)
-    }
-}
-
-/// One thing to do to one address. Display is one line in the words of `ip address`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Add it; it must not be there yet, or it is not ours.
-    Add(Lifetime),
-    /// Set its lifetime, adding it when it has expired.
-    Refresh(Lifetime),
-    /// Delete it.
-    Delete,
-    /// Tell the neighbours: gratuitous ARP, or an unsolicited neighbour advertisement.
-    Announce,
-}
-
-/// A step, for whom and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Action {
-    /// Router.
-    pub router: String,
-    /// Address.
-    pub address: DirectorAddress,
-    /// What.
-    pub step: Step,
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (verb, lifetime) = match &self.step {
-            Step::Add(lifetime) => ("addr add", Some(lifetime)),
-            Step::Refresh(lifetime) => ("addr replace", Some(lifetime)),
-            Step::Delete => ("addr del", None),
-            Step::Announce => ("announce", None),
-        };
-        write!(formatter, "{verb} {}", self.address)?;
-        match lifetime {
-            Some(Lifetime::Seconds(seconds)) => write!(formatter, " valid_lft {seconds}"),
-            Some(Lifetime::Permanent) => formatter.write_str(" valid_lft forever"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// How a step went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Done; for a deletion also when nothing was there.
-    Done,
-    /// An address to be added is there already and was not added by us.
-    Foreign,
-    /// The device does not exist.
-    NoDevice,
-    /// The kernel refused or the journal could not be written.
-    Failed(String),
-}
-
-/// Why an address is not held though it should be, or is still there though it should not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// Somebody else's address.
-    Foreign,
-    /// No such device.
-    NoDevice,
-    /// The kernel refused.
-    Failed(String),
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Foreign => formatter.write_str("the address is there and was not added by us"),
-            Self::NoDevice => formatter.write_str("the device does not exist"),
-            Self::Failed(text) => formatter.write_str(text),
-        }
-    }
-}
 
 /// What the journal keeps of one router.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,131 +65,8 @@ pub struct RouterAddresses {
     pub progress: Progress,
 }
 
-/// Announcements of one address still to come.
-#[derive(Clone, Copy, Debug)]
-struct Announcements {
-    burst_left: u32,
-    /// The old holder may still answer until then.
-    contested_until: Tick,
-    /// The one after that has been sent.
-    confirmed: bool,
-    /// At least one has been sent since the addition.
-    begun: bool,
-    next: Option<Tick>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Presence {
-    /// Perhaps in the kernel, from an earlier process.
-    Adopted,
-    /// About to be added: journaled, not yet known to be there.
-    Adding,
-    /// In the kernel since the refresh at this moment.
-    Present {
-        refreshed_at: Tick,
-        lifetime: Lifetime,
-    },
-}
-
-#[derive(Clone, Debug)]
-struct Entry {
-    presence: Presence,
-    not_before: Tick,
-    announcements: Announcements,
-    /// What others say of it.
-    claims: Option<Claims>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Authority {
-    /// The election has not decided since the start: adopted addresses are left to their lifetime.
-    Undecided,
-    Held(Hold),
-    Dropped,
-}
-
-#[derive(Clone, Debug)]
-struct RouterFence {
-    settings: Option<(Timing, Announcement)>,
-    authority: Authority,
-    /// When the time was last looked at while it was held.
-    looked_at: Tick,
-    doubted_since: Option<Tick>,
-    /// Highest epoch, its t0, and whether it is not given up: for the journal.
-    epoch: u64,
-    sent_at: Tick,
-    lifetime: Lifetime,
-    wanted: Option<BTreeSet<DirectorAddress>>,
-    entries: BTreeMap<DirectorAddress, Entry>,
-    troubles: BTreeMap<DirectorAddress, (Trouble, Tick)>,
-    /// No longer planned: forgotten once its addresses are gone.
-    forgotten: bool,
-    progress: Progress,
-}
-
-impl RouterFence {
-    fn new() -> Self {
-        Self {
-            settings: None,
-            authority: Authority::Undecided,
-            looked_at: Tick::default(),
-            doubted_since: None,
-            epoch: 0,
-            sent_at: Tick::default(),
-            lifetime: Lifetime::Seconds(0),
-            wanted: None,
-            entries: BTreeMap::new(),
-            troubles: BTreeMap::new(),
-            forgotten: false,
-            progress: Progress::default(),
-        }
-    }
-
-    /// The hold, when it permits at `now`.
-    fn permitted(&self, now: Tick) -> Option<(Hold, Timing, Announcement)> {
-        match (&self.authority, &self.settings) {
-            (Authority::Held(hold), Some((timing, announcement)))
-                if hold.until.permits(now) && !self.is_doubtful(now) =>
-            {
-                Some((*hold, *timing, announcement.clone()))
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether another may have taken over since the time was last looked at, or since an earlier doubt: the others heard
-    /// no heartbeat for long enough to challenge this node, and it could not answer.
-    fn is_doubtful(&self, now: Tick) -> bool {
-        self.doubted_since.is_some() || self.stood_still(now)
-    }
-
-    fn stood_still(&self, now: Tick) -> bool {
-        let (Authority::Held(hold), Some((timing, _))) = (&self.authority, &self.settings) else {
-            return false;
-        };
-        // The last heartbeat was sent up to one interval before the time was looked at.
-        let takeover = timing.heartbeat().map(|heartbeat| {
-            (heartbeat.silence() + heartbeat.challenge_window())
-                .saturating_sub(heartbeat.interval())
-        });
-        hold.confirmed_at.is_some()
-            && takeover.is_some_and(|takeover| now.since(self.looked_at) > takeover)
-    }
-
-    /// Whether the addresses stay as they are for now, neither refreshed nor deleted.
-    fn stays(&self, now: Tick) -> bool {
-        match self.authority {
-            Authority::Undecided => true,
-            Authority::Held(hold) => hold.until.permits(now) && self.is_doubtful(now),
-            Authority::Dropped => false,
-        }
-    }
-}
-
 /// Announcements sent per call of [`Fence::due`] at most, so that no burst delays a refresh.
 const ANNOUNCEMENTS_PER_CALL: usize = 64;
-/// While an old holder may still answer, announcements are at most this far apart (rule 12).
-const CONTESTED_INTERVAL: Duration = Duration::from_millis(250);
 /// Pause before a failed addition or deletion is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -753,139 +517,5 @@ impl Fence {
     /// How late the latest refresh was, against its interval.
     pub const fn refresh_lateness(&self) -> Duration {
         self.lateness
-    }
-}
-
-impl RouterFence {
-    fn next_wake(&self, now: Tick) -> Option<Tick> {
-        let unwanted = |address: &DirectorAddress| {
-            self.wanted
-                .as_ref()
-                .is_some_and(|wanted| !wanted.contains(address))
-        };
-        let (hold, settings) = match (&self.authority, &self.settings) {
-            (Authority::Undecided, _) => return None,
-            (Authority::Dropped, _) | (Authority::Held(_), None) => {
-                return self.entries.values().map(|entry| entry.not_before).min();
-            }
-            (Authority::Held(hold), Some(_)) if !hold.until.permits(now) => {
-                return self.entries.values().map(|entry| entry.not_before).min();
-            }
-            (Authority::Held(hold), Some(_)) if self.doubted_since.is_some() => {
-                return Some(hold.until.tick() + Duration::from_nanos(1));
-            }
-            (Authority::Held(hold), Some(settings)) => (hold, settings),
-        };
-        let entries = self.entries.iter().map(|(address, entry)| {
-            let write = match entry.presence {
-                _ if unwanted(address) => Some(entry.not_before),
-                Presence::Adopted | Presence::Adding => Some(entry.not_before),
-                Presence::Present { lifetime, .. } if lifetime != hold.lifetime => {
-                    Some(entry.not_before)
-                }
-                Presence::Present {
-                    lifetime: Lifetime::Permanent,
-                    ..
-                } => None,
-                Presence::Present { refreshed_at, .. } => {
-                    Some((refreshed_at + settings.0.refresh_interval()).max(entry.not_before))
-                }
-            };
-            let announcement = match entry.presence {
-                Presence::Present { .. } => entry.announcements.next,
-                Presence::Adopted | Presence::Adding => None,
-            };
-            let fence_bound = settings.0.fence_bound();
-            let claims = entry.claims.filter(|_| !unwanted(address));
-            let claims = claims.map(|claims| claims.next_wake(fence_bound));
-            [write, announcement, claims].into_iter().flatten().min()
-        });
-        let missing = self.wanted.iter().flatten().filter_map(|address| {
-            let entry = self.entries.contains_key(address);
-            (!entry).then(|| {
-                self.troubles
-                    .get(address)
-                    .map_or(self.sent_at, |(_, not_before)| *not_before)
-            })
-        });
-        let end = (!self.entries.is_empty()).then(|| hold.until.tick() + Duration::from_nanos(1));
-        entries.flatten().chain(missing).chain(end).min()
-    }
-}
-
-impl Entry {
-    /// What others say of the address while it is held: whether that is over, and whether it is announced against.
-    fn judge_claims(&mut self, timing: &Timing, announcement: &Announcement, now: Tick) {
-        let Some(claims) = &mut self.claims else {
-            return;
-        };
-        if claims.is_over(now) {
-            self.claims = None;
-        } else if claims.judge(timing.fence_bound(), now) {
-            self.announcements.defend(announcement, now);
-        }
-    }
-}
-
-impl Announcements {
-    /// None to come, of an address that is adopted or about to be added; `begun` by whoever added it.
-    const fn none(begun: bool, now: Tick) -> Self {
-        Self {
-            burst_left: 0,
-            contested_until: now,
-            confirmed: true,
-            begun,
-            next: None,
-        }
-    }
-
-    /// After an addition: a burst, then on until the old holder's address is gone for sure.
-    fn begin(announcement: &Announcement, timing: &Timing, now: Tick) -> Self {
-        Self {
-            burst_left: announcement.burst_count.into(),
-            contested_until: now + timing.fence_bound(),
-            confirmed: false,
-            begun: false,
-            next: Some(now),
-        }
-    }
-
-    /// Against somebody else's claim: a burst, unless one is on its way.
-    fn defend(&mut self, announcement: &Announcement, now: Tick) {
-        if self.burst_left == 0 {
-            self.burst_left = announcement.burst_count.into();
-            self.next = Some(now);
-        }
-    }
-
-    fn repeat(announcement: &Announcement, now: Tick) -> Option<Tick> {
-        (announcement.refresh_seconds != 0)
-            .then(|| now + Duration::from_secs(announcement.refresh_seconds.into()))
-    }
-
-    fn sent(&mut self, announcement: &Announcement, now: Tick) {
-        self.burst_left = self.burst_left.saturating_sub(1);
-        let interval = Duration::from_millis(announcement.interval_milliseconds.into());
-        self.next = if self.burst_left > 0 {
-            Some(now + interval.min(CONTESTED_INTERVAL))
-        } else if now < self.contested_until {
-            Some(now + CONTESTED_INTERVAL)
-        } else if self.confirmed {
-            Self::repeat(announcement, now)
-        } else {
-            self.confirmed = true;
-            Some(now + CONTESTED_INTERVAL)
-        };
-    }
-}
-
-impl Trouble {
-    fn of(outcome: Outcome) -> Option<Self> {
-        match outcome {
-            Outcome::Done => None,
-            Outcome::Foreign => Some(Self::Foreign),
-            Outcome::NoDevice => Some(Self::NoDevice),
-            Outcome::Failed(text) => Some(Self::Failed(text)),
-        }
     }
 }

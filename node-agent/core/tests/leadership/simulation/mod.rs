@@ -1,6 +1,8 @@
 //! N machines with their fences, one Lease, a network for heartbeats, and everything that may go wrong between them. Time is
 //! virtual; a schedule is fixed by its seed.
 
+mod account;
+mod fault;
 pub mod node;
 pub mod random;
 pub mod scenario;
@@ -14,73 +16,11 @@ use lvs_core::election::{Config, Effect, Event, LeaseRecord, Source};
 use lvs_core::fence::Action;
 use lvs_core::heartbeat::Message;
 
+pub use account::Overlaps;
+pub use fault::Fault;
 use node::{Agent, Clock, Node};
 use random::Random;
 use store::{Reply, Request, Store};
-
-/// What goes wrong, or is done on purpose.
-#[derive(Clone, Debug)]
-pub enum Fault {
-    /// The node cannot reach the API any more; requests are refused or vanish.
-    Unreachable {
-        node: usize,
-        silent: bool,
-    },
-    Reachable {
-        node: usize,
-    },
-    /// SIGSTOP and SIGCONT: the kernel goes on.
-    Freeze {
-        node: usize,
-        length: Duration,
-    },
-    /// As above, right between the fence's check of the time and its write to the kernel.
-    FreezeAtWrite {
-        node: usize,
-        length: Duration,
-    },
-    /// kill -9.
-    Kill {
-        node: usize,
-    },
-    /// kill -9 and an empty kernel.
-    Reboot {
-        node: usize,
-    },
-    Start {
-        node: usize,
-    },
-    /// SIGTERM.
-    Shutdown {
-        node: usize,
-    },
-    Configure {
-        node: usize,
-        config: Box<Config>,
-    },
-    /// The whole machine stands still, its clocks too.
-    Suspend {
-        node: usize,
-        length: Duration,
-    },
-    /// Heartbeats of one reach the other no more.
-    Deafen {
-        from: usize,
-        to: usize,
-    },
-    Undeafen {
-        from: usize,
-        to: usize,
-    },
-    /// Its key is another one than the others', or the right one again.
-    Key {
-        node: usize,
-        right: bool,
-    },
-    Annotate,
-    DeleteLease,
-    CreateLease,
-}
 
 #[derive(Debug)]
 enum Happening {
@@ -149,20 +89,6 @@ pub struct Network {
     pub loss: u64,
 }
 
-/// A stretch in which these nodes carried the address together.
-#[derive(Clone, Debug, Default)]
-pub struct Overlaps {
-    /// Longest while the Lease had been offered, released, or taken by the node itself.
-    pub voluntary: Duration,
-    /// Longest otherwise.
-    pub involuntary: Duration,
-    /// Most refreshes by nodes that were superseded, in one stretch.
-    pub superseded_writes: usize,
-    /// Most nodes at once for longer than it takes to hear a heartbeat: a process that goes on after it stood still may write
-    /// an address before it hears what happened.
-    pub most: usize,
-}
-
 pub struct World {
     pub now: Duration,
     pub nodes: Vec<Node>,
@@ -190,8 +116,6 @@ pub struct World {
     pub trace: Vec<String>,
 }
 
-/// The longest interval of heartbeats, by a slow clock, and a way of the network.
-const HEARTBEAT: Duration = Duration::from_millis(200);
 const CLIENT_TIMEOUT: Duration = Duration::from_millis(2_200);
 
 impl World {
@@ -249,12 +173,6 @@ impl World {
         }
     }
 
-    pub fn carriers(&self) -> Vec<usize> {
-        (0..self.nodes.len())
-            .filter(|node| self.nodes[*node].carries(self.now))
-            .collect()
-    }
-
     pub fn run_until(&mut self, end: Duration) {
         loop {
             let expiry = self
@@ -280,60 +198,6 @@ impl World {
                 self.happen(happening);
                 self.account();
             }
-        }
-    }
-
-    /// Keeps count of who carries the address, at every moment at which that may have changed.
-    fn account(&mut self) {
-        let carriers = self.carriers();
-        if self.carried.1 != carriers.len() {
-            self.carried = (self.now, carriers.len());
-        }
-        if self.now.saturating_sub(self.carried.0) > HEARTBEAT || carriers.len() <= 2 {
-            self.overlaps.most = self.overlaps.most.max(carriers.len());
-        }
-        if carriers.is_empty() {
-            let since = *self.bare_since.get_or_insert(self.now);
-            let gap = self.now.saturating_sub(since.max(self.measure_from));
-            self.longest_gap = self.longest_gap.max(gap);
-        } else {
-            self.bare_since = None;
-        }
-        if carriers.len() > 1 {
-            let since = *self.shared_since.get_or_insert(self.now);
-            // From the last refresh by one that is superseded: a process that was stopped between its look at the time and
-            // its write writes once more.
-            let newest = self
-                .store
-                .history
-                .last()
-                .and_then(|last| last.holder.as_ref());
-            let superseded = carriers
-                .iter()
-                .map(|node| &self.nodes[*node])
-                .filter(|node| newest.is_none_or(|newest| newest.node != node.name));
-            let refreshed_at = superseded.map(|node| node.written_at).max();
-            if let Some(at) = refreshed_at
-                && at > since
-                && self.superseded_writes.0 != at
-            {
-                self.superseded_writes = (at, self.superseded_writes.1 + 1);
-                let most = &mut self.overlaps.superseded_writes;
-                *most = (*most).max(self.superseded_writes.1);
-            }
-            let length = self
-                .now
-                .saturating_sub(refreshed_at.map_or(since, |at| at.max(since)));
-            let given = self.store.history.last().is_some_and(|last| last.given);
-            let worst = if given {
-                &mut self.overlaps.voluntary
-            } else {
-                &mut self.overlaps.involuntary
-            };
-            *worst = (*worst).max(length);
-        } else {
-            self.superseded_writes.1 = 0;
-            self.shared_since = None;
         }
     }
 
@@ -693,102 +557,6 @@ impl World {
                 version,
             },
         );
-    }
-
-    fn fault(&mut self, fault: Fault) {
-        self.note(|_| format!("{fault:?}").chars().take(60).collect());
-        let now = self.now;
-        match fault {
-            Fault::Unreachable { node, silent } => {
-                self.nodes[node].reachable = false;
-                let incarnation = self.nodes[node].incarnation;
-                if !silent {
-                    let at = now + self.random.milliseconds(1..1000);
-                    self.schedule(at, Happening::WatchLost { node, incarnation });
-                }
-                self.look_at_api(node);
-            }
-            Fault::Reachable { node } => {
-                self.nodes[node].reachable = true;
-                self.tell_watcher(node, Duration::from_millis(800));
-                self.look_at_api(node);
-            }
-            Fault::Suspend { node, length } => {
-                let suspended = &mut self.nodes[node];
-                // One that stands still already cannot be stopped again.
-                if suspended.suspended_until <= now {
-                    suspended.clock.pause(now, length);
-                    suspended.suspended_until = now + length;
-                    suspended.frozen_until = suspended.frozen_until.max(now + length);
-                }
-            }
-            Fault::Deafen { from, to } => drop(self.deaf.insert((from, to))),
-            Fault::Undeafen { from, to } => drop(self.deaf.remove(&(from, to))),
-            Fault::Key { node, right } => self.nodes[node].wrong_key = !right,
-            Fault::Freeze { node, length } => {
-                let until = now + length;
-                self.nodes[node].frozen_until = self.nodes[node].frozen_until.max(until);
-            }
-            Fault::FreezeAtWrite { node, length } => {
-                self.freeze_at_write.insert(node, length);
-            }
-            Fault::Kill { node } => self.nodes[node].agent = None,
-            Fault::Reboot { node } => {
-                self.nodes[node].agent = None;
-                self.nodes[node].kernel = node::InKernel::Nothing;
-                self.nodes[node].journal.clear();
-            }
-            Fault::Start { node } => {
-                if self.nodes[node].agent.is_none() && self.nodes[node].suspended_until <= now {
-                    self.nodes[node].frozen_until = self.nodes[node].suspended_until.max(now);
-                    self.freeze_at_write.remove(&node);
-                    self.nodes[node].start(now);
-                    if self.nodes[node].reachable {
-                        self.tell_watcher(node, Duration::ZERO);
-                    } else {
-                        self.look_at_api(node);
-                    }
-                    self.feed(node, Event::Deadline);
-                }
-            }
-            Fault::Shutdown { node } => self.feed(node, Event::ShutdownRequested),
-            Fault::Configure { node, config } => {
-                if self.nodes[node].agent.is_some() {
-                    self.feed(node, Event::Configured(*config));
-                } else {
-                    self.nodes[node].config = *config;
-                }
-            }
-            Fault::Annotate => {
-                self.store.annotate();
-                self.tell_watchers();
-            }
-            Fault::DeleteLease => {
-                self.store.lease = None;
-                self.tell_watchers();
-            }
-            Fault::CreateLease => {
-                if self.store.lease.is_none() {
-                    self.store.create();
-                    self.tell_watchers();
-                }
-            }
-        }
-    }
-
-    /// I1: one holder per epoch.
-    pub fn assert_one_holder_per_epoch(&self) {
-        let mut holders: BTreeMap<u64, &str> = BTreeMap::new();
-        for written in &self.store.history {
-            if let Some(holder) = &written.holder {
-                let known = holders.entry(written.epoch).or_insert(&holder.node);
-                assert_eq!(
-                    *known, holder.node,
-                    "two holders of epoch {}",
-                    written.epoch
-                );
-            }
-        }
     }
 }
 
