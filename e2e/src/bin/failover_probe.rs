@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -75,10 +76,7 @@ fn converse(stream: &TcpStream) -> Result<()> {
     let order: Order = serde_json::from_str(&line).with_context(|| format!("order {line:?}"))?;
     let (lines, told) = channel::<Line>();
     let (stop, stopped) = watch::channel(false);
-    let mut monitors = Vec::new();
-    for host in &order.carriers {
-        monitors.push(monitor(host, order.address, &lines)?);
-    }
+    let mut monitor = monitor(&order.carriers, order.address, &lines)?;
     let mut threads = Vec::new();
     if let Some(writer) = order.writer.clone() {
         let (lines, stopped) = (lines.clone(), stopped.clone());
@@ -120,10 +118,8 @@ fn converse(stream: &TcpStream) -> Result<()> {
                 Err(_) => failures.push("a thread panicked".to_owned()),
             }
         }
-        for mut child in monitors {
-            child.kill()?;
-            child.wait()?;
-        }
+        monitor.kill()?;
+        monitor.wait()?;
         match writing.join() {
             Ok(written) => written?,
             Err(_) => bail!("the thread that writes lines panicked"),
@@ -142,10 +138,12 @@ fn in_namespace(host: &str, work: impl Future<Output = Result<()>>) -> Result<()
     LocalSet::new().block_on(&runtime, work)
 }
 
-/// `ip -ts monitor address` of a host, each line about `address` told; then whether it is there at the beginning.
-fn monitor(host: &str, address: IpAddr, lines: &Sender<Line>) -> Result<Child> {
+/// `ip -ts monitor address` of all hosts, each line about `address` told; then who has it at the beginning. One program
+/// with one socket, so that what happened on different hosts is told in the order in which it happened.
+fn monitor(hosts: &[String], address: IpAddr, lines: &Sender<Line>) -> Result<Child> {
+    let ids = namespace_ids(hosts)?;
     let mut child = Command::new("ip")
-        .args(["-n", host, "-o", "-ts", "monitor", "address"])
+        .args(["-o", "-ts", "monitor", "address", "all-nsid"])
         .env("TZ", "UTC")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -155,36 +153,62 @@ fn monitor(host: &str, address: IpAddr, lines: &Sender<Line>) -> Result<Child> {
         .stdout
         .take()
         .context("standard output of ip monitor")?;
-    let (name, told) = (host.to_owned(), lines.clone());
+    let told = lines.clone();
     std::thread::Builder::new()
         .name("monitor".into())
         .spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if let Some((at, present)) = carried(&line, address) {
-                    let host = name.clone();
+                if let Some((at, id, present)) = carried(&line, address)
+                    && let Some(host) = ids.get(&id).cloned()
+                {
                     let _ = told.send(Line::Carried { host, at, present });
                 }
             }
         })?;
-    let shown = Command::new("ip")
-        .args(["-n", host, "-o", "address", "show"])
-        .output()
-        .context("ip address show")?;
-    ensure!(
-        shown.status.success(),
-        "ip address show in {host}: {}",
-        String::from_utf8_lossy(&shown.stderr)
-    );
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    if shown.lines().any(|line| names(line, address)) {
-        let (host, at) = (host.to_owned(), now());
-        let _ = lines.send(Line::Carried {
-            host,
-            at,
-            present: true,
-        });
+    for host in hosts {
+        let shown = ip(&["-n", host, "-o", "address", "show"])?;
+        if shown.lines().any(|line| names(line, address)) {
+            let (host, at) = (host.clone(), now());
+            let _ = lines.send(Line::Carried {
+                host,
+                at,
+                present: true,
+            });
+        }
     }
     Ok(child)
+}
+
+/// The ids by which the kernel tells the hosts' network namespaces apart here; a host without one gets it.
+fn namespace_ids(hosts: &[String]) -> Result<BTreeMap<u32, String>> {
+    let known = || -> Result<BTreeMap<u32, String>> {
+        let listed = ip(&["netns", "list"])?;
+        Ok(listed.lines().filter_map(namespace_id).collect())
+    };
+    let before = known()?;
+    for host in hosts {
+        if !before.values().any(|name| name == host) {
+            ip(&["netns", "set", host, "auto"])?;
+        }
+    }
+    known()
+}
+
+/// A line of `ip netns list`, such as `lb-a (id: 3)`.
+fn namespace_id(line: &str) -> Option<(u32, String)> {
+    let (name, id) = line.split_once(" (id: ")?;
+    Some((id.strip_suffix(')')?.parse().ok()?, name.to_owned()))
+}
+
+fn ip(words: &[&str]) -> Result<String> {
+    let output = Command::new("ip").args(words).output().context("ip")?;
+    ensure!(
+        output.status.success(),
+        "ip {}: {}",
+        words.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Whether a line of `ip address` is about an address.
@@ -197,16 +221,18 @@ fn names(line: &str, address: IpAddr) -> bool {
     })
 }
 
-/// `[2026-01-31T12:00:00.123456] Deleted 7: out    inet 172.16.2.200/32 …`: when, and whether it is there now.
-fn carried(line: &str, address: IpAddr) -> Option<(Microseconds, bool)> {
+/// `[2026-01-31T12:00:00.123456] [nsid 3]Deleted 7: out    inet 172.16.2.200/32 …`: when, where, and whether it is there now.
+fn carried(line: &str, address: IpAddr) -> Option<(Microseconds, u32, bool)> {
     let (stamp, rest) = line.strip_prefix('[')?.split_once(']')?;
+    let (id, rest) = rest.trim_start().strip_prefix("[nsid ")?.split_once(']')?;
+    let id = id.parse().ok()?;
     let stamp: jiff::civil::DateTime = stamp.parse().ok()?;
     let at = stamp
         .to_zoned(jiff::tz::TimeZone::UTC)
         .ok()?
         .timestamp()
         .as_microsecond();
-    names(rest, address).then(|| (at, !rest.trim_start().starts_with("Deleted ")))
+    names(rest, address).then(|| (at, id, !rest.trim_start().starts_with("Deleted ")))
 }
 
 /// Renews a Lease of its own until it is told to end.
@@ -501,7 +527,7 @@ async fn hold(
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{carried, source_ports};
+    use super::{carried, namespace_id, source_ports};
 
     #[test]
     fn a_measurement_uses_no_port_that_a_director_may_remember() {
@@ -521,15 +547,27 @@ mod tests {
     #[test]
     fn a_line_of_ip_monitor_is_read() {
         let address = "172.16.2.200".parse().unwrap();
-        let added = "[2026-01-31T12:00:00.123456] 7: out    inet 172.16.2.200/32 scope global out\\       valid_lft 2sec preferred_lft 0sec";
-        assert_eq!(carried(added, address), Some((1_769_860_800_123_456, true)));
-        let deleted = "[2026-01-31T12:00:00.123456] Deleted 7: out    inet 172.16.2.200/32 scope global out\\       valid_lft forever";
+        let added = "[2026-01-31T12:00:00.123456] [nsid 3]7: out    inet 172.16.2.200/32 scope global out\\       valid_lft 2sec preferred_lft 0sec";
+        assert_eq!(
+            carried(added, address),
+            Some((1_769_860_800_123_456, 3, true))
+        );
+        let deleted = "[2026-01-31T12:00:00.123456] [nsid 12]Deleted 7: out    inet 172.16.2.200/32 scope global out\\       valid_lft forever";
         assert_eq!(
             carried(deleted, address),
-            Some((1_769_860_800_123_456, false))
+            Some((1_769_860_800_123_456, 12, false))
         );
-        let other = "[2026-01-31T12:00:00.123456] 7: out    inet 172.16.2.20/32 scope global out";
+        let here = added.replace("nsid 3", "nsid current");
+        assert_eq!(carried(&here, address), None);
+        let other =
+            "[2026-01-31T12:00:00.123456] [nsid 3]7: out    inet 172.16.2.20/32 scope global out";
         assert_eq!(carried(other, address), None);
         assert_eq!(carried("172.16.2.200", address), None);
+    }
+
+    #[test]
+    fn a_namespace_without_an_id_has_none() {
+        assert_eq!(namespace_id("lb-a (id: 3)"), Some((3, "lb-a".to_owned())));
+        assert_eq!(namespace_id("lb-a"), None);
     }
 }
