@@ -8,8 +8,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, ErrorKind, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::mpsc::{Sender, channel};
@@ -28,7 +29,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -66,7 +67,7 @@ fn enter(host: &str) -> Result<()> {
     setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("entering {path}"))
 }
 
-fn converse(stream: &TcpStream) -> Result<()> {
+fn converse(stream: &std::net::TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
@@ -337,21 +338,16 @@ async fn load(order: Order, lines: Sender<Line>, mut stopped: watch::Receiver<bo
         longest_echo: 0,
     }));
     let mut held = Vec::new();
-    let ports = source_ports(now());
-    ensure!(
-        order.held <= ports.len(),
-        "{} long-lived connections, at most {}",
-        order.held,
-        ports.len()
-    );
-    for (index, port) in (0..order.held).zip(ports) {
+    let source = Source::add(&order.client, order.echo.ip())?;
+    let address = source.address;
+    for index in 0..order.held {
         let (shared, stopped) = (Rc::clone(&shared), stopped.clone());
         let begin = Duration::from_millis(
             ECHO_PAUSE_MILLISECONDS * u64::try_from(index)? / u64::try_from(order.held)?,
         );
         held.push(tokio::task::spawn_local(async move {
             sleep(begin).await;
-            hold(index, port, order.echo, shared, stopped).await;
+            hold(index, address, order.echo, shared, stopped).await;
         }));
     }
     let rhythm = Duration::from_millis(order.rhythm_milliseconds);
@@ -372,7 +368,7 @@ async fn load(order: Order, lines: Sender<Line>, mut stopped: watch::Receiver<bo
         tokio::task::spawn_local(async move {
             let at = now();
             let limit = Duration::from_millis(ANSWER_LIMIT_MILLISECONDS);
-            let ended = timeout(limit, request(web)).await;
+            let ended = timeout(limit, request(address, web)).await;
             let mut shared = shared_here.borrow_mut();
             let reason = match ended {
                 Ok(Ok(())) => return shared.answer(rhythm_microseconds),
@@ -415,10 +411,8 @@ async fn load(order: Order, lines: Sender<Line>, mut stopped: watch::Receiver<bo
 }
 
 /// One new connection, to the end of its answer.
-async fn request(web: SocketAddr) -> Result<()> {
-    let mut stream = tokio::net::TcpStream::connect(web)
-        .await
-        .context("connecting")?;
+async fn request(source: IpAddr, web: SocketAddr) -> Result<()> {
+    let mut stream = connect(source, web).await?;
     stream
         .write_all(b"GET / HTTP/1.0\r\n\r\n")
         .await
@@ -436,39 +430,87 @@ async fn request(web: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Ports of the long-lived connections of a measurement that begins now, below those that the kernel chooses from. The same
-/// come again after 40 minutes: IPVS remembers a connection for 15 minutes after the director that balanced it last saw
-/// it, and would send a new one from its port to the same real server, which after a takeover is a measurement of the past.
-fn source_ports(now: Microseconds) -> impl ExactSizeIterator<Item = u16> {
-    const FIRST: u16 = 8_000;
-    const IN_A_BLOCK: u16 = 40;
-    const BLOCKS: i64 = 600;
-    /// Shorter than any measurement, so that the next one has another block.
-    const BLOCK_MICROSECONDS: Microseconds = 4_000_000;
-    let block = u16::try_from(now.div_euclid(BLOCK_MICROSECONDS).rem_euclid(BLOCKS)).unwrap_or(0);
-    let first = FIRST + block * IN_A_BLOCK;
-    first..first + IN_A_BLOCK
+/// An address for the connections of one measurement, removed with it.
+///
+/// IPVS remembers a connection for 15 minutes after the director that balanced it last saw it, and would send a new one
+/// from its address and port to the same real server, which after a takeover is a measurement of the past. A measurement
+/// takes 12 s at least, so that an address comes again after 19 minutes at the earliest.
+struct Source {
+    host: String,
+    address: IpAddr,
+}
+
+impl Source {
+    /// What the hosts of the machine leave free of 172.16.2.0/24 and of fd00:2::/64.
+    const NUMBERS: Range<u16> = 101..196;
+    const DEVICE: &str = "out";
+    const COUNT: &str = "/run/failover-probe.measurements";
+
+    fn add(host: &str, target: IpAddr) -> Result<Self> {
+        let count = match std::fs::read_to_string(Self::COUNT) {
+            Ok(text) => text.trim().parse::<u64>().with_context(|| Self::COUNT)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            Err(error) => return Err(error).context(Self::COUNT),
+        };
+        std::fs::write(Self::COUNT, (count + 1).to_string()).context(Self::COUNT)?;
+        let source = Self {
+            host: host.to_owned(),
+            address: Self::number(count, target),
+        };
+        source.change("replace")?;
+        Ok(source)
+    }
+
+    fn number(count: u64, target: IpAddr) -> IpAddr {
+        let numbers = Self::NUMBERS;
+        let offset = u16::try_from(count % u64::from(numbers.end - numbers.start)).unwrap_or(0);
+        let number = numbers.start + offset;
+        match target {
+            IpAddr::V4(_) => Ipv4Addr::from(0xac10_0200 + u32::from(number)).into(),
+            IpAddr::V6(_) => Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 1, number).into(),
+        }
+    }
+
+    fn change(&self, verb: &str) -> Result<()> {
+        let length = if self.address.is_ipv4() { 24 } else { 64 };
+        let prefix = format!("{}/{length}", self.address);
+        let mut words = vec!["-n", &self.host, "address", verb, &prefix, "dev", Self::DEVICE];
+        if self.address.is_ipv6() {
+            words.push("nodad");
+        }
+        ip(&words).map(drop)
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let _ = self.change("del");
+    }
+}
+
+/// A connection from `source`, from a port that the kernel chooses.
+async fn connect(source: IpAddr, target: SocketAddr) -> Result<TcpStream> {
+    let socket = match target {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket
+        .bind((source, 0).into())
+        .with_context(|| format!("binding {source}"))?;
+    socket.connect(target).await.context("connecting")
 }
 
 /// One long-lived connection: a byte there and back, a pause, and again; after the end once more.
 async fn hold(
     index: usize,
-    port: u16,
+    source: IpAddr,
     echo: SocketAddr,
     shared: Rc<RefCell<Shared>>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let limit = Duration::from_secs(ECHO_LIMIT_SECONDS);
     let talk = async {
-        let (socket, any): (_, IpAddr) = match echo {
-            SocketAddr::V4(_) => (TcpSocket::new_v4()?, Ipv4Addr::UNSPECIFIED.into()),
-            SocketAddr::V6(_) => (TcpSocket::new_v6()?, Ipv6Addr::UNSPECIFIED.into()),
-        };
-        socket.set_reuseaddr(true)?;
-        socket
-            .bind((any, port).into())
-            .with_context(|| format!("binding port {port}"))?;
-        let mut stream = socket.connect(echo).await.context("connecting")?;
+        let mut stream = connect(source, echo).await?;
         stream.set_nodelay(true)?;
         loop {
             let last = *stopped.borrow();
@@ -527,21 +569,21 @@ async fn hold(
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{carried, namespace_id, source_ports};
+    use super::{IpAddr, Source, carried, namespace_id};
 
     #[test]
-    fn a_measurement_uses_no_port_that_a_director_may_remember() {
-        let minutes = |count: i64| count * 60 * 1_000_000;
-        let long_ago = 1_769_860_800_123_456;
-        let mut seen = BTreeSet::new();
-        for begun in (long_ago..long_ago + minutes(16)).step_by(10_000_000) {
-            let ports: Vec<u16> = source_ports(begun).collect();
-            assert_eq!(ports.len(), 40);
-            for port in ports {
-                assert!((1_024..32_768).contains(&port), "{port}");
-                assert!(seen.insert(port), "{port} again at {begun}");
-            }
+    fn a_measurement_uses_no_address_that_a_director_may_remember() {
+        const SHORTEST_SECONDS: u64 = 12;
+        let in_15_minutes = 15 * 60 / SHORTEST_SECONDS;
+        for target in ["172.16.2.200", "fd00:2::200"] {
+            let target = target.parse().unwrap();
+            let addresses: BTreeSet<IpAddr> = (1_000..1_000 + in_15_minutes)
+                .map(|count| Source::number(count, target))
+                .collect();
+            assert_eq!(addresses.len() as u64, in_15_minutes);
         }
+        let first = Source::number(0, "172.16.2.200".parse().unwrap());
+        assert_eq!(first.to_string(), "172.16.2.101");
     }
 
     #[test]

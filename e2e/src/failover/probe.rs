@@ -30,7 +30,8 @@ impl<'a> Probe<'a> {
         let process = lab
             .guest
             .run(&format!(
-                "setsid {} 0.0.0.0:{port} >>/run/failover-probe.log 2>&1 </dev/null & echo $!",
+                // In front of everything else there: what measures must not wait for what is measured.
+                "setsid chrt --fifo 10 {} 0.0.0.0:{port} >>/run/failover-probe.log 2>&1 </dev/null & echo $!",
                 quote(&program.display().to_string())
             ))?
             .trim()
