@@ -474,7 +474,15 @@ impl Source {
     fn change(&self, verb: &str) -> Result<()> {
         let length = if self.address.is_ipv4() { 24 } else { 64 };
         let prefix = format!("{}/{length}", self.address);
-        let mut words = vec!["-n", &self.host, "address", verb, &prefix, "dev", Self::DEVICE];
+        let mut words = vec![
+            "-n",
+            &self.host,
+            "address",
+            verb,
+            &prefix,
+            "dev",
+            Self::DEVICE,
+        ];
         if self.address.is_ipv6() {
             words.push("nodad");
         }

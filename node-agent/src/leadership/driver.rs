@@ -16,6 +16,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
 use kube::api::PostParams;
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use lvs_core::chronicle::{Chronicle, Departure, Happened};
 use lvs_core::election::{Config, Effect, Event, LeaseWrite, Machine, Role, Source, Tick};
@@ -32,6 +33,23 @@ const VERSIONS: usize = 8;
 /// Seconds after which the server ends a watch: a connection that died silently is noticed by then. The
 /// election's own reads notice it much earlier.
 const WATCH_SECONDS: u32 = 30;
+/// Wait before a watch that broke is tried again. Always the same: without it a challenge is not seen, and after an outage
+/// of the API server every director must have it before another trouble comes.
+const WATCH_RETRY: Duration = Duration::from_millis(500);
+
+struct WatchRetry;
+
+impl Iterator for WatchRetry {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(WATCH_RETRY)
+    }
+}
+
+impl Backoff for WatchRetry {
+    fn reset(&mut self) {}
+}
 
 /// What a driver is told.
 #[derive(Debug)]
@@ -118,7 +136,7 @@ impl Driver {
             .fields(&format!("metadata.name={}", self.lease_name))
             .timeout(WATCH_SECONDS);
         let mut watch = watcher(self.leases.clone(), config)
-            .default_backoff()
+            .backoff(WatchRetry)
             .boxed();
         let mut listed = false;
         let mut event = Event::Deadline;

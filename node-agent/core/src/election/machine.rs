@@ -118,6 +118,10 @@ pub struct Machine {
     /// A write met something unseen: nothing is sent before the Lease was read.
     must_read: bool,
     read_not_before: Tick,
+    /// When the last read was begun.
+    read_at: Tick,
+    /// As holder: when the Lease is read next because a challenge may be in it.
+    listen_at: Option<Tick>,
     acquire_not_before: Tick,
     refused: bool,
     /// Addresses of a lent Lease may be in the kernel until then: the Lease must not become shorter
@@ -163,6 +167,8 @@ impl Machine {
             read_overtaken: false,
             must_read: false,
             read_not_before: now,
+            read_at: now,
+            listen_at: None,
             acquire_not_before: now,
             refused: false,
             lent_until: now,

@@ -291,6 +291,27 @@ fn promises_end_with_a_peer_and_nobody_shares_the_address() {
     }
 }
 
+/// Found by the bench: after an outage of the API server the watches of Leases waited for half a minute before they were
+/// tried again, and directors that could not hear each other deposed each other every other second.
+#[test]
+fn a_holder_whose_watch_has_died_answers_a_challenge_all_the_same() {
+    for seed in 0..200 {
+        let mut world = world(seed, &[100, 100, 100]);
+        let node = settled(&mut world);
+        for node in 0..3 {
+            world.at(seconds(20), Fault::Watch { node, alive: false });
+        }
+        let at = seconds(21) + milliseconds(seed * 13 % 2_000);
+        for (from, to) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
+            deafen(&mut world, from, to, at);
+        }
+        world.run_until(seconds(60));
+        assert_eq!(master(&world), node, "{}", story(seed, &world));
+        assert_eq!(world.store.history.len(), 1, "{}", story(seed, &world));
+        assert_eq!(world.longest_gap, Duration::ZERO, "{}", story(seed, &world));
+    }
+}
+
 #[test]
 fn an_isolated_holder_gives_up_in_time() {
     let mut worst = (Duration::ZERO, Duration::ZERO);
@@ -432,7 +453,7 @@ fn storm(seed: u64, tracing: bool) -> World {
         let other = scenario::any_node(nodes, &mut random);
         let at = random.milliseconds(1_000..ends - 5_000);
         let length = random.milliseconds(50..ends * 3 / 5);
-        match random.below(12) {
+        match random.below(13) {
             0 | 1 => {
                 let silent = random.chance(50);
                 world.at(at, Fault::Unreachable { node, silent });
@@ -487,6 +508,10 @@ fn storm(seed: u64, tracing: bool) -> World {
                     }
                 }
             }
+            11 => {
+                world.at(at, Fault::Watch { node, alive: false });
+                world.at(at + length, Fault::Watch { node, alive: true });
+            }
             _ => {
                 world.at(at, Fault::Key { node, right: false });
                 world.at(at + length, Fault::Key { node, right: true });
@@ -519,6 +544,7 @@ fn judge(seed: u64, world: &mut World) -> Result<(), String> {
     for node in 0..world.nodes.len() {
         world.at(healed, Fault::Reachable { node });
         world.at(healed, Fault::Key { node, right: true });
+        world.at(healed, Fault::Watch { node, alive: true });
         world.at(healed, Fault::Start { node });
         for to in 0..world.nodes.len() {
             world.at(healed, Fault::Undeafen { from: node, to });

@@ -13,6 +13,10 @@ use crate::election::tick::Tick;
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(1);
 /// How much longer than the challenge window another candidate's challenge is left alone: its writes and its takeover.
 const RIVAL_ALLOWANCE: Duration = Duration::from_millis(400);
+/// How long after a peer fell silent its challenge may come: its turn and its writes.
+const CHALLENGE_EXPECTED: Duration = Duration::from_secs(3);
+/// How often a holder that expects a challenge reads the Lease within the time it has to answer.
+const READS_IN_A_WINDOW: u32 = 3;
 
 impl Machine {
     /// When the holder's silence permits a challenge; none = not on what is known now.
@@ -74,6 +78,21 @@ impl Machine {
         } else {
             observation.epoch_since
         }
+    }
+
+    /// When the holder reads the Lease by itself; none = no peer fell silent lately. Who is not heard may not hear, and will
+    /// challenge; the watch that would tell of it may have died with nobody knowing yet.
+    pub(super) fn listens_at(&self, now: Tick) -> Option<Tick> {
+        let heartbeat = self.config.timing.heartbeat()?;
+        let pause = heartbeat.challenge_window() / READS_IN_A_WINDOW;
+        let latest = self
+            .config
+            .others(&self.me.node)
+            .filter_map(|other| self.peers.get(other))
+            .map(|peer| peer.heard_at + heartbeat.silence())
+            .filter(|silent_from| now <= *silent_from + CHALLENGE_EXPECTED)
+            .min()?;
+        Some(latest.max(self.read_at + pause).max(self.read_not_before))
     }
 
     /// From when a challenged holder has let its time pass.

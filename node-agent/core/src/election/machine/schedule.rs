@@ -197,6 +197,7 @@ impl Machine {
             }
             self.state = State::Master(tenure);
         }
+        self.listen(now, effects);
     }
 
     /// When the holder writes next.
@@ -325,9 +326,27 @@ impl Machine {
 
     pub(super) fn read_if_due(&mut self, now: Tick, effects: &mut Vec<Effect>) {
         if !self.reading && !matches!(self.state, State::Stopped) && now >= self.read_due() {
-            self.reading = true;
-            effects.push(Effect::Read);
+            self.read(now, effects);
         }
+    }
+
+    fn read(&mut self, now: Tick, effects: &mut Vec<Effect>) {
+        self.reading = true;
+        self.read_at = now;
+        effects.push(Effect::Read);
+    }
+
+    /// Reads where a challenge may be under way. The answer to a write tells more than a read, and while the API server is
+    /// out of reach neither tells anything.
+    fn listen(&mut self, now: Tick, effects: &mut Vec<Effect>) {
+        self.listen_at = self.listens_at(now);
+        let may =
+            !self.reading && !self.must_read && self.write.is_none() && self.api_lost.is_none();
+        if may && self.listen_at.is_some_and(|at| now >= at) {
+            self.read(now, effects);
+        }
+        // The answer to what is under way is what wakes next.
+        self.listen_at = self.listen_at.filter(|_| may && !self.reading);
     }
 
     /// When [`Event::Deadline`] is wanted next; none = nothing is due by time alone.
@@ -364,10 +383,18 @@ impl Machine {
                 let alone = self
                     .api_loss_ends_at()
                     .filter(|_| !self.holds_by_itself(tenure));
-                [Some(end), read, write, shutdown, alone, self.waits_until()]
-                    .into_iter()
-                    .flatten()
-                    .min()
+                [
+                    Some(end),
+                    read,
+                    write,
+                    shutdown,
+                    alone,
+                    self.waits_until(),
+                    self.listen_at,
+                ]
+                .into_iter()
+                .flatten()
+                .min()
             }
         }
     }

@@ -60,6 +60,11 @@ pub enum Fault {
         from: usize,
         to: usize,
     },
+    /// Its watch of the Lease brings nothing any more, and nobody knows; or does again.
+    Watch {
+        node: usize,
+        alive: bool,
+    },
     /// Its key is another one than the others', or the right one again.
     Key {
         node: usize,
@@ -100,6 +105,12 @@ impl World {
             }
             Fault::Deafen { from, to } => drop(self.deaf.insert((from, to))),
             Fault::Undeafen { from, to } => drop(self.deaf.remove(&(from, to))),
+            Fault::Watch { node, alive } => {
+                self.nodes[node].watches = alive;
+                if alive {
+                    self.tell_watcher(node, Duration::ZERO);
+                }
+            }
             Fault::Key { node, right } => self.nodes[node].wrong_key = !right,
             Fault::Freeze { node, length } => {
                 let until = now + length;

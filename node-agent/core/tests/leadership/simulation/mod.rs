@@ -543,6 +543,9 @@ impl World {
     }
 
     fn tell_watcher(&mut self, node: usize, after: Duration) {
+        if !self.nodes[node].watches {
+            return;
+        }
         let incarnation = self.nodes[node].incarnation;
         let lease = self.store.lease.clone();
         let at = self.now + after + self.random.milliseconds(1..self.api.latency + 2);

@@ -101,6 +101,8 @@ pub struct Node {
     pub written_at: Duration,
     /// Its key is another one than the others'.
     pub wrong_key: bool,
+    /// Its watch of the Lease lives.
+    pub watches: bool,
     /// Only the newest timer counts.
     pub timer: u64,
     pub watch_version: u64,
@@ -129,6 +131,7 @@ impl Node {
             suspended_until: Duration::ZERO,
             written_at: Duration::ZERO,
             wrong_key: false,
+            watches: true,
             timer: 0,
             watch_version: 0,
             last_timer: None,
