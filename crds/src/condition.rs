@@ -109,8 +109,12 @@ reasons! {
     PortNotFound,
     /// The port or forwarding of the RealServer does not fit the VirtualService.
     PortNotPermitted,
-    /// The selector matches no RealServer.
+    /// The selector matches no RealServer, or none of them is up.
     NoRealServers,
+    /// A health check fails.
+    ChecksFailed,
+    /// A director finds fewer real servers up than its router tracks.
+    TooFewRealServers,
     /// No node is a director of the router.
     NoDirectors,
     /// An older router with a virtual MAC has the same virtualRouterID.

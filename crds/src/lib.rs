@@ -6,11 +6,13 @@
 
 pub mod condition;
 pub mod connection_sync;
+pub mod health_check;
 pub mod manifest;
 pub mod node_plan;
 pub mod real_server;
 pub mod text;
 pub mod tracking;
+pub mod traffic_policy;
 pub mod transition;
 pub mod value;
 pub mod virtual_router;

@@ -6,14 +6,17 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::connection_sync::PlannedConnectionSync;
+use crate::health_check::HealthCheck;
+use crate::real_server::RealServerState;
 use crate::text::{ObjectName, RouterName};
-use crate::tracking::{Deduction, TrackedEndpoint};
+use crate::tracking::{Deduction, TrackedEndpoint, TrackedRealServers};
+use crate::traffic_policy::{AdministrativeState, OnFailure, PlannedSorryServer, Quorum};
 use crate::transition::Transition;
 use crate::value::{
     AddressFamily, Forwarding, PacketScheduling, Persistence, Protocol, Scheduler, Timeouts, Tunnel,
@@ -169,6 +172,10 @@ pub struct DirectorPlan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub services: Vec<PlannedService>,
+    /// Checks to which services refer by name, sorted; which port each asks is said there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub checks: Vec<HealthCheck>,
 }
 
 /// Leadership of one router on this node. Lease: same namespace as the plan.
@@ -228,6 +235,9 @@ pub struct LeadershipPlan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub tracked_endpoints: Vec<TrackedEndpoint>,
+    /// How many real servers of each VirtualService must be up; unset = it does not matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracked_real_servers: Option<TrackedRealServers>,
     /// Addresses of VirtualServices that every director reports as Unavailable: they are no fault of one
     /// director. Sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -356,6 +366,43 @@ pub struct PlannedService {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4096))]
     pub real_servers: Vec<PlannedRealServer>,
+    /// What is asked of every real server; it is up while all of it succeeds. Empty = nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
+    pub checks: Vec<CheckReference>,
+    /// What becomes of a real server that is down.
+    #[serde(default, skip_serializing_if = "OnFailure::is_remove")]
+    pub on_failure: OnFailure,
+    /// How much must be up; unset = one real server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<Quorum>,
+    /// Who serves without a quorum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sorry_server: Option<PlannedSorryServer>,
+    /// Seconds in which a real server that came up gets more and more of its weight; 0 = all of it at once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub slow_start_seconds: u32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// A check of the plan, and the port that it asks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckReference {
+    /// Name of the check in the plan.
+    #[schemars(length(max = 63))]
+    pub check_name: String,
+    /// Port on the real server; unset = the port that serves, of a range the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
 }
 
 /// A service by address.
@@ -403,6 +450,9 @@ pub struct PlannedRealServer {
     /// Lower threshold of connections, 0 = three quarters of upper.
     #[serde(default)]
     pub lower_threshold: u32,
+    /// Whether it is to serve.
+    #[serde(default, skip_serializing_if = "AdministrativeState::is_enabled")]
+    pub administrative_state: AdministrativeState,
 }
 
 /// Work as real server.
@@ -500,6 +550,43 @@ pub struct NodePlanStatus {
     /// Where the node can be reached by heartbeats; of plans whose heartbeats have an interface of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<HeartbeatStatus>,
+    /// Of a director: real servers of services that have checks, as this node sees them, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub real_servers: Vec<CheckedRealServer>,
+    /// Of a director: services that have no quorum, as 192.0.2.10:80/TCP, at most 64 are listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 64)))]
+    pub services_without_quorum: Vec<String>,
+}
+
+/// A real server of a service that has checks, as one director sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckedRealServer {
+    /// RealServer.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Port name of the VirtualService, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub port_name: Option<String>,
+    /// Address that serves.
+    #[schemars(with = "String", length(max = 45))]
+    pub address: IpAddr,
+    /// Port on the host.
+    pub port: u16,
+    /// Up, Down, Draining, Disabled or Unknown.
+    pub state: RealServerState,
+    /// Weight in the kernel; 0 also where it is not in the kernel.
+    pub effective_weight: u16,
+    /// Since when it has this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// Why, in words, where there is something to say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub message: String,
 }
 
 /// Where a director can be reached by heartbeats over an interface of their own.

@@ -3,12 +3,13 @@
 // Printer columns repeat keys within one attribute, which the lint takes for duplicates.
 #![allow(clippy::duplicated_attributes)]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::text::{Address, ObjectName, PartName};
+use crate::traffic_policy::AdministrativeState;
 use crate::value::Forwarding;
 
 /// One host or cluster node that serves; selected by VirtualServices of its namespace.
@@ -88,6 +89,9 @@ pub struct RealServerSpec {
     /// Limits of connections to this host, counted by each director for each port (ipvsadm -x, -y). Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_thresholds: Option<ConnectionThresholds>,
+    /// Whether it is to serve. Enabled: it is. Draining: it gets no new connections and keeps those it has. Disabled: it is taken out of the kernel. Default Enabled.
+    #[serde(default, skip_serializing_if = "AdministrativeState::is_enabled")]
+    pub administrative_state: AdministrativeState,
 }
 
 impl RealServerSpec {
@@ -230,20 +234,31 @@ pub struct RealServerPortState {
     pub address: String,
     /// Port on the host.
     pub port: u16,
-    /// Up, Disabled (weight 0) or Unknown.
+    /// Up, Down, Draining, Disabled or Unknown.
     pub state: RealServerState,
-    /// Weight in the kernel of the directors.
+    /// Weight in the kernel of the director that holds the addresses; 0 also where it is not in the kernel.
     pub effective_weight: u16,
+    /// Since when it has this state; unset where nothing is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// Why, in words, where there is something to say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub message: String,
 }
 
 /// State of a real server's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RealServerState {
-    /// In the kernel of the directors with a weight above 0.
+    /// It passes its checks, or has none, and is in the kernel with a weight above 0.
     Up,
-    /// In the kernel with weight 0.
+    /// It fails a check.
+    Down,
+    /// It gets no new connections, as administrativeState says.
+    Draining,
+    /// It gets no new connections, as its weight is 0, or none at all, as administrativeState says.
     Disabled,
-    /// Not, or not yet, reported as programmed.
+    /// Not, or not yet, checked or reported as programmed.
     Unknown,
 }
 

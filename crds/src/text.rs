@@ -144,6 +144,78 @@ texts! {
         "must be the type of a condition such as Ready or example.com/UplinkReady: correct the name"
     )];
 
+    /// Path and query of an HTTP request, as they are sent.
+    HttpPath, 1024, [
+        (
+            "self.startsWith('/')",
+            "must begin with '/', such as /index.html: a check names no scheme and no host here"
+        ),
+        (
+            "!self.startsWith('/') || self.matches('^/[!$%&-;=@A-Z_a-z~]*([?][!$%&-;=?@A-Z_a-z~]*)?$')",
+            "must consist of path and query in characters that need no escape: remove a fragment, write other characters as %XX, such as %20 for a space"
+        ),
+    ];
+
+    /// Value of a Host header: a name of at most 253 characters or an address, and a port.
+    HostHeader, 259, [(
+        "self.matches('^([[][0-9A-Fa-f:.]+[]]|[0-9A-Za-z_]([-0-9A-Za-z_.]*[0-9A-Za-z_])?[.]?)(:[0-9]{1,5})?$')",
+        "must be what a Host header holds, a name or an address, if need be with a port, such as www.example.org or [2001:db8::10]:8080: remove scheme and path"
+    )];
+
+    /// Name of a header of a request that holds no body and ends its connection.
+    HeaderName, 256, [
+        (
+            "self.matches('^[!#$%&*+.^_`|~0-9A-Za-z-]+$')",
+            "must be the name of a header such as Accept-Language, without ':': letters, digits and any of !#$%&*+-.^_`|~"
+        ),
+        (
+            "!(self.lowerAscii() in ['host', 'connection', 'content-length', 'expect', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade'])",
+            "must not be a header that checks write themselves: set http.host instead of a header Host; leave out those of the connection and of a body, such as Connection and Content-Length"
+        ),
+    ];
+
+    /// Value of a header.
+    HeaderValue, 1024, [(
+        "self.matches('^([!-~]([ -~]*[!-~])?)?$')",
+        "must be printable ASCII that neither begins nor ends with a space: remove other characters and line breaks"
+    )];
+
+    /// A final status of HTTP, or a range of them from first to last.
+    StatusRange, 7, [
+        (
+            "self.matches('^[2-5][0-9]{2}(-[2-5][0-9]{2})?$')",
+            "must be a status or a range of statuses within 200-599, such as 204 or 200-299, in quotation marks"
+        ),
+        (
+            "!self.matches('^[2-5][0-9]{2}-[2-5][0-9]{2}$') || self.split('-')[0] <= self.split('-')[1]",
+            "must be a range from the lower to the higher status: swap first and last"
+        ),
+    ];
+
+    /// Name by which a server is asked for its certificate.
+    ServerName, 253, [(
+        "isIP(self) || self.matches('^[0-9A-Za-z_]([-0-9A-Za-z_.]*[0-9A-Za-z_])?$')",
+        "must be a host name or an address, such as www.example.org or 2001:db8::10: remove port and brackets"
+    )];
+
+    /// Bytes of a datagram.
+    HexadecimalBytes, 1024, [(
+        "self.matches('^([0-9A-Fa-f]{2})*$')",
+        "must be bytes as pairs of hexadecimal digits, such as 00ff7a: remove 0x, spaces and other characters"
+    )];
+
+    /// Name in the DNS: labels of at most 63 characters, or the root.
+    QueryName, 253, [(
+        "self == '.' || self.matches('^([0-9A-Za-z_]([-0-9A-Za-z_]{0,61}[0-9A-Za-z_])?[.])*[0-9A-Za-z_]([-0-9A-Za-z_]{0,61}[0-9A-Za-z_])?[.]?$')",
+        "must be a name in the DNS such as www.example.org, or . for the root: labels of at most 63 letters, digits, '-' and '_', divided by '.'"
+    )];
+
+    /// Name that a mail client gives itself.
+    HelloName, 253, [(
+        "self.matches('^[0-9A-Za-z]([-0-9A-Za-z.]*[0-9A-Za-z])?$')",
+        "must be a host name such as lb.example.org: remove other characters, or helloName altogether to give the address"
+    )];
+
     /// Name of a network device: what the kernel's dev_valid_name() admits (net/core/dev.c).
     DeviceName, 15, [(
         "self.matches('^[^/:[:space:]]+$') && self != '.' && self != '..'",

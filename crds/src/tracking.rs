@@ -25,12 +25,40 @@ pub struct Tracking {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["url".into()]))]
     pub endpoints: Vec<TrackedEndpoint>,
+    /// How many real servers of each VirtualService a director must find up by its own health checks. Default: it does not matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub real_servers: Option<TrackedRealServers>,
 }
 
 impl Tracking {
     /// Whether nothing is tracked.
     pub const fn is_empty(&self) -> bool {
-        self.interfaces.is_empty() && self.node_conditions.is_empty() && self.endpoints.is_empty()
+        self.interfaces.is_empty()
+            && self.node_conditions.is_empty()
+            && self.endpoints.is_empty()
+            && self.real_servers.is_none()
+    }
+}
+
+/// How many real servers a director must find up (keepalived: a track_script of one's own).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct TrackedRealServers {
+    /// Real servers of each port of each VirtualService of the router that must be up, 1..4096; of one that has fewer, all. What was not checked yet counts as up. Default 1.
+    #[serde(default = "TrackedRealServers::default_minimum_ready")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub minimum_ready: u16,
+    /// What is added to a director's priority for each VirtualService of which it finds fewer up, -253..0; the sum stays within 1..254. With 0 such a director gives way to any other that is ready. Where all directors find the same nothing moves. Default 0.
+    #[serde(default)]
+    #[schemars(range(min = -253, max = 0))]
+    pub priority_delta: i32,
+}
+
+impl TrackedRealServers {
+    const fn default_minimum_ready() -> u16 {
+        1
     }
 }
 

@@ -8,7 +8,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::health_check::HealthCheck;
 use crate::text::{PartName, RouterName, UnicastAddress};
+use crate::traffic_policy::{OnFailure, Quorum, SlowStart, SorryServer};
 use crate::value::{AddressFamily, Forwarding, PacketScheduling, Persistence, Protocol, Scheduler};
 
 /// What is balanced, how, and to which real servers.
@@ -113,6 +115,30 @@ use crate::value::{AddressFamily, Forwarding, PacketScheduling, Persistence, Pro
     "!has(self.persistence) || !has(self.persistence.engine) || self.persistence.engine != 'SIP' || self.ports.all(entry, entry.protocol == 'UDP')",
     "persistence.engine SIP needs protocol UDP for all ports: set ports[].protocol UDP or remove engine"
 ))]
+#[x_kube(validation = (
+    "!has(self.healthChecks) || self.healthChecks.all(check, !has(check.portName) || self.ports.exists(entry, has(entry.name) && entry.name == check.portName))",
+    "healthChecks[].portName names no port of this VirtualService: correct it to a name in ports, or use port"
+))]
+#[x_kube(validation = (
+    "!has(self.healthChecks) || self.healthChecks.all(check, check.type in ['None', 'Ping'] || has(check.port) || self.ports.all(entry, entry.port != 0 || (has(check.portName) && entry.name != check.portName)))",
+    "healthChecks[].port is required where ports[].port is 0 (all ports), which names none to ask: set healthChecks[].port"
+))]
+#[x_kube(validation = (
+    "!has(self.quorum) || !has(self.quorum.onLoss) || self.quorum.onLoss != 'SorryServer' || has(self.sorryServer)",
+    "quorum.onLoss SorryServer needs sorryServer: set it, or another onLoss"
+))]
+#[x_kube(validation = (
+    "!has(self.sorryServer) || !has(self.sorryServer.port) || (self.grouping == 'PerPort' && size(self.ports) == 1)",
+    "sorryServer.port is only for a VirtualService with one port and grouping PerPort: remove it, and the sorry server serves each port itself"
+))]
+#[x_kube(validation = (
+    "!has(self.sorryServer) || !has(self.sorryServer.address) || !has(self.sorryServer.address.port) || ((has(self.sorryServer.address.forwarding) ? self.sorryServer.address.forwarding.type : self.forwarding.type) == 'NAT' && self.grouping == 'PerPort' && size(self.ports) == 1)",
+    "sorryServer.address.port needs forwarding type NAT and a VirtualService with one port and grouping PerPort: remove it, or set sorryServer.address.forwarding type NAT"
+))]
+#[x_kube(validation = (
+    "!has(self.sorryServer) || !has(self.quorum) || !has(self.quorum.onLoss) || self.quorum.onLoss == 'SorryServer'",
+    "sorryServer is never used with this quorum.onLoss: remove one of them"
+))]
 pub struct VirtualServiceSpec {
     /// VirtualRouter whose directors hold the addresses, at most 48 characters. Default: the VirtualRouter annotated lvs.dev/is-default-router=true. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,6 +197,27 @@ pub struct VirtualServiceSpec {
     pub packet_scheduling: PacketScheduling,
     /// RealServers of this namespace that serve, by label; {} selects all of the namespace. Required.
     pub real_server_selector: LabelSelector,
+    /// What directors ask of every real server, at most 8; one that fails any of them is down. Default: a TCP check of each TCP port. Type None switches checks off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = (
+        "size(self) < 2 || self.all(check, check.type != 'None')",
+        "a health check of type None must be the only one, as it switches checks off: remove it or the others"
+    ))]
+    pub health_checks: Vec<HealthCheck>,
+    /// What becomes of a real server that is down. Remove: it is taken out of the kernel and its connections end. Quiesce: it stays with weight 0, gets no new connections and keeps those it has. Default Remove.
+    #[serde(default, skip_serializing_if = "OnFailure::is_remove")]
+    pub on_failure: OnFailure,
+    /// How much must be up, and what happens below that. Default: one real server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<Quorum>,
+    /// Who serves new connections without a quorum. Default: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sorry_server: Option<SorryServer>,
+    /// How a real server that came up gets its weight. Default: all of it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<SlowStart>,
 }
 
 /// One port, or a range of ports.

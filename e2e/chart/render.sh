@@ -29,6 +29,10 @@ agent() { holds DaemonSet lvs-operator-agent "$@"; }
 
 accepted "lint" "$helm" lint --strict "$chart"
 accepted "every template renders" render
+accepted "authorities of health checks" agent \
+    '.spec.template.spec | (.volumes[] | select(.name == "certificate-authorities") | .configMap.name == "our-ca")
+        and (.containers[0].env[] | select(.name == "SSL_CERT_FILE") | .value | endswith("/bundle.pem"))' \
+    --set agent.certificateAuthorities.configMapName=our-ca,agent.certificateAuthorities.key=bundle.pem
 accepted "without the default router" render --set defaultRouter.enabled=false
 
 # Wrong values are refused by name.

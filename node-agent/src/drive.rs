@@ -23,6 +23,7 @@ enum Wake {
     Leadership,
     Links,
     Endpoints,
+    RealServers,
     Due,
     Stop,
 }
@@ -37,6 +38,8 @@ pub struct Wiring {
     pub links: watch::Receiver<Links>,
     /// What is known of tracked endpoints, as it changes.
     pub endpoints: watch::Receiver<EndpointStates>,
+    /// Rings when something else is known of a real server.
+    pub real_servers: watch::Receiver<u64>,
     /// True when the loop is to end after the pass at hand.
     pub stop: watch::Receiver<bool>,
     /// Reports for the status writer.
@@ -63,6 +66,10 @@ impl Wiring {
             },
             changed = self.endpoints.changed() => match changed {
                 Ok(()) => Wake::Endpoints,
+                Err(_) => Wake::Stop,
+            },
+            changed = self.real_servers.changed() => match changed {
+                Ok(()) => Wake::RealServers,
                 Err(_) => Wake::Stop,
             },
             () = tokio::time::sleep_until(due.into()) => Wake::Due,
@@ -96,7 +103,7 @@ pub fn drive<I: IpvsKernel, H: HostKernel, L: LeadershipPort>(
                 seen.as_ref().is_none_or(|seen| view.differs(seen))
             }
             Wake::Links => syncer.links_differ(&wiring.links.borrow()),
-            Wake::Endpoints | Wake::Due => true,
+            Wake::Endpoints | Wake::RealServers | Wake::Due => true,
         };
         if is_due {
             // What belongs together comes together: one pass for all of it.

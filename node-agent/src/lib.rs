@@ -13,11 +13,13 @@
 pub mod api_endpoints;
 pub mod args;
 pub mod book;
+pub mod checked;
 pub mod disk;
 pub mod drive;
 pub mod endpoints;
 pub mod execute;
 pub mod fitness;
+pub mod health;
 pub mod hold;
 pub mod http;
 pub mod kernel;

@@ -29,8 +29,24 @@ pub const LAST_STATUS_WRITE: Duration = Duration::from_secs(1);
 pub const STATUS_WRITES: usize = 4;
 /// Operations of one pass that get a line each at the usual log level.
 pub const OPERATIONS_LOGGED: usize = 20;
-/// Longest head of an endpoint's answer, in bytes.
+/// Largest program that a regular expression of a health check is compiled to, in bytes.
+pub const PATTERN_BYTES: usize = 64 * 1024;
+/// Memory of one search for a regular expression, in bytes; few need more than a hundredth of it.
+pub const AUTOMATON_BYTES: usize = 256 * 1024;
+/// How often that memory may be used up in one search: bounds its time.
+pub const AUTOMATON_REBUILDS: usize = 4;
+/// Regular expressions that are kept compiled.
+pub const PATTERNS: usize = 128;
+/// Longest head of the answer of an endpoint or a real server, in bytes.
 pub const ANSWER_HEAD_BYTES: usize = 16 * 1024;
+/// Longest datagram that answers a health check, in bytes; of a longer one the rest is cut off.
+pub const DATAGRAM_BYTES: usize = 4096;
+/// How long certificate authorities are taken as they were read.
+pub const AUTHORITIES_KEPT: Duration = Duration::from_mins(10);
+/// Health checks under way at once. More wait until others have ended.
+pub const QUESTIONS: usize = 16_384;
+/// Health checks begun one after another before answers are looked at.
+pub const QUESTIONS_AT_ONCE: usize = 64;
 /// Longest message of a condition, in bytes.
 pub const MESSAGE_BYTES: usize = 1024;
 /// A pass older than this many resync intervals makes the agent unready.

@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lvs_core::desired::HeartbeatInterface;
+use lvs_core::health::Serving;
 use lvs_core::host::AddressKey;
 use lvs_core::verdict::Verdict;
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{
-    AddressState, AddressStatus, HeartbeatStatus, NodePlanSpec, NodePlanStatus, PlanState, Role,
-    SourceKind,
+    AddressState, AddressStatus, CheckedRealServer, HeartbeatStatus, NodePlanSpec, NodePlanStatus,
+    PlanState, Role, SourceKind,
 };
 use lvs_crds::tracking::Deduction;
 use lvs_crds::transition::{Transition, TransitionKind};
 
 use crate::book::{Entry, PlanBook, Presence};
+use crate::checked::{real_servers, without_quorum};
 use crate::limits::MESSAGE_BYTES;
 use crate::port::{LeadershipRole, LeadershipView};
 use crate::sync::Blindness;
@@ -68,6 +70,10 @@ pub struct PlanReport {
     pub table_hash: Option<String>,
     /// Where heartbeats reach the node, in plans whose heartbeats have an interface of their own.
     pub heartbeat: Option<HeartbeatStatus>,
+    /// Real servers of services that have checks, without the times.
+    pub real_servers: Vec<CheckedRealServer>,
+    /// Services without a quorum.
+    pub services_without_quorum: Vec<String>,
     /// Whether something other than the plan is waited for.
     pub waits: bool,
 }
@@ -96,6 +102,8 @@ pub struct Facts<'a> {
     pub heartbeat_interfaces: Option<&'a BTreeMap<String, HeartbeatInterface>>,
     /// Hashes of tables that all directors must have, by plan.
     pub tables: &'a BTreeMap<String, String>,
+    /// How services stand.
+    pub serving: &'a Serving,
 }
 
 /// Reports of every plan.
@@ -166,6 +174,12 @@ impl Context<'_> {
             waits: pending.is_some(),
             table_hash: self.table_hash.cloned(),
             heartbeat: spec.and_then(|spec| self.heartbeat(spec, live.as_ref())),
+            real_servers: spec.map_or_else(Vec::new, |spec| {
+                real_servers(self.name, spec, self.facts.serving)
+            }),
+            services_without_quorum: spec.map_or_else(Vec::new, |spec| {
+                without_quorum(self.name, spec, self.facts.serving)
+            }),
             programmed,
             live,
         }

@@ -98,6 +98,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     .with_api_endpoints(addresses);
     let endpoints = syncer.endpoints.clone();
     registry.register_collector(endpoints.collector());
+    let real_servers = syncer.real_servers.clone();
     let link_watch = LinkWatch::open(KERNEL_ANSWER)?;
     let links = link_watch.links();
     let (events_sender, events) = mpsc::channel(PLAN_EVENTS);
@@ -108,6 +109,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         leadership: bell,
         links: link_watch.links(),
         endpoints: endpoints.bell(),
+        real_servers: real_servers.bell(),
         stop: stop_receiver,
         reports,
         health: health.clone(),
@@ -137,6 +139,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         ("link watch", ended)
     });
     tasks.spawn(async { ("endpoints", endpoints.ask().await) });
+    tasks.spawn(async { ("health checks", real_servers.ask().await) });
     match ClaimWatch::open() {
         Ok(watch) => {
             let (addresses, notice) = claims;

@@ -11,7 +11,7 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource};
 use lvs_crds::condition::{ConditionType, Reason, same_meaning};
-use lvs_crds::node_plan::NodePlanStatus;
+use lvs_crds::node_plan::{CheckedRealServer, NodePlanStatus};
 use lvs_crds::{AGENT_FIELD_MANAGER, NodePlan};
 use tokio::sync::watch;
 
@@ -166,6 +166,8 @@ impl StatusWriter {
             addresses: report.addresses.clone(),
             table_hash: report.table_hash.clone(),
             heartbeat: report.heartbeat.clone(),
+            real_servers: timed(&report.real_servers, &known.real_servers, now),
+            services_without_quorum: report.services_without_quorum.clone(),
         }
     }
 
@@ -246,6 +248,34 @@ fn condition(programmed: &Programmed, known: &NodePlanStatus, now: &Time) -> Con
         observed_generation: programmed.generation,
         last_transition_time: since,
     }
+}
+
+/// Real servers with the time since when each has its state: kept while the state is.
+fn timed(
+    reported: &[CheckedRealServer],
+    known: &[CheckedRealServer],
+    now: &Time,
+) -> Vec<CheckedRealServer> {
+    let slot = |one: &CheckedRealServer| {
+        (
+            one.name.clone(),
+            one.port_name.clone(),
+            one.address,
+            one.port,
+        )
+    };
+    let known: BTreeMap<_, _> = known.iter().map(|one| (slot(one), one)).collect();
+    reported
+        .iter()
+        .map(|one| {
+            let before = known.get(&slot(one)).filter(|old| old.state == one.state);
+            let since = before.and_then(|old| old.since.clone());
+            CheckedRealServer {
+                since: since.or_else(|| Some(now.clone())),
+                ..one.clone()
+            }
+        })
+        .collect()
 }
 
 /// Whether two statuses say the same.

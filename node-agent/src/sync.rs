@@ -25,6 +25,7 @@ use lvs_core::diff::{Diff, diff};
 use lvs_core::drift::repairs;
 use lvs_core::election::Tick;
 use lvs_core::endpoint;
+use lvs_core::health::{self, Health, Policy, Serving, remembered, wanted_checks};
 use lvs_core::host::{AddressKey, ObservedHost, SysctlKey};
 use lvs_core::ipvs::{IpvsTimeouts, Services};
 use lvs_core::journal::Journal;
@@ -41,6 +42,7 @@ use crate::book::{PlanBook, PlanEvent};
 use crate::disk::{DiskError, JournalFile, PlanCache};
 use crate::endpoints::EndpointExchange;
 use crate::execute::{Execution, execute};
+use crate::health::HealthExchange;
 use crate::hold::without_removals;
 use crate::kernel::HostKernel;
 use crate::kernel::link_watch::Links;
@@ -105,6 +107,8 @@ pub struct Syncer<I, H, L> {
     pub leadership: L,
     /// Endpoints that routers track.
     pub endpoints: EndpointExchange,
+    /// Health checks of real servers.
+    pub real_servers: HealthExchange,
     book: PlanBook,
     cache: PlanCache,
     journal_file: JournalFile,
@@ -120,6 +124,10 @@ pub struct Syncer<I, H, L> {
     priorities: BTreeMap<String, u8>,
     /// What makes it lower than the plan's.
     deductions: BTreeMap<String, BTreeSet<Deduction>>,
+    /// What the last pass decided of services, and what the next must remember.
+    policy: Policy,
+    /// How services stood in the last pass.
+    serving: Serving,
     /// Services that the kernel refuses.
     apply_failures: ApplyFailures,
     /// Devices that count for routers, as last read.
@@ -181,6 +189,9 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             host,
             leadership,
             endpoints: EndpointExchange::default(),
+            real_servers: HealthExchange::default(),
+            policy: Policy::default(),
+            serving: Serving::default(),
             book,
             cache,
             journal_file: JournalFile::open(directories.runtime, boot_id)?,
@@ -269,7 +280,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         let Reading {
             mut observed,
             mut desired,
-        } = self.read(&view, &journal)?;
+        } = self.read(&view, &journal, true)?;
         let synchronized = journal.sync_daemons_of_ours(&observed.sync_daemons);
         let plan = self.plan(&desired, &observed, &journal);
 
@@ -287,7 +298,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                 self.metrics.operation(op, "applied");
             }
             self.tell_failures(&execution.failures);
-            Reading { observed, desired } = self.read(&view, &next)?;
+            Reading { observed, desired } = self.read(&view, &next, false)?;
             (self.plan(&desired, &observed, &next), execution)
         };
         let mut trimmed = next.after(&desired, &observed, &execution.refused);
@@ -314,8 +325,14 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         Ok((verdicts, stale))
     }
 
-    /// Reads everything and says what it should be. All or nothing.
-    fn read(&mut self, view: &LeadershipView, journal: &Journal) -> Result<Reading, Blindness> {
+    /// Reads everything and says what it should be. All or nothing. How services stand is looked at anew where
+    /// `is_first`: within a pass it stays, or what was written could not be judged.
+    fn read(
+        &mut self,
+        view: &LeadershipView,
+        journal: &Journal,
+        is_first: bool,
+    ) -> Result<Reading, Blindness> {
         let blind = |message: String, reason: Reason| Blindness { reason, message };
         let host = self
             .host
@@ -344,10 +361,14 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             ..host
         };
         let roles = roles(view, self.book.inputs(), &host, journal);
-        let mut desired = desired(self.book.inputs(), &roles, &host, journal);
+        if is_first {
+            self.look_at_real_servers(&services, journal);
+        }
+        let mut desired = desired(self.book.inputs(), &roles, &self.serving, &host, journal);
         self.missing_modules(&mut desired);
         let states = self.endpoints.states();
         endpoint::judge(&mut desired, self.book.inputs(), &states);
+        health::judge(&mut desired, self.book.inputs(), &self.serving);
         let running = journal.sync_daemons_of_ours(&sync_daemons);
         let sysctls = self
             .host
@@ -379,6 +400,30 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             },
             desired,
         })
+    }
+
+    /// Says which checks are to be made, and decides how services stand by what is known.
+    fn look_at_real_servers(&mut self, services: &Services, journal: &Journal) {
+        let plans = self.book.inputs();
+        let wanted = wanted_checks(plans);
+        let known = if self.real_servers.is_new(&wanted) {
+            remembered(plans, services, journal)
+        } else {
+            BTreeSet::new()
+        };
+        self.real_servers.want(&wanted, |check| {
+            if known.contains(check) {
+                Health::Up
+            } else {
+                Health::Unknown
+            }
+        });
+        let now = clock::now();
+        let (serving, next_step) = self
+            .real_servers
+            .with(|checks| self.policy.decide(plans, |check| checks.health(check), now));
+        self.serving = serving;
+        self.wake_in(next_step.map(|step| step.since(now)));
     }
 
     /// A pass is due by then at the latest.

@@ -222,6 +222,8 @@ fn report(message: &str) -> Reports {
         addresses: vec![],
         table_hash: None,
         heartbeat: None,
+        real_servers: Vec::new(),
+        services_without_quorum: Vec::new(),
         waits: false,
     };
     Reports::from([("vs-1".to_owned(), report)])

@@ -419,6 +419,7 @@ fn plan(directors: &[&str]) -> LeadershipPlan {
         virtual_router_id: None,
         tracked_interfaces: Vec::new(),
         tracked_endpoints: Vec::new(),
+        tracked_real_servers: None,
         addresses_set_aside: Vec::new(),
         connection_sync: None,
     }

@@ -71,6 +71,7 @@ pub(crate) fn add(
                 virtual_router_id: router.virtual_router_id,
                 tracked_interfaces: tracked_interfaces.clone(),
                 tracked_endpoints: router.spec.tracking.endpoints.clone(),
+                tracked_real_servers: router.spec.tracking.real_servers,
                 addresses_set_aside: addresses_set_aside.clone(),
                 connection_sync: settings
                     .connection_sync

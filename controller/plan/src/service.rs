@@ -9,10 +9,12 @@ use lvs_crds::node_plan::{
     PlannedService, ServiceAddress, ServiceFirewallMark,
 };
 use lvs_crds::value::{AddressFamily, ForwardingType};
-use lvs_crds::virtual_service::{Grouping, Marking};
+use lvs_crds::virtual_service::{Grouping, Marking, ServicePort};
 
 use crate::address_range::parse_address;
+use crate::health_check;
 use crate::selector;
+use crate::sorry_server;
 use crate::target::{Target, Targets};
 use crate::tenancy::AcceptedAddress;
 
@@ -26,6 +28,7 @@ pub fn build(
     addresses: &[AcceptedAddress],
     mark: Option<u32>,
     targets: &Targets,
+    sorry_server: Option<sorry_server::Permitted>,
     stored: &[&NodePlanSpec],
 ) -> Option<DirectorPlan> {
     if addresses.is_empty() {
@@ -40,17 +43,31 @@ pub fn build(
                 devices: a.devices.clone(),
             })
             .collect(),
+        checks: health_check::definitions(spec),
         ..DirectorPlan::default()
     };
     plan.addresses.sort();
-    let service = |key: ServiceKey, port_name, real_servers| PlannedService {
-        address: key.0,
-        firewall_mark: key.1,
-        port_name,
-        scheduler: spec.scheduler.clone(),
-        persistence: spec.persistence.clone(),
-        packet_scheduling: spec.packet_scheduling,
-        real_servers,
+    let service = |key: ServiceKey, port_name, real_servers, checks| {
+        let (family, port) = match (&key.0, &key.1) {
+            (Some(address), _) => (AddressFamily::of(&address.address), address.port),
+            (None, Some(mark)) => (mark.address_family, 0),
+            (None, None) => (AddressFamily::IPv4, 0),
+        };
+        PlannedService {
+            address: key.0,
+            firewall_mark: key.1,
+            port_name,
+            scheduler: spec.scheduler.clone(),
+            persistence: spec.persistence.clone(),
+            packet_scheduling: spec.packet_scheduling,
+            real_servers,
+            checks,
+            on_failure: spec.on_failure,
+            quorum: spec.quorum.clone(),
+            sorry_server: sorry_server
+                .and_then(|permitted| sorry_server::plan(spec, permitted, family, port)),
+            slow_start_seconds: spec.slow_start.map_or(0, |slow| slow.duration_seconds),
+        }
     };
     match spec.grouping {
         Grouping::PerPort => {
@@ -73,8 +90,9 @@ pub fn build(
                     let family = AddressFamily::of(&accepted.address);
                     let computed = destinations(&targets.targets, index, family);
                     let real_servers = merge(computed, kept.get(&key));
+                    let checks = health_check::references(spec, port);
                     plan.services
-                        .push(service(key, port.name.clone(), real_servers));
+                        .push(service(key, port.name.clone(), real_servers, checks));
                 }
             }
             plan.services
@@ -96,7 +114,8 @@ pub fn build(
                 );
                 let computed = destinations(&targets.targets, 0, address_family);
                 let real_servers = merge(computed, kept.get(&key));
-                plan.services.push(service(key, None, real_servers));
+                let checks = health_check::references_of_all(spec, accepted_ports(spec, addresses));
+                plan.services.push(service(key, None, real_servers, checks));
             }
             let marking = spec
                 .firewall_mark
@@ -111,6 +130,19 @@ pub fn build(
         }
     }
     Some(plan)
+}
+
+/// Ports that some address has.
+fn accepted_ports<'a>(
+    spec: &'a VirtualServiceSpec,
+    addresses: &'a [AcceptedAddress],
+) -> impl Iterator<Item = &'a ServicePort> {
+    let ports = spec.ports.iter().enumerate();
+    let accepted = ports.filter(|(index, _)| {
+        let mut addresses = addresses.iter();
+        addresses.any(|address| address.ports.contains(index))
+    });
+    accepted.map(|(_, port)| port)
 }
 
 fn matches(spec: &VirtualServiceSpec, addresses: &[AcceptedAddress]) -> Vec<MarkMatch> {
@@ -145,6 +177,7 @@ fn destinations(targets: &[Target], index: usize, family: AddressFamily) -> Vec<
                 forwarding: target.forwarding.clone(),
                 upper_threshold: target.upper_threshold,
                 lower_threshold: target.lower_threshold,
+                administrative_state: target.administrative_state,
             })
         })
         .collect()

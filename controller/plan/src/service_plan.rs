@@ -15,6 +15,7 @@ use crate::preparation;
 use crate::resolution::{Decisions, Disposition, ServiceDecision, Stored};
 use crate::router_plan::{additional_addresses, waits_for_release};
 use crate::service;
+use crate::sorry_server;
 use crate::target::{self, Targets};
 use crate::tenancy::AcceptedAddress;
 
@@ -147,7 +148,7 @@ fn plan_service(
         decision.waiting.push(verdict);
     }
     let namespace_labels = inputs.namespaces.get(&key.namespace);
-    decision.targets = target::resolve(&target::Context {
+    let context = target::Context {
         inputs,
         key,
         spec: service.spec,
@@ -157,6 +158,11 @@ fn plan_service(
         router_name: service.router_name,
         virtual_addresses: &decisions.tenancy.virtual_addresses,
         candidates: service.candidates,
+    };
+    decision.targets = target::resolve(&context);
+    let sorry_server = sorry_server::permitted(&context).unwrap_or_else(|verdict| {
+        decision.problems.push(verdict);
+        None
     });
     decision.targets.note_unreachable(key, &tenure.addresses);
 
@@ -182,6 +188,7 @@ fn plan_service(
         &released,
         decision.mark,
         &decision.targets,
+        sorry_server,
         service.stored,
     );
     let side = DirectorSide {

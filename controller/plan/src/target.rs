@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use lvs_crds::VirtualServiceSpec;
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::real_server::{RealServerSpec, TargetType};
+use lvs_crds::traffic_policy::AdministrativeState;
 use lvs_crds::value::{AddressFamily, Forwarding, ForwardingType};
 use lvs_crds::virtual_service::{Grouping, ServicePort};
 
@@ -33,6 +34,8 @@ pub struct Target {
     pub upper_threshold: u32,
     /// Lower threshold.
     pub lower_threshold: u32,
+    /// Whether it is to serve.
+    pub administrative_state: AdministrativeState,
     /// First port on the host by index into the VirtualService's ports; a port that is missing
     /// is not served. 0 stands for all ports.
     pub ports: BTreeMap<usize, u16>,
@@ -213,6 +216,7 @@ fn judge(
         weight: spec.weight,
         upper_threshold: thresholds.upper,
         lower_threshold: thresholds.lower,
+        administrative_state: spec.administrative_state,
         ports,
     };
     Some(target)
@@ -225,36 +229,43 @@ fn host_addresses(
 ) -> Option<Vec<IpAddr>> {
     let addresses = parse_all(&spec.target.addresses, "spec.target.addresses", problems)?;
     for address in &addresses {
-        let node = context
-            .inputs
-            .nodes
-            .values()
-            .find(|node| node.addresses.contains(address));
-        let permitted = match node {
-            Some(_) => context.grant.nodes,
-            None => context
-                .grant
-                .networks
-                .iter()
-                .any(|network| network.contains(address)),
-        };
-        if !permitted {
-            let what = if node.is_some() {
-                "is a cluster node"
-            } else {
-                "lies in no permitted network"
-            };
-            problems.push(not_permitted(format!(
-                "spec.target.addresses: {address} {what}; VirtualRouter {} must grant it to namespace {} by \
-                 spec.grants[].{}",
-                context.router_name,
-                context.key.namespace,
-                if node.is_some() { "realServerNodes: All" } else { "realServerCIDRs" }
-            )));
+        if let Some(why) = ungranted(context, address) {
+            problems.push(not_permitted(format!("spec.target.addresses: {why}")));
             return None;
         }
     }
     Some(addresses)
+}
+
+/// What keeps the namespace from sending clients to an address that it names, in words.
+pub fn obstacle(context: &Context<'_>, address: &IpAddr) -> Option<String> {
+    let why = forbidden(context, address);
+    why.map(|why| format!("{address} {why}: aim at the host's own address"))
+        .or_else(|| ungranted(context, address))
+}
+
+/// What is missing in the grants of the router, in words.
+fn ungranted(context: &Context<'_>, address: &IpAddr) -> Option<String> {
+    let grant = &context.grant;
+    let mut nodes = context.inputs.nodes.values();
+    let is_node = nodes.any(|node| node.addresses.contains(address));
+    let mut networks = grant.networks.iter();
+    let (is_granted, what, field) = if is_node {
+        (grant.nodes, "is a cluster node", "realServerNodes: All")
+    } else {
+        let is_granted = networks.any(|network| network.contains(address));
+        (
+            is_granted,
+            "lies in no permitted network",
+            "realServerCIDRs",
+        )
+    };
+    (!is_granted).then(|| {
+        format!(
+            "{address} {what}; VirtualRouter {} must grant it to namespace {} by spec.grants[].{field}",
+            context.router_name, context.key.namespace
+        )
+    })
 }
 
 fn node_addresses(

@@ -236,7 +236,7 @@ fn memory(lab: &Lab, others: usize) -> Result<(usize, f64, f64)> {
             yaml,
             "---\napiVersion: lvs.dev/v1alpha1\nkind: VirtualService\nmetadata: {{name: bulk-{index}}}\n\
              spec: {{addresses: [172.16.2.220], ports: [{{port: {}}}], forwarding: {{type: DR}}, \
-             realServerSelector: {{matchLabels: {{app: bulk}}}}}}\n",
+             healthChecks: [{{name: nothing, type: None}}], realServerSelector: {{matchLabels: {{app: bulk}}}}}}\n",
             3000 + index
         )?;
     }

@@ -143,7 +143,11 @@ pub fn agents(lab: &Lab, nodes: &[&str]) -> Result<Vec<String>> {
     nodes.iter().map(|node| lab.agent_work(node)).collect()
 }
 
-/// Echo servers on the real servers, until dropped.
+/// Whether an echo server listens on `$host`.
+const LISTENING: &str = "ip netns exec $host ss -Hltn 'sport = :7' | grep -q .";
+
+/// Echo servers on the real servers, until dropped. Then they are gone: the next would not get the port from one that is
+/// still dying, and would take its listening for its own.
 pub struct Echo<'a> {
     lab: &'a Lab,
     processes: String,
@@ -152,16 +156,16 @@ pub struct Echo<'a> {
 impl<'a> Echo<'a> {
     /// Starts them on port 7 of `web-1` and `web-2`.
     pub fn start(lab: &'a Lab) -> Result<Self> {
-        let processes = lab.guest.run(
+        let processes = lab.guest.run(&format!(
             "for host in web-1 web-2; do
                  setsid ip netns exec $host socat TCP-LISTEN:7,fork,reuseaddr,backlog=128,nodelay PIPE >/dev/null 2>&1 </dev/null &
                  echo $!
              done
              for host in web-1 web-2; do
-                 for attempt in $(seq 100); do ip netns exec $host ss -Hltn 'sport = :7' | grep -q . && continue 2; sleep 0.05; done
+                 for attempt in $(seq 100); do {LISTENING} && continue 2; sleep 0.05; done
                  exit 1
-             done",
-        )?;
+             done"
+        ))?;
         ensure!(
             processes.lines().count() == 2,
             "echo servers: {processes:?}"
@@ -177,7 +181,10 @@ impl Drop for Echo<'_> {
     fn drop(&mut self) {
         // Each is the leader of a group with one process per connection.
         let script = format!(
-            "for process in {}; do kill -KILL -- -$process; done",
+            "for process in {}; do kill -KILL -- -$process; done\n\
+             for host in web-1 web-2; do\n\
+             for attempt in $(seq 100); do {LISTENING} || continue 2; sleep 0.05; done\n\
+             done",
             self.processes
         );
         let _ = self.lab.guest.try_run(&script);

@@ -97,11 +97,11 @@ struct Stage<'a> {
 }
 
 fn active_active(lab: &Lab) -> Result<()> {
+    let _echo = Echo::start(lab)?;
     apply(lab)?;
     for (name, ..) in SIDES {
         lab.await_serving(NAMESPACE, name)?;
     }
-    let _echo = Echo::start(lab)?;
     let directors = |host: &str| -> Result<Director> {
         let work = lab.agent_work(host)?;
         Ok(Director {

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::{NAMESPACE, Story};
 use crate::await_condition::until;
-use crate::failover::operator::{self, Setting};
+use crate::failover::operator::{self, Echo, Setting};
 use crate::guest::quote;
 use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE};
 
@@ -59,6 +59,7 @@ fn tape(lab: &Lab, host: &str, words: &str) -> Result<()> {
 }
 
 fn authentication(lab: &Lab) -> Result<()> {
+    let _echo = Echo::start(lab)?;
     let told = (|| {
         let subject = operator::subject(lab, NAMESPACE, Setting::AsInstalled)?;
         let holder = subject.await_calm(lab)?;

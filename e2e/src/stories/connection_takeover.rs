@@ -8,7 +8,7 @@ use serde_json::json;
 use super::failover::{TAKEOVER, tell_as};
 use super::{NAMESPACE, Story, other, plan_of};
 use crate::await_condition::{until, until_equal};
-use crate::failover::operator::{self, ROUTER, Setting};
+use crate::failover::operator::{self, Echo, ROUTER, Setting};
 use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE};
 use crate::traffic::{self, Spread};
 
@@ -258,6 +258,7 @@ spec: {{target: {{type: Addresses, addresses: [192.168.2.31]}}}}
 
 fn tables_differ(lab: &Lab) -> Result<()> {
     let told = (|| {
+        let _echo = Echo::start(lab)?;
         operator::subject(lab, NAMESPACE, Setting::Stateless)?;
         let plan = plan_of(lab, "lb-b")?;
         let reported = || -> Result<String> {

@@ -189,6 +189,7 @@ fn stopped(lab: &Lab) -> Result<()> {
 /// Beside the program that measures, curl opens connections one after another and waits for each as long as it takes.
 fn node_dies_under_curl(lab: &Lab) -> Result<()> {
     // The service is there before curl is.
+    let _echo = Echo::start(lab)?;
     operator::subject(lab, NAMESPACE, Setting::AsInstalled)?;
     let folder = lab
         .guest

@@ -13,6 +13,7 @@ mod connection_sync;
 mod connection_takeover;
 mod direct_routing;
 mod failover;
+mod health_checks;
 mod inside_clients;
 mod nat;
 mod paths;
@@ -50,6 +51,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         virtual_mac::stories(),
         authentication::stories(),
         tunnel::stories(),
+        health_checks::stories(),
         schedulers::stories(),
         persistence::stories(),
         protocols::stories(),

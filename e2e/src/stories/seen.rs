@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{NAMESPACE, Story};
 use crate::await_condition::until;
-use crate::failover::operator::{self, ROUTER, Setting};
+use crate::failover::operator::{self, Echo, ROUTER, Setting};
 use crate::failover::subject::Subject;
 use crate::lab::{LIMIT, Lab};
 
@@ -162,6 +162,7 @@ fn columns(lab: &Lab) -> Result<Vec<(String, String)>> {
 }
 
 fn handover(lab: &Lab) -> Result<()> {
+    let _echo = Echo::start(lab)?;
     let subject = operator::subject(lab, NAMESPACE, Setting::AsInstalled)?;
     let first = subject.await_calm(lab)?;
     let [one, other] = [first, 1 - first].map(|index| subject.directors[index].host.clone());
@@ -287,6 +288,7 @@ impl Drop for Mended<'_> {
 }
 
 fn takeover(lab: &Lab) -> Result<()> {
+    let _echo = Echo::start(lab)?;
     let subject = operator::subject(lab, NAMESPACE, Setting::AsInstalled)?;
     let first = subject.await_calm(lab)?;
     let [one, other] = [first, 1 - first].map(|index| subject.directors[index].host.clone());
@@ -319,6 +321,7 @@ fn takeover(lab: &Lab) -> Result<()> {
 }
 
 fn heartbeat_lost(lab: &Lab) -> Result<()> {
+    let _echo = Echo::start(lab)?;
     let subject = operator::subject(lab, NAMESPACE, Setting::AsInstalled)?;
     let first = subject.await_calm(lab)?;
     let [holder, deaf] = [first, 1 - first].map(|index| subject.directors[index].host.clone());

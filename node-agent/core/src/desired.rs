@@ -9,6 +9,7 @@ mod fitness;
 mod heartbeat;
 mod own_endpoint;
 mod real_server;
+mod sorry_server;
 mod sysctl;
 mod tunnel;
 mod virtual_mac;
@@ -20,6 +21,7 @@ use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{NodePlanSpec, PlanState};
 use lvs_crds::value::AddressFamily;
 
+use crate::health::Serving;
 use crate::host::{
     AddressKey, DefaultRoute, FouPort, LinkKind, MarkRule, ObservedHost, PolicyRule, SysctlKey,
 };
@@ -168,13 +170,15 @@ impl DesiredState {
     }
 }
 
-/// What the plans ask of this node, given its roles, its devices and addresses, and what is ours already.
+/// What the plans ask of this node, given its roles, how services stand, its devices and addresses, and what is ours
+/// already.
 ///
 /// `host` need not hold any sysctl yet: see [`DesiredState::sysctl_keys`]. The journal decides only between plans
 /// that claim the same service (the one that has it keeps it) and tells our own addresses from foreign ones.
 pub fn desired(
     plans: &[PlanInput],
     roles: &Roles,
+    serving: &Serving,
     host: &ObservedHost,
     journal: &Journal,
 ) -> DesiredState {
@@ -188,7 +192,14 @@ pub fn desired(
     let leaderships = fitness::leaderships(withdrawn.iter().chain(&held).copied());
     let own_endpoints = own_endpoint::own_endpoints(&held, &host.api_endpoints);
     let run = |plans: &[&PlanInput], roles| {
-        Builder::run(plans, roles, (&leaderships, &own_endpoints), host, journal)
+        Builder::run(
+            plans,
+            roles,
+            serving,
+            (&leaderships, &own_endpoints),
+            host,
+            journal,
+        )
     };
     let mut state = run(&held, Some(roles));
     state.heartbeat_interfaces = heartbeat::interfaces(&held, plans, host, journal);
@@ -216,6 +227,8 @@ struct Builder<'a> {
     plan: &'a PlanInput,
     /// Its role; `None` = list everything it could ever want.
     role: Option<RouterRole>,
+    /// How services stand.
+    serving: &'a Serving,
     /// Leadership of each router, and the plan that carries it.
     leaderships: &'a Leaderships<'a>,
     /// Routers through which alone the agent reaches the API server.
@@ -228,6 +241,7 @@ impl<'a> Builder<'a> {
     fn run(
         plans: &[&'a PlanInput],
         roles: Option<&Roles>,
+        serving: &'a Serving,
         (leaderships, own_endpoints): (&'a Leaderships<'a>, &'a OwnEndpoints),
         host: &'a ObservedHost,
         journal: &'a Journal,
@@ -241,6 +255,7 @@ impl<'a> Builder<'a> {
             state: DesiredState::default(),
             plan: first,
             role: None,
+            serving,
             leaderships,
             own_endpoints,
             sync: None,

@@ -9,6 +9,7 @@ pub mod drift;
 pub mod election;
 pub mod endpoint;
 pub mod fence;
+pub mod health;
 pub mod heartbeat;
 pub mod host;
 pub mod ipvs;

@@ -19,10 +19,9 @@ use lvs_core::table::{is_canonical, out_of_order, table_hash};
 use lvs_crds::condition::Reason;
 use lvs_crds::connection_sync::{ConnectionSyncType, PlannedConnectionSync, PlannedSyncDaemon};
 use lvs_crds::node_plan::{
-    Candidacy, DirectorPlan, LeadershipPlan, PlannedRealServer, PlannedService, SourceKind,
+    DirectorPlan, LeadershipPlan, PlannedRealServer, PlannedService, SourceKind,
 };
 use lvs_crds::value::{ForwardingType, SchedulerName};
-use lvs_crds::virtual_router::Announcement;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -57,23 +56,9 @@ fn router_plan(name: &str, sync: Option<PlannedConnectionSync>) -> PlanInput {
     result.spec.source.kind = SourceKind::VirtualRouter;
     result.spec.director = Some(DirectorPlan {
         leadership: Some(LeadershipPlan {
-            lease_name: "lvs-router-edge".to_owned(),
-            priority: 100,
-            candidacy: Candidacy::Permitted,
             directors: vec!["node-a".to_owned(), "node-b".to_owned()],
-            lease_duration_seconds: 10,
-            preemption_delay_seconds: None,
-            hand_over_to: None,
-            heartbeat: None,
-            on_api_server_loss: lvs_crds::virtual_router::OnApiServerLoss::Hold,
-            takeover: lvs_crds::virtual_router::Takeover::Fast,
-            virtual_router_id: None,
-            tracked_interfaces: Vec::new(),
-            tracked_endpoints: Vec::new(),
-            addresses_set_aside: Vec::new(),
-            announcement: Announcement::default(),
-            timeouts: None,
             connection_sync: sync,
+            ..world::leadership()
         }),
         ..DirectorPlan::default()
     });

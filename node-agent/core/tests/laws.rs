@@ -18,7 +18,7 @@ use lvs_core::journal::Journal;
 use lvs_core::model::Model;
 use lvs_core::object::Object;
 use lvs_core::op::{HostOp, IpvsOp, Op};
-use lvs_crds::node_plan::{Candidacy, DirectorPlan, LeadershipPlan, PlanState};
+use lvs_crds::node_plan::{DirectorPlan, LeadershipPlan, PlanState};
 use proptest::prelude::*;
 use world::generate::{any_node, plans, role};
 use world::{World, plan};
@@ -180,23 +180,7 @@ fn router_plan() -> PlanInput {
     let mut result = plan("vr-edge");
     result.spec.director = Some(DirectorPlan {
         leadership: Some(LeadershipPlan {
-            lease_name: "lvs-router-edge".to_owned(),
-            priority: 100,
-            candidacy: Candidacy::Permitted,
-            directors: vec!["node-a".to_owned()],
-            lease_duration_seconds: 10,
-            connection_sync: None,
-            preemption_delay_seconds: None,
-            hand_over_to: None,
-            heartbeat: None,
-            on_api_server_loss: lvs_crds::virtual_router::OnApiServerLoss::Hold,
-            takeover: lvs_crds::virtual_router::Takeover::Fast,
-            announcement: serde_json::from_str("{}").unwrap(),
-            timeouts: None,
-            virtual_router_id: None,
-            tracked_interfaces: Vec::new(),
-            tracked_endpoints: Vec::new(),
-            addresses_set_aside: Vec::new(),
+            ..world::leadership()
         }),
         ..DirectorPlan::default()
     });
@@ -422,7 +406,7 @@ proptest! {
         world.pass();
         let text = world.journal.to_text().unwrap();
         let journal = Journal::from_text(&text, world::BOOT).unwrap();
-        let wanted = desired(&world.plans, &world.roles, world.model.host.state(), &journal);
+        let wanted = desired(&world.plans, &world.roles, &world.serving, world.model.host.state(), &journal);
         let observed = world.model.observe_for(&wanted, &journal);
         prop_assert_eq!(diff(&wanted, &observed, &journal).ops, vec![]);
     }

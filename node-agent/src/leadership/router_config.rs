@@ -147,6 +147,7 @@ mod tests {
                 virtual_router_id: None,
                 tracked_interfaces: Vec::new(),
                 tracked_endpoints: Vec::new(),
+                tracked_real_servers: None,
                 addresses_set_aside: Vec::new(),
             },
             state,

@@ -48,6 +48,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                 unavailable: &self.unavailable,
                 heartbeat_interfaces: self.heartbeat_interfaces.as_ref(),
                 tables: &self.tables,
+                serving: &self.serving,
             },
             &self.reports,
         );

@@ -17,6 +17,7 @@ use lvs_crds::node_plan::{
     Candidacy, DirectorPlan, LeadershipPlan, NodePlanSpec, NodePlanStatus, PlanSource, PlanState,
     PlannedAddress, PlannedRealServer, PlannedService, RealServerPlan, ServiceAddress, SourceKind,
 };
+use lvs_crds::traffic_policy::{AdministrativeState, OnFailure};
 use lvs_crds::value::{
     Forwarding, ForwardingType, PacketScheduling, Protocol, Scheduler, SchedulerName,
 };
@@ -248,8 +249,14 @@ pub fn service(address: &str, scheduler: SchedulerName, weights: &[u16]) -> Plan
                 },
                 upper_threshold: 0,
                 lower_threshold: 0,
+                administrative_state: AdministrativeState::Enabled,
             })
             .collect(),
+        checks: Vec::new(),
+        on_failure: OnFailure::Remove,
+        quorum: None,
+        sorry_server: None,
+        slow_start_seconds: 0,
     }
 }
 
@@ -263,6 +270,7 @@ pub fn director(address: &str, weights: &[u16], state: PlanState) -> NodePlanSpe
             }],
             firewall_marks: vec![],
             services: vec![service(address, SchedulerName::Wrr, weights)],
+            checks: vec![],
         }),
         ..spec(SourceKind::VirtualService, "web", state)
     }
@@ -287,6 +295,7 @@ pub fn router(state: PlanState) -> NodePlanSpec {
                 virtual_router_id: None,
                 tracked_interfaces: Vec::new(),
                 tracked_endpoints: Vec::new(),
+                tracked_real_servers: None,
                 addresses_set_aside: Vec::new(),
                 connection_sync: None,
             }),

@@ -44,10 +44,14 @@ pub(super) fn report(
         "Refused"
     } else if uses.is_empty() {
         "Unused"
+    } else if ports().any(|port| port.state == RealServerState::Down) {
+        "Down"
     } else if uses.iter().any(|used| used.ports.is_empty())
         || ports().any(|p| p.state == RealServerState::Unknown)
     {
         "Unknown"
+    } else if ports().any(|port| port.state == RealServerState::Draining) {
+        "Draining"
     } else if ports().any(|port| port.state == RealServerState::Disabled) {
         "Disabled"
     } else {
@@ -68,9 +72,21 @@ pub(super) fn report(
             Reason::Pending,
             "no VirtualService of this namespace selects it",
         ),
-        None if worst == "Disabled" && ready_count == 0 => {
-            not(Reason::Pending, "spec.weight is 0: no new connections")
-        }
+        None if worst == "Disabled" && ready_count == 0 => not(
+            Reason::Pending,
+            "spec.weight is 0, or spec.administrativeState Disabled: no new connections",
+        ),
+        None if worst == "Draining" && ready_count == 0 => not(
+            Reason::Pending,
+            "spec.administrativeState is Draining: no new connections",
+        ),
+        None if worst == "Down" && ready_count == 0 => not(
+            Reason::ChecksFailed,
+            &ports()
+                .find(|port| port.state == RealServerState::Down)
+                .map(|port| format!("{}:{}: {}", port.address, port.port, port.message))
+                .unwrap_or_default(),
+        ),
         None if ready_count == 0 => not(Reason::Pending, "no node has reported it as programmed"),
         None if ready_count < uses.len() => Verdict::good(
             ConditionType::Ready,

@@ -1,9 +1,12 @@
 //! Status of a VirtualService.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use lvs_crds::condition::{ConditionType, Reason};
+use lvs_crds::node_plan::{CheckedRealServer, PlannedRealServer, PlannedService};
 use lvs_crds::real_server::{RealServerPortState, RealServerState, RealServerUse};
+use lvs_crds::traffic_policy::AdministrativeState;
 use lvs_crds::virtual_service::{RealServerCount, VirtualServiceStatus, VirtualServiceSummary};
 
 use super::{ObjectReport, Progress, Reporter, no_directors, port_text};
@@ -19,6 +22,44 @@ struct Facts<'a> {
     programmed: &'a Verdict,
     selected: u32,
     ready: u32,
+    /// What clients get while no real server is ready, as the end of a sentence.
+    instead: &'static str,
+}
+
+/// What a director reports, by RealServer and port name, then by address and port.
+type Checked<'a> = BTreeMap<((&'a str, Option<&'a str>), (IpAddr, u16)), &'a CheckedRealServer>;
+
+/// State of a destination: what the director sees where it checks, else what was programmed.
+fn port_state(
+    service: &PlannedService,
+    destination: &PlannedRealServer,
+    is_known: bool,
+    checked: &Checked<'_>,
+) -> RealServerPortState {
+    let name = (destination.name.as_str(), service.port_name.as_deref());
+    let slot = (destination.address, destination.port);
+    let seen = checked.get(&(name, slot));
+    let (state, effective_weight) = match (destination.administrative_state, seen) {
+        _ if !is_known => (RealServerState::Unknown, destination.weight),
+        (_, Some(seen)) => (seen.state, seen.effective_weight),
+        (_, None) if !service.checks.is_empty() => (RealServerState::Unknown, 0),
+        (AdministrativeState::Disabled, None) => (RealServerState::Disabled, 0),
+        (AdministrativeState::Draining, None) => (RealServerState::Draining, 0),
+        (AdministrativeState::Enabled, None) if destination.weight == 0 => {
+            (RealServerState::Disabled, 0)
+        }
+        (AdministrativeState::Enabled, None) => (RealServerState::Up, destination.weight),
+    };
+    let seen = seen.filter(|_| is_known);
+    RealServerPortState {
+        name: service.port_name.clone(),
+        address: destination.address.to_string(),
+        port: destination.port,
+        state,
+        effective_weight,
+        since: seen.and_then(|seen| seen.since.clone()),
+        message: seen.map(|seen| seen.message.clone()).unwrap_or_default(),
+    }
 }
 
 impl Reporter<'_> {
@@ -89,6 +130,14 @@ impl Reporter<'_> {
             programmed: &programmed,
             selected,
             ready,
+            instead: if object
+                .spec()
+                .is_some_and(|spec| spec.sorry_server.is_some())
+            {
+                "; the sorry server serves"
+            } else {
+                ""
+            },
         };
         let ready_verdict = self.service_ready(uid, router.as_deref(), master.as_deref(), &facts);
 
@@ -196,10 +245,8 @@ impl Reporter<'_> {
         };
         let programmed =
             on_master.map_or_else(|| directors.iter().any(is_programmed), is_programmed);
-        let Some(director) = on_master
-            .or(directors.first())
-            .and_then(|(_, planned)| planned.spec.director.as_ref())
-        else {
+        let shown = on_master.or(directors.first());
+        let Some(director) = shown.and_then(|(_, planned)| planned.spec.director.as_ref()) else {
             return decision
                 .targets
                 .targets
@@ -222,23 +269,14 @@ impl Reporter<'_> {
             });
             plans.all(|plan| is_programmed(&plan))
         };
+        let checked = shown
+            .map(|(name, _)| self.checked(name))
+            .unwrap_or_default();
         let mut states: BTreeMap<String, Vec<RealServerPortState>> = BTreeMap::new();
         for service in &director.services {
             for destination in &service.real_servers {
-                let state = if !programmed || !prepared(&destination.name) {
-                    RealServerState::Unknown
-                } else if destination.weight == 0 {
-                    RealServerState::Disabled
-                } else {
-                    RealServerState::Up
-                };
-                let port = RealServerPortState {
-                    name: service.port_name.clone(),
-                    address: destination.address.to_string(),
-                    port: destination.port,
-                    state,
-                    effective_weight: destination.weight,
-                };
+                let is_known = programmed && prepared(&destination.name);
+                let port = port_state(service, destination, is_known, &checked);
                 let ports = states.entry(destination.name.clone()).or_default();
                 if !ports.contains(&port) {
                     ports.push(port);
@@ -246,6 +284,19 @@ impl Reporter<'_> {
             }
         }
         states
+    }
+
+    /// What a director reports of real servers that are checked.
+    fn checked(&self, plan: &str) -> Checked<'_> {
+        let stored = self.decisions.inputs.node_plans.get(plan);
+        let status = stored.and_then(|stored| stored.object.status.as_ref());
+        let reported = status.into_iter().flat_map(|status| &status.real_servers);
+        reported
+            .map(|one| {
+                let name = (one.name.as_str(), one.port_name.as_deref());
+                ((name, (one.address, one.port)), one)
+            })
+            .collect()
     }
 
     fn service_ready(
@@ -295,8 +346,8 @@ impl Reporter<'_> {
         }
         if facts.ready == 0 {
             let message = format!(
-                "none of {} real servers is prepared and has a weight above 0",
-                facts.selected
+                "none of {} real servers is up, prepared and has a weight above 0{}",
+                facts.selected, facts.instead
             );
             return not(Reason::NoRealServers, message);
         }

@@ -22,6 +22,8 @@ pub struct Cluster {
     pub inputs: Inputs,
     /// NodePlans as stored.
     plans: BTreeMap<String, Value>,
+    /// RealServers that fail their checks, and how.
+    pub failing: BTreeMap<String, String>,
     clock: i64,
 }
 
@@ -257,10 +259,37 @@ impl Cluster {
                     "conditions": [{"type": "Programmed", "status": status, "reason": reason, "message": "",
                                     "lastTransitionTime": timestamp(0)}],
                     "addresses": addresses,
+                    "realServers": self.checked(&object["spec"]["director"]),
                 });
                 self.store(&name, object);
             }
         }
+    }
+
+    /// What a director says of real servers that it checks.
+    fn checked(&self, director: &Value) -> Vec<Value> {
+        let services = director["services"].as_array().into_iter().flatten();
+        let checked = services.filter(|service| service["checks"].is_array());
+        let mut seen: Vec<Value> = checked
+            .flat_map(|service| {
+                let real_servers = service["realServers"].as_array().into_iter().flatten();
+                real_servers.map(|real_server| {
+                    let name = real_server["name"].as_str().unwrap_or_default();
+                    let failure = self.failing.get(name);
+                    let weight = &real_server["weight"];
+                    let (state, effective_weight) = match failure {
+                        Some(_) => ("Down", json!(0)),
+                        None if *weight == json!(0) => ("Disabled", json!(0)),
+                        None => ("Up", weight.clone()),
+                    };
+                    json!({"name": name, "portName": service["portName"], "address": real_server["address"],
+                           "port": real_server["port"], "state": state, "effectiveWeight": effective_weight,
+                           "message": failure.map_or("", String::as_str)})
+                })
+            })
+            .collect();
+        seen.dedup();
+        seen
     }
 
     /// The agent of a node reports a failure of a plan of this source.

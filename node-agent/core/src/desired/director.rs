@@ -14,6 +14,7 @@ use lvs_crds::value::{
 };
 
 use super::{Builder, RouterRole, SysctlDemand};
+use crate::health::EffectiveWeight;
 use crate::host::{AddressKey, MarkRule, OWNER_PROTOCOL, SysctlKey};
 use crate::ipvs::{
     Destination, DestinationForwarding, DestinationKey, DestinationTunnel, IpvsTimeouts, Service,
@@ -28,13 +29,30 @@ const FTP_MODULE: &str = "ip_vs_ftp";
 
 /// What the services of a plan ask of the node as a whole.
 #[derive(Default)]
-struct NodeNeeds {
+pub(super) struct NodeNeeds {
     /// Families with NAT.
     nat: BTreeSet<AddressFamily>,
     /// Families with DR.
     direct: BTreeSet<AddressFamily>,
     /// Whether there is TUN.
     tunnel: bool,
+}
+
+impl NodeNeeds {
+    /// Something is forwarded like this.
+    pub(super) fn note(&mut self, forwarding: DestinationForwarding, family: AddressFamily) {
+        match forwarding {
+            DestinationForwarding::Masquerade => {
+                self.nat.insert(family);
+            }
+            DestinationForwarding::Tunnel(_) => self.tunnel = true,
+            DestinationForwarding::DirectRoute
+            | DestinationForwarding::LocalNode
+            | DestinationForwarding::Bypass => {
+                self.direct.insert(family);
+            }
+        }
+    }
 }
 
 impl Builder<'_> {
@@ -268,14 +286,22 @@ impl Builder<'_> {
         last_offset: u16,
         needs: &mut NodeNeeds,
     ) -> Vec<(DestinationKey, Destination)> {
-        let mut ordered: Vec<&PlannedRealServer> = planned.real_servers.iter().collect();
-        ordered.sort_by(|left, right| {
+        let serving = self.serving.of(&self.plan.name, planned);
+        let standing = |index: usize| {
+            let known = serving.and_then(|serving| serving.real_servers.get(index));
+            known.map(|known| known.weight)
+        };
+        let real_servers = planned.real_servers.iter().enumerate();
+        let mut ordered: Vec<(&PlannedRealServer, Option<EffectiveWeight>)> = real_servers
+            .map(|(index, real_server)| (real_server, standing(index)))
+            .collect();
+        ordered.sort_by(|(left, _), (right, _)| {
             (left.address, left.port, &left.name).cmp(&(right.address, right.port, &right.name))
         });
         let mut destinations: Vec<(DestinationKey, Destination)> =
             Vec::with_capacity(ordered.len());
-        for real_server in ordered {
-            let Some((key, destination)) = self.destination(real_server, service, last_offset)
+        for (real_server, weight) in ordered {
+            let Some((key, mut destination)) = self.destination(real_server, service, last_offset)
             else {
                 continue;
             };
@@ -289,18 +315,18 @@ impl Builder<'_> {
                 );
                 continue;
             }
-            match destination.forwarding {
-                DestinationForwarding::Masquerade => {
-                    needs.nat.insert(service.family());
-                }
-                DestinationForwarding::Tunnel(_) => needs.tunnel = true,
-                DestinationForwarding::DirectRoute
-                | DestinationForwarding::LocalNode
-                | DestinationForwarding::Bypass => {
-                    needs.direct.insert(service.family());
-                }
+            needs.note(destination.forwarding, service.family());
+            // What it needs of the node stays while it is out, so that no sysctl goes up and down with its health.
+            match weight {
+                Some(EffectiveWeight::Absent) => continue,
+                Some(EffectiveWeight::Weight(weight)) => destination.weight = weight.into(),
+                None => {}
             }
             destinations.push((key, destination));
+        }
+        if let Some(sorry_server) = &planned.sorry_server {
+            let is_sorry = serving.is_some_and(|serving| serving.is_sorry);
+            self.sorry_server(sorry_server, is_sorry, service, needs, &mut destinations);
         }
         destinations
     }
@@ -375,13 +401,6 @@ impl Builder<'_> {
         // of a real server with weight 0 is not renewed (Documentation/networking/ipvs-sysctl.rst).
         for name in ["expire_nodest_conn", "expire_quiescent_template"] {
             self.demand(SysctlKey::of_ipvs(name), SysctlDemand::Exactly(1));
-        }
-        if !needs.nat.is_empty() {
-            // A real server's packet without a connection is answered, so that it gives up.
-            self.demand(
-                SysctlKey::of_ipvs("nat_icmp_send"),
-                SysctlDemand::Exactly(1),
-            );
         }
         if needs.tunnel {
             // The client learns of the smaller MTU inside the tunnel.
@@ -496,7 +515,7 @@ fn service_attributes(planned: &PlannedService, family: AddressFamily) -> Servic
 }
 
 /// `None` = GUE without a port.
-fn destination_forwarding(forwarding: &Forwarding) -> Option<DestinationForwarding> {
+pub(super) fn destination_forwarding(forwarding: &Forwarding) -> Option<DestinationForwarding> {
     Some(match forwarding.type_ {
         ForwardingType::NAT => DestinationForwarding::Masquerade,
         ForwardingType::DR => DestinationForwarding::DirectRoute,

@@ -5,7 +5,6 @@ use lvs_core::endpoint::{EndpointKey, EndpointState, judge};
 use lvs_crds::node_plan::{DirectorPlan, PlannedAddress, PlannedTrackedInterface};
 
 use lvs_crds::tracking::{Deduction, TrackedEndpoint};
-use lvs_crds::virtual_router::OnApiServerLoss;
 
 use super::*;
 use crate::world::ROUTER;
@@ -15,20 +14,7 @@ pub(super) fn edge(tracked: &[(&str, i32)], set_aside: &[&str]) -> PlanInput {
     let mut result = plan("vr-edge");
     result.spec.director = Some(DirectorPlan {
         leadership: Some(LeadershipPlan {
-            lease_name: "lvs-router-edge".to_owned(),
-            priority: 100,
-            candidacy: Candidacy::Permitted,
             directors: vec!["node-a".to_owned(), "node-b".to_owned()],
-            lease_duration_seconds: 10,
-            connection_sync: None,
-            preemption_delay_seconds: None,
-            hand_over_to: None,
-            heartbeat: None,
-            on_api_server_loss: OnApiServerLoss::Hold,
-            takeover: lvs_crds::virtual_router::Takeover::Fast,
-            announcement: serde_json::from_str("{}").unwrap(),
-            timeouts: None,
-            virtual_router_id: None,
             tracked_interfaces: tracked
                 .iter()
                 .map(|(device, priority_delta)| PlannedTrackedInterface {
@@ -37,8 +23,8 @@ pub(super) fn edge(tracked: &[(&str, i32)], set_aside: &[&str]) -> PlanInput {
                     priority_delta: *priority_delta,
                 })
                 .collect(),
-            tracked_endpoints: Vec::new(),
             addresses_set_aside: set_aside.iter().map(|text| ip(text)).collect(),
+            ..world::leadership()
         }),
         addresses: vec![PlannedAddress {
             address: ip("10.0.0.250"),

@@ -35,9 +35,7 @@ use lvs_core::object::{Object, blocked_by};
 use lvs_core::op::{HostOp, IpvsOp, Op};
 use lvs_core::verdict::{Failure, Verdict, blocked, verdicts};
 use lvs_crds::condition::Reason;
-use lvs_crds::node_plan::{
-    Candidacy, LeadershipPlan, PlanState, RealServerPlan, ReturnPath, TunnelEndpoint,
-};
+use lvs_crds::node_plan::{LeadershipPlan, PlanState, RealServerPlan, ReturnPath, TunnelEndpoint};
 use lvs_crds::value::{
     ForwardingType, Persistence, Protocol, SchedulerName, SchedulerOption, Timeouts, Tunnel,
     TunnelChecksum, TunnelType,
@@ -319,6 +317,7 @@ fn no_plans_and_an_empty_journal_touch_nothing() {
         .insert(tcp("192.0.2.100", 80), foreign_service());
     let wanted = desired(
         &[],
+        &Default::default(),
         &Default::default(),
         model.host.state(),
         &Journal::new(BOOT),

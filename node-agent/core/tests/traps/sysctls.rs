@@ -1,5 +1,3 @@
-use lvs_crds::virtual_router::OnApiServerLoss;
-
 use super::*;
 
 #[test]
@@ -197,23 +195,8 @@ fn timeouts_are_put_back_unless_someone_set_them_since() {
         udp_seconds: 30,
     };
     let leadership = |tcp_seconds| LeadershipPlan {
-        lease_name: "lvs-router-edge".to_owned(),
-        priority: 100,
-        candidacy: Candidacy::Permitted,
-        directors: vec!["node-a".to_owned()],
-        lease_duration_seconds: 10,
-        preemption_delay_seconds: None,
-        hand_over_to: None,
-        heartbeat: None,
-        on_api_server_loss: OnApiServerLoss::Hold,
-        takeover: lvs_crds::virtual_router::Takeover::Fast,
-        announcement: serde_json::from_str("{}").unwrap(),
         timeouts: Some(timeouts(tcp_seconds)),
-        virtual_router_id: None,
-        tracked_interfaces: Vec::new(),
-        tracked_endpoints: Vec::new(),
-        addresses_set_aside: Vec::new(),
-        connection_sync: None,
+        ..world::leadership()
     };
     router.spec.director = Some(lvs_crds::node_plan::DirectorPlan {
         leadership: Some(leadership(600)),

@@ -5,8 +5,6 @@ use lvs_core::host::AddressKey;
 use lvs_crds::node_plan::{DirectorPlan, PlannedAddress};
 use lvs_crds::value::AddressFamily;
 
-use lvs_crds::virtual_router::OnApiServerLoss;
-
 use super::*;
 use crate::world::ROUTER;
 
@@ -28,23 +26,9 @@ fn edge(virtual_router_id: Option<u8>) -> PlanInput {
     let addresses = ["192.0.2.250", "2001:db8::250", "10.0.0.250"];
     result.spec.director = Some(DirectorPlan {
         leadership: Some(LeadershipPlan {
-            lease_name: "lvs-router-edge".to_owned(),
-            priority: 100,
-            candidacy: Candidacy::Permitted,
             directors: vec!["node-a".to_owned(), "node-b".to_owned()],
-            lease_duration_seconds: 10,
-            connection_sync: None,
-            preemption_delay_seconds: None,
-            hand_over_to: None,
-            heartbeat: None,
-            on_api_server_loss: OnApiServerLoss::Hold,
-            takeover: lvs_crds::virtual_router::Takeover::Fast,
-            announcement: serde_json::from_str("{}").unwrap(),
-            timeouts: None,
             virtual_router_id,
-            tracked_interfaces: Vec::new(),
-            tracked_endpoints: Vec::new(),
-            addresses_set_aside: Vec::new(),
+            ..world::leadership()
         }),
         addresses: addresses
             .iter()

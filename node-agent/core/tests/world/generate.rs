@@ -14,6 +14,7 @@ use lvs_crds::node_plan::{
     PlannedService, RealServerPlan, ReturnPath, ServiceAddress, ServiceFirewallMark,
     TunnelEndpoint,
 };
+use lvs_crds::traffic_policy::{AdministrativeState, OnFailure};
 use lvs_crds::value::{
     AddressFamily, Forwarding, ForwardingType, PacketScheduling, Persistence, PersistenceEngine,
     Protocol, Scheduler, SchedulerName, SchedulerOption, Tunnel, TunnelChecksum, TunnelType,
@@ -101,6 +102,7 @@ fn planned_real_server() -> impl Strategy<Value = PlannedRealServer> {
                     forwarding,
                     upper_threshold,
                     lower_threshold,
+                    administrative_state: AdministrativeState::Enabled,
                 }
             },
         )
@@ -187,6 +189,11 @@ fn planned_service() -> impl Strategy<Value = PlannedService> {
                     persistence,
                     packet_scheduling,
                     real_servers,
+                    checks: Vec::new(),
+                    on_failure: OnFailure::Remove,
+                    quorum: None,
+                    sorry_server: None,
+                    slow_start_seconds: 0,
                 }
             },
         )
@@ -228,6 +235,7 @@ fn director() -> impl Strategy<Value = DirectorPlan> {
             addresses,
             firewall_marks,
             services,
+            checks: Vec::new(),
         })
 }
 

@@ -8,18 +8,21 @@ use std::net::IpAddr;
 
 use lvs_core::desired::{DesiredState, PlanInput, Roles, RouterRole, desired};
 use lvs_core::diff::{Diff, diff};
+use lvs_core::health::Serving;
 use lvs_core::host::AddressKey;
 use lvs_core::journal::Journal;
 use lvs_core::model::{Errno, HostModel, IpvsModel, Model};
 use lvs_core::observed::Observed;
 use lvs_core::op::Op;
 use lvs_crds::node_plan::{
-    DirectorPlan, NodePlanSpec, PlanSource, PlanState, PlannedAddress, PlannedRealServer,
-    PlannedService, RealServerPlan, ServiceAddress, SourceKind,
+    Candidacy, DirectorPlan, LeadershipPlan, NodePlanSpec, PlanSource, PlanState, PlannedAddress,
+    PlannedRealServer, PlannedService, RealServerPlan, ServiceAddress, SourceKind,
 };
+use lvs_crds::traffic_policy::{AdministrativeState, OnFailure};
 use lvs_crds::value::{
     Forwarding, ForwardingType, PacketScheduling, Protocol, Scheduler, SchedulerName, Tunnel,
 };
+use lvs_crds::virtual_router::{Announcement, OnApiServerLoss, Takeover};
 
 pub const ROUTER: &str = "edge";
 pub const BOOT: &str = "6f9c1c1e-1111-4222-8333-000000000001";
@@ -100,6 +103,7 @@ pub fn real_server(
         forwarding: forwarding(type_),
         upper_threshold: 0,
         lower_threshold: 0,
+        administrative_state: AdministrativeState::Enabled,
     }
 }
 
@@ -125,6 +129,11 @@ pub fn service(
         persistence: None,
         packet_scheduling: PacketScheduling::PerConnection,
         real_servers,
+        checks: Vec::new(),
+        on_failure: OnFailure::Remove,
+        quorum: None,
+        sorry_server: None,
+        slow_start_seconds: 0,
     }
 }
 
@@ -146,8 +155,33 @@ pub fn director_plan(name: &str, services: Vec<PlannedService>) -> PlanInput {
         addresses,
         firewall_marks: Vec::new(),
         services,
+        checks: Vec::new(),
     });
     result
+}
+
+/// Leadership of a router of this node alone, with nothing that is optional.
+pub fn leadership() -> LeadershipPlan {
+    LeadershipPlan {
+        lease_name: "lvs-router-edge".to_owned(),
+        priority: 100,
+        preemption_delay_seconds: None,
+        hand_over_to: None,
+        candidacy: Candidacy::Permitted,
+        directors: vec!["node-a".to_owned()],
+        lease_duration_seconds: 10,
+        heartbeat: None,
+        on_api_server_loss: OnApiServerLoss::Hold,
+        takeover: Takeover::Fast,
+        announcement: Announcement::default(),
+        timeouts: None,
+        connection_sync: None,
+        virtual_router_id: None,
+        tracked_interfaces: Vec::new(),
+        tracked_endpoints: Vec::new(),
+        tracked_real_servers: None,
+        addresses_set_aside: Vec::new(),
+    }
 }
 
 pub fn direct_routing_plan(name: &str, addresses: &[&str]) -> PlanInput {
@@ -178,6 +212,7 @@ pub struct World {
     pub journal: Journal,
     pub plans: Vec<PlanInput>,
     pub roles: Roles,
+    pub serving: Serving,
 }
 
 impl World {
@@ -187,6 +222,7 @@ impl World {
             journal: Journal::new(BOOT),
             plans,
             roles: Roles::default(),
+            serving: Serving::default(),
         }
     }
 
@@ -198,6 +234,7 @@ impl World {
         desired(
             &self.plans,
             &self.roles,
+            &self.serving,
             self.model.host.state(),
             &self.journal,
         )

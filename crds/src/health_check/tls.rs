@@ -1,0 +1,45 @@
+//! TLS of checks.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::text::ServerName;
+
+/// How a check speaks TLS 1.2 or 1.3, and whom it trusts.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsCheck {
+    /// What is verified of the real server's certificate. Full: that it is valid now, for the name that is asked, and of an authority that the agent knows (its SSL_CERT_FILE). None: nothing (as keepalived and ldirectord). Default Full.
+    #[serde(default)]
+    pub verification: TlsVerification,
+    /// Name that the real server is told (SNI) and that its certificate must be for: a host name or an address, at most 253 characters. Default: the host of the request without port, else the address that is asked, of which the real server is told nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<ServerName>")]
+    pub server_name: Option<String>,
+}
+
+/// What is verified of a certificate.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum TlsVerification {
+    /// Time, name and authority.
+    #[default]
+    Full,
+    /// Nothing.
+    None,
+}

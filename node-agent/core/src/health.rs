@@ -1,0 +1,28 @@
+//! Health of real servers: when each check is made, what its results come to, and what that does to weights.
+//!
+//! ```text
+//!   Checks (which, when) ──start──► shell probes ──Outcome──► Machine (Up, Down, Unknown)
+//!                                                               │
+//!   Policy: effective weight = spec × health × administrative state × slow start; quorum over all of a service
+//! ```
+//!
+//! Nothing is assumed of a real server before it was checked, as with keepalived's `alpha`; over a restart of the agent the
+//! last known state is.
+
+mod checks;
+mod key;
+mod machine;
+mod memory;
+mod policy;
+mod quorum;
+mod tracking;
+mod weight;
+
+pub use checks::{Cadence, Change, Checks, Start};
+pub use key::{Check, wanted_checks};
+pub use machine::{Health, Machine, Outcome, Thresholds};
+pub use memory::remembered;
+pub use policy::{Policy, RealServerServing, ServiceServing, Serving};
+pub use quorum::is_quorum_met;
+pub use tracking::judge;
+pub use weight::{EffectiveWeight, SlowStart, Standing};

@@ -1,0 +1,106 @@
+//! What tells one check from another: each is made once, however many services want it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lvs_crds::health_check::{HealthCheck, HealthCheckType};
+use lvs_crds::node_plan::{DirectorPlan, PlanState, PlannedRealServer, PlannedService};
+use lvs_crds::traffic_policy::AdministrativeState;
+
+use super::checks::Cadence;
+use super::machine::Thresholds;
+use crate::desired::PlanInput;
+
+/// Whom is asked what. How often is part of it: two services that want to know with different patience ask twice.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Check {
+    /// Who is asked.
+    pub target: SocketAddr,
+    /// What, without what only a service says: name and ports. Shared by all targets.
+    pub question: Arc<HealthCheck>,
+}
+
+impl Check {
+    /// When it is made, and when its results count.
+    pub fn cadence(&self) -> Cadence {
+        let seconds = |seconds: u16| Duration::from_secs(u64::from(seconds));
+        let question = &self.question;
+        let retry_period_seconds = question.retry_period_seconds;
+        Cadence {
+            period: seconds(question.period_seconds),
+            retry_period: seconds(retry_period_seconds.unwrap_or(question.period_seconds)),
+            timeout: seconds(question.timeout_seconds),
+            thresholds: Thresholds {
+                failure: question.failure_threshold,
+                success: question.success_threshold,
+            },
+        }
+    }
+}
+
+/// The questions of a director's plan, by the name of the check.
+pub(super) struct Questions<'a>(BTreeMap<&'a str, Arc<HealthCheck>>);
+
+impl<'a> Questions<'a> {
+    pub(super) fn of(director: &'a DirectorPlan) -> Self {
+        let asking = director
+            .checks
+            .iter()
+            .filter(|check| check.type_ != HealthCheckType::None);
+        Self(
+            asking
+                .map(|check| {
+                    let question = HealthCheck {
+                        name: String::new(),
+                        port_name: None,
+                        port: None,
+                        ..check.clone()
+                    };
+                    (check.name.as_str(), Arc::new(question))
+                })
+                .collect(),
+        )
+    }
+
+    /// The checks that a service makes of one of its real servers. Where there is no port to ask there is none, but of the
+    /// types that ask the host itself.
+    pub(super) fn checks(
+        &self,
+        service: &PlannedService,
+        real_server: &PlannedRealServer,
+    ) -> impl Iterator<Item = Check> {
+        service.checks.iter().filter_map(|reference| {
+            let question = self.0.get(reference.check_name.as_str())?;
+            let has_port = question.type_ != HealthCheckType::Ping;
+            let port = reference.port.unwrap_or(real_server.port);
+            let port = if has_port { port } else { 0 };
+            (port != 0 || !has_port).then(|| Check {
+                target: SocketAddr::new(real_server.address, port),
+                question: Arc::clone(question),
+            })
+        })
+    }
+}
+
+/// Every check that plans want, those of real servers that are switched off excepted.
+pub fn wanted_checks(plans: &[PlanInput]) -> BTreeMap<Check, Cadence> {
+    let mut wanted = BTreeMap::new();
+    let held = plans
+        .iter()
+        .filter(|plan| plan.spec.state != PlanState::Withdrawn);
+    for director in held.filter_map(|plan| plan.spec.director.as_ref()) {
+        let questions = Questions::of(director);
+        for service in &director.services {
+            let serving = service.real_servers.iter().filter(|real_server| {
+                real_server.administrative_state != AdministrativeState::Disabled
+            });
+            for check in serving.flat_map(|real_server| questions.checks(service, real_server)) {
+                let cadence = check.cadence();
+                wanted.insert(check, cadence);
+            }
+        }
+    }
+    wanted
+}

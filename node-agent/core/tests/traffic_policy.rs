@@ -1,0 +1,402 @@
+//! What a director does with what it knows of real servers: weights, quorum, sorry server, slow start, restarts.
+#![allow(clippy::unwrap_used, clippy::panic)] // A test says what is wrong by failing.
+
+mod world;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lvs_core::desired::PlanInput;
+use lvs_core::election::Tick;
+use lvs_core::health::{Check, Health, Policy, judge, remembered, wanted_checks};
+use lvs_core::ipvs::ServiceKey;
+use lvs_crds::health_check::{HealthCheck, HealthCheckType};
+use lvs_crds::node_plan::{CheckReference, DirectorPlan, LeadershipPlan, PlannedService};
+use lvs_crds::real_server::RealServerState;
+use lvs_crds::tracking::TrackedRealServers;
+use lvs_crds::traffic_policy::{
+    AdministrativeState, OnFailure, OnQuorumLoss, PlannedSorryServer, Quorum,
+};
+use lvs_crds::value::{ForwardingType, Protocol, SchedulerName};
+use proptest::prelude::*;
+use world::{World, director_plan, forwarding, ip, node, real_server, service};
+
+const VIRTUAL: &str = "192.0.2.100";
+const HOSTS: [&str; 3] = ["10.0.0.21", "10.0.0.22", "10.0.0.23"];
+
+fn check(name: &str) -> HealthCheck {
+    HealthCheck::new(name.to_owned(), HealthCheckType::TCP)
+}
+
+/// A service by NAT on port 80 over three hosts on port 8080 with weights 3, 2 and 1, and one TCP check.
+fn web() -> PlannedService {
+    let real_servers = HOSTS.iter().zip([3, 2, 1]).map(|(host, weight)| {
+        real_server(
+            &format!("rs-{host}"),
+            host,
+            8080,
+            weight,
+            ForwardingType::NAT,
+        )
+    });
+    let mut web = service(VIRTUAL, 80, SchedulerName::Wrr, real_servers.collect());
+    web.checks = vec![CheckReference {
+        check_name: "tcp".to_owned(),
+        port: None,
+    }];
+    web
+}
+
+fn plan(web: PlannedService) -> PlanInput {
+    let mut plan = director_plan("vs-web", vec![web]);
+    plan.spec.director.as_mut().unwrap().checks = vec![check("tcp")];
+    plan
+}
+
+fn sorry() -> PlannedSorryServer {
+    PlannedSorryServer {
+        address: None,
+        port: 80,
+        forwarding: forwarding(ForwardingType::DR),
+    }
+}
+
+/// A node and what it knows of the three hosts.
+struct Story {
+    world: World,
+    policy: Policy,
+    known: BTreeMap<&'static str, Health>,
+    now: Tick,
+}
+
+impl Story {
+    fn of(web: PlannedService) -> Self {
+        Self {
+            world: World::new(node(), vec![plan(web)]),
+            policy: Policy::default(),
+            known: BTreeMap::new(),
+            now: Tick::default() + Duration::from_secs(100),
+        }
+    }
+
+    fn set(&mut self, host: &'static str, health: Health) {
+        self.known.insert(host, health);
+    }
+
+    /// Decides and passes; the destinations of the service as `address:port weight`.
+    fn pass(&mut self) -> Vec<String> {
+        let known = &self.known;
+        let health = |check: &Check| {
+            let host = check.target.ip().to_string();
+            known.get(host.as_str()).cloned().unwrap_or_default()
+        };
+        (self.world.serving, _) = self.policy.decide(&self.world.plans, health, self.now);
+        let pass = self.world.pass();
+        assert_eq!(pass.refused, vec![], "the kernel takes all of it");
+        let service = ServiceKey::Address {
+            address: ip(VIRTUAL),
+            protocol: Protocol::TCP,
+            port: 80,
+        };
+        let state = &self.world.model.ipvs.services[&service];
+        let each = state.destinations.iter();
+        each.map(|(key, destination)| {
+            format!("{}:{} {}", key.address, key.port, destination.weight)
+        })
+        .collect()
+    }
+
+    fn states(&self) -> Vec<RealServerState> {
+        let plan = &self.world.plans[0];
+        let service = &plan.spec.director.as_ref().unwrap().services[0];
+        let standing = self.world.serving.of(&plan.name, service).unwrap();
+        standing.real_servers.iter().map(|one| one.state).collect()
+    }
+}
+
+fn down() -> Health {
+    Health::Down("connect refused".to_owned())
+}
+
+const ALL: [&str; 3] = ["10.0.0.21:8080 3", "10.0.0.22:8080 2", "10.0.0.23:8080 1"];
+
+#[test]
+fn nobody_gets_clients_before_it_has_answered() {
+    let mut story = Story::of(web());
+    assert_eq!(story.pass(), Vec::<String>::new());
+    assert_eq!(story.states(), [RealServerState::Unknown; 3]);
+    story.set(HOSTS[1], Health::Up);
+    assert_eq!(story.pass(), ["10.0.0.22:8080 2"]);
+    story.set(HOSTS[0], Health::Up);
+    story.set(HOSTS[2], Health::Up);
+    assert_eq!(story.pass(), ALL);
+}
+
+#[test]
+fn one_that_is_down_is_removed_or_quiesced_and_needs_of_the_node_stay() {
+    for (on_failure, left) in [
+        (OnFailure::Remove, &ALL[1..]),
+        (
+            OnFailure::Quiesce,
+            &["10.0.0.21:8080 0", ALL[1], ALL[2]][..],
+        ),
+    ] {
+        let mut story = Story::of(PlannedService {
+            on_failure,
+            ..web()
+        });
+        for host in HOSTS {
+            story.set(host, Health::Up);
+        }
+        story.pass();
+        let sysctls = story.world.model.host.sysctls.clone();
+        story.set(HOSTS[0], down());
+        assert_eq!(story.pass(), left);
+        assert_eq!(story.states()[0], RealServerState::Down);
+        for host in HOSTS {
+            story.set(host, down());
+        }
+        story.pass();
+        assert_eq!(
+            story.world.model.host.sysctls, sysctls,
+            "forwarding stays on"
+        );
+    }
+}
+
+#[test]
+fn without_a_quorum_the_director_itself_is_sorry() {
+    let mut story = Story::of(PlannedService {
+        sorry_server: Some(sorry()),
+        quorum: Some(Quorum {
+            minimum_weight: 3,
+            hysteresis: 1,
+            on_loss: None,
+        }),
+        ..web()
+    });
+    story.set(HOSTS[0], Health::Up);
+    let sorry = "127.0.0.1:80 1";
+    assert_eq!(
+        story.pass(),
+        ["10.0.0.21:8080 0", sorry],
+        "3 is less than 3 and 1"
+    );
+    story.set(HOSTS[2], Health::Up);
+    assert_eq!(story.pass(), [ALL[0], ALL[2]], "4 is enough");
+    story.set(HOSTS[1], Health::Up);
+    story.set(HOSTS[0], down());
+    assert_eq!(story.pass(), ALL[1..], "3 still is");
+    story.set(HOSTS[2], down());
+    assert_eq!(story.pass(), ALL[1..2], "2 still is: 3 less 1");
+    story.set(HOSTS[1], down());
+    assert_eq!(story.pass(), [sorry]);
+}
+
+#[test]
+fn a_sorry_server_on_another_port_is_reached_at_the_directors_own_address() {
+    let mut story = Story::of(PlannedService {
+        sorry_server: Some(PlannedSorryServer {
+            port: 8081,
+            forwarding: forwarding(ForwardingType::NAT),
+            ..sorry()
+        }),
+        ..web()
+    });
+    assert_eq!(story.pass(), ["192.0.2.10:8081 1"]);
+}
+
+#[test]
+fn what_is_kept_without_a_quorum_is_as_asked() {
+    let lost = |on_loss| {
+        let mut story = Story::of(PlannedService {
+            quorum: Some(Quorum {
+                minimum_weight: 6,
+                hysteresis: 0,
+                on_loss: Some(on_loss),
+            }),
+            ..web()
+        });
+        story.set(HOSTS[0], Health::Up);
+        story.set(HOSTS[1], down());
+        story.pass()
+    };
+    assert_eq!(lost(OnQuorumLoss::KeepAll), ALL);
+    assert_eq!(lost(OnQuorumLoss::KeepNone), ["10.0.0.21:8080 0"]);
+}
+
+#[test]
+fn what_people_say_of_a_real_server_goes_before_its_health() {
+    let mut story = Story::of(web());
+    for host in HOSTS {
+        story.set(host, Health::Up);
+    }
+    let director = story.world.plans[0].spec.director.as_mut().unwrap();
+    director.services[0].real_servers[0].administrative_state = AdministrativeState::Draining;
+    director.services[0].real_servers[1].administrative_state = AdministrativeState::Disabled;
+    assert_eq!(story.pass(), ["10.0.0.21:8080 0", ALL[2]]);
+    assert_eq!(
+        story.states(),
+        [
+            RealServerState::Draining,
+            RealServerState::Disabled,
+            RealServerState::Up
+        ]
+    );
+    assert_eq!(
+        wanted_checks(&story.world.plans).len(),
+        2,
+        "nobody asks one that is switched off"
+    );
+}
+
+#[test]
+fn one_that_came_back_gets_its_weight_step_by_step_and_one_that_stayed_keeps_it() {
+    let mut story = Story::of(PlannedService {
+        slow_start_seconds: 30,
+        ..web()
+    });
+    for host in HOSTS {
+        story.set(host, Health::Up);
+    }
+    assert_eq!(
+        story.pass(),
+        ALL,
+        "what was up when first looked at has served before"
+    );
+    story.set(HOSTS[0], down());
+    story.pass();
+    story.set(HOSTS[0], Health::Up);
+    assert_eq!(story.pass()[0], "10.0.0.21:8080 1");
+    story.now = story.now + Duration::from_secs(21);
+    assert_eq!(story.pass()[0], "10.0.0.21:8080 2");
+    story.now = story.now + Duration::from_secs(9);
+    assert_eq!(story.pass(), ALL);
+}
+
+#[test]
+fn a_restart_and_a_new_check_take_nothing_away() {
+    let mut story = Story::of(web());
+    story.set(HOSTS[0], Health::Up);
+    story.set(HOSTS[2], Health::Up);
+    let before = story.pass();
+    // Another process, and another check.
+    let director = story.world.plans[0].spec.director.as_mut().unwrap();
+    director.checks[0].period_seconds = 1;
+    let World {
+        plans,
+        model,
+        journal,
+        ..
+    } = &story.world;
+    let known = remembered(plans, &model.ipvs.services, journal);
+    let (serving, _) = Policy::default().decide(
+        plans,
+        |check| {
+            if known.contains(check) {
+                Health::Up
+            } else {
+                Health::Unknown
+            }
+        },
+        story.now,
+    );
+    let before_services = model.ipvs.services.clone();
+    story.world.serving = serving;
+    let pass = story.world.pass();
+    assert_eq!(pass.diff.ops, vec![]);
+    assert_eq!(story.world.model.ipvs.services, before_services);
+    assert_eq!(before, [ALL[0], ALL[2]]);
+}
+
+#[test]
+fn every_check_is_made_once_however_many_services_want_it() {
+    let mut other = web();
+    other.address.as_mut().unwrap().address = ip("192.0.2.101");
+    let mut first = plan(web());
+    let director = first.spec.director.as_mut().unwrap();
+    director.services.push(other);
+    let mut second = plan(web());
+    second.name = "vs-other".to_owned();
+    second.spec.director.as_mut().unwrap().checks[0].name = "port".to_owned();
+    let services = &mut second.spec.director.as_mut().unwrap().services;
+    services[0].checks[0].check_name = "port".to_owned();
+    assert_eq!(wanted_checks(&[first, second]).len(), 3);
+}
+
+#[test]
+fn a_director_that_finds_too_few_is_worth_less_and_what_is_unknown_counts_as_up() {
+    let mut story = Story::of(web());
+    let mut router = world::plan("vr-edge");
+    router.spec.director = Some(DirectorPlan {
+        leadership: Some(LeadershipPlan {
+            tracked_real_servers: Some(TrackedRealServers {
+                minimum_ready: 2,
+                priority_delta: -20,
+            }),
+            ..world::leadership()
+        }),
+        ..DirectorPlan::default()
+    });
+    story.world.plans.push(router);
+    let priority = |story: &mut Story| {
+        story.pass();
+        let mut desired = story.world.desired();
+        judge(&mut desired, &story.world.plans, &story.world.serving);
+        let fitness = desired.fitness.remove(world::ROUTER).unwrap_or_default();
+        assert!(fitness.is_fit(), "it may still take over: {fitness:?}");
+        fitness.priority(100)
+    };
+    story.set(HOSTS[0], down());
+    assert_eq!(priority(&mut story), 100);
+    story.set(HOSTS[1], down());
+    assert_eq!(priority(&mut story), 80);
+    story.set(HOSTS[1], Health::Up);
+    assert_eq!(priority(&mut story), 100);
+}
+
+fn health() -> impl Strategy<Value = Health> {
+    prop_oneof![Just(Health::Up), Just(Health::Unknown), Just(down())]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Nobody who is up loses its clients to a quorum that is met, and no service is left with weights of 0 alone while
+    /// somebody is up, unless that was asked for.
+    #[test]
+    fn who_is_up_serves(
+        history in proptest::collection::vec([health(), health(), health()], 1..12),
+        quiesce: bool,
+        has_sorry_server: bool,
+    ) {
+        let mut story = Story::of(PlannedService {
+            on_failure: if quiesce { OnFailure::Quiesce } else { OnFailure::Remove },
+            sorry_server: has_sorry_server.then(sorry),
+            ..web()
+        });
+        for moment in history {
+            for (host, health) in HOSTS.iter().zip(moment) {
+                story.set(host, health);
+            }
+            let destinations = story.pass();
+            let serving: Vec<&str> = HOSTS
+                .iter()
+                .zip(ALL)
+                .filter(|(host, _)| story.known[**host] == Health::Up)
+                .map(|(_, line)| line)
+                .collect();
+            let weighted: Vec<&str> = destinations
+                .iter()
+                .map(String::as_str)
+                .filter(|line| !line.ends_with(" 0"))
+                .collect();
+            if serving.is_empty() && has_sorry_server {
+                prop_assert_eq!(weighted, vec!["127.0.0.1:80 1"]);
+            } else {
+                prop_assert_eq!(weighted, serving);
+            }
+            prop_assert!(!quiesce || destinations.len() >= 3, "weight 0 is a destination");
+        }
+    }
+}

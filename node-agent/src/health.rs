@@ -1,0 +1,162 @@
+//! Asks real servers. When, and what the answers come to, is decided by `lvs_core::health`.
+//!
+//! Every question is a task of its own: one that hangs, or fails by itself, hurts no other. All of them are on one thread,
+//! which never waits for one of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use lvs_core::health::{Cadence, Change, Check, Checks, Health, Outcome, Start};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::{Notify, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+
+use crate::leadership::clock;
+use crate::limits::{QUESTIONS, QUESTIONS_AT_ONCE};
+
+pub mod probe;
+
+/// What the sync loop and the one who asks share. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct HealthExchange {
+    checks: Arc<Mutex<Checks<Check>>>,
+    /// There are other checks to be made than before.
+    other: Arc<Notify>,
+    /// Counts changes of what is known.
+    changes: watch::Sender<u64>,
+}
+
+impl HealthExchange {
+    /// The checks that are to be made, all of them. Of a new one `remembered` says what is known already.
+    pub fn want(&self, wanted: &BTreeMap<Check, Cadence>, remembered: impl Fn(&Check) -> Health) {
+        self.lock().want(wanted, remembered, clock::now());
+        self.other.notify_one();
+    }
+
+    /// Whether one of these checks is not made yet.
+    pub fn is_new(&self, wanted: &BTreeMap<Check, Cadence>) -> bool {
+        let checks = self.lock();
+        wanted.keys().any(|check| !checks.contains(check))
+    }
+
+    /// Looks at what is known.
+    pub fn with<T>(&self, look: impl FnOnce(&Checks<Check>) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Wakes when that changes.
+    pub fn bell(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Checks<Check>> {
+        // Nothing in there panics between two writes that belong together.
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks on a thread of its own, until the process ends or that thread does, which is an error.
+    pub async fn ask(self) -> anyhow::Result<()> {
+        allow_files()?;
+        let (sender, ended) = tokio::sync::oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("starting the runtime of health checks")?;
+        std::thread::Builder::new()
+            .name("health".to_owned())
+            .spawn(move || {
+                // Dropped when it returns, and also when it panics.
+                let _sender = sender;
+                runtime.block_on(self.run());
+            })
+            .context("starting the thread of health checks")?;
+        let _: Result<(), _> = ended.await;
+        anyhow::bail!("the thread of health checks ended")
+    }
+
+    async fn run(self) {
+        let mut under_way = UnderWay::default();
+        loop {
+            let now = clock::now();
+            let (starts, next) = {
+                let mut checks = self.lock();
+                let free = QUESTIONS.saturating_sub(under_way.questions.len());
+                let starts = checks.start(now, free.min(QUESTIONS_AT_ONCE));
+                (starts, checks.next_due().filter(|_| free > 0))
+            };
+            for start in starts {
+                under_way.begin(start);
+            }
+            let pause = next.map_or(Duration::MAX, |next| next.since(now));
+            tokio::select! {
+                Some(ended) = under_way.questions.join_next_with_id() => {
+                    if let Some((key, serial, outcome)) = under_way.end(ended) {
+                        let change = self.lock().end(&key, serial, &outcome, clock::now());
+                        self.note(change.as_ref());
+                    }
+                }
+                () = self.other.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    fn note(&self, change: Option<&Change<Check>>) {
+        let Some(Change { key, after, .. }) = change else {
+            return;
+        };
+        let (target, type_) = (key.target, key.question.type_);
+        if let Health::Down(why) = after {
+            tracing::warn!(%target, ?type_, "real server is down: {why}");
+        } else {
+            tracing::info!(%target, ?type_, "real server is up");
+        }
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+/// As many open files as the process may have at all: each question is one.
+fn allow_files() -> anyhow::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("reading RLIMIT_NOFILE")?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+            .with_context(|| format!("raising RLIMIT_NOFILE from {soft} to {hard}"))?;
+    }
+    Ok(())
+}
+
+/// Questions that have no answer yet.
+#[derive(Default)]
+struct UnderWay {
+    questions: JoinSet<Outcome>,
+    checks: BTreeMap<Id, (Check, u64)>,
+}
+
+impl UnderWay {
+    fn begin(&mut self, Start { key, serial, .. }: Start<Check>) {
+        let Check { target, question } = key.clone();
+        let asking = async move {
+            match probe::ask(target, &question).await {
+                Ok(()) => Outcome::Success,
+                Err(words) if words.starts_with(probe::NOT_ASKED) => Outcome::NotAsked(words),
+                Err(words) => Outcome::Failure(words),
+            }
+        };
+        let id = self.questions.spawn(asking).id();
+        self.checks.insert(id, (key, serial));
+    }
+
+    fn end(&mut self, ended: Result<(Id, Outcome), JoinError>) -> Option<(Check, u64, Outcome)> {
+        let (id, outcome) = match ended {
+            Ok((id, outcome)) => (id, outcome),
+            Err(error) => {
+                let words = format!("the check itself failed: {error}");
+                (error.id(), Outcome::Failure(words))
+            }
+        };
+        let (key, serial) = self.checks.remove(&id)?;
+        Some((key, serial, outcome))
+    }
+}

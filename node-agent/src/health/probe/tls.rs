@@ -1,0 +1,254 @@
+//! Is TLS 1.2 or 1.3 spoken, by somebody whose certificate is to be trusted?
+
+use std::io;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use lvs_crds::health_check::TlsCheck;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::{CertificateError, Error};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::trust::Settings;
+use super::{NOT_ASKED, TimeLimit, quoted, words};
+
+/// The name that the certificate must be for and, unless it is an address, that the server is told: `check.server_name`,
+/// else the host that is asked for, else the address.
+pub fn server_name_of(
+    check: &TlsCheck,
+    host: Option<&str>,
+    target: SocketAddr,
+) -> Result<ServerName<'static>, String> {
+    let name = check.server_name.as_deref().or(host.map(without_port));
+    let Some(name) = name else {
+        return Ok(target.ip().into());
+    };
+    let server_name = ServerName::try_from(name.to_owned());
+    server_name.map_err(|_| {
+        let name = quoted(name);
+        format!("{NOT_ASKED}{name} is no name for TLS, set tls.serverName")
+    })
+}
+
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or(address),
+        None => host.split(':').next().unwrap_or(host),
+    }
+}
+
+/// A handshake over a connection that stands. An error is why it failed, in words.
+pub async fn handshake(
+    stream: TcpStream,
+    name: ServerName<'static>,
+    settings: Settings,
+    limit: TimeLimit,
+) -> Result<TlsStream<TcpStream>, String> {
+    let handshake = TlsConnector::from(settings).connect(name, stream);
+    limit
+        .within("TLS handshake not complete within", handshake)
+        .await?
+        .map_err(|error| failed(&error))
+}
+
+/// The error of TLS in one of the socket.
+pub fn error_of(error: &io::Error) -> Option<&Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+fn failed(error: &io::Error) -> String {
+    match error_of(error) {
+        Some(error) => refusal(error),
+        None => match error.kind() {
+            ErrorKind::UnexpectedEof => "connection closed in the TLS handshake".to_owned(),
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                "connection reset in the TLS handshake".to_owned()
+            }
+            _ => format!("TLS handshake failed: {}", words(error)),
+        },
+    }
+}
+
+/// An error of TLS in words.
+pub fn refusal(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(error) => format!("certificate {}", fault(error)),
+        Error::AlertReceived(alert) => format!("TLS ended by the real server: {alert:?}"),
+        Error::InvalidMessage(_) => "answer is no TLS".to_owned(),
+        error => format!("TLS handshake failed: {error}"),
+    }
+}
+
+/// What is wrong with a certificate.
+fn fault(error: &CertificateError) -> String {
+    match error {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("expired at {}", moment(*not_after))
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("is not valid before {}", moment(*not_before))
+        }
+        CertificateError::UnknownIssuer => "is of no authority that the agent knows".to_owned(),
+        CertificateError::BadSignature => "is not signed by the authority that it names".to_owned(),
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => {
+            let expected = expected.to_str();
+            // Each is as DnsName("www.example.org").
+            let names = presented
+                .iter()
+                .map(|name| name.split('"').nth(1).unwrap_or(name));
+            let presented = quoted(&names.collect::<Vec<_>>().join(", "));
+            format!("is for {presented}, not for {expected}")
+        }
+        error => format!("is not to be trusted: {error}"),
+    }
+}
+
+fn moment(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).ok();
+    let moment = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    moment.map_or_else(|| "a time far away".to_owned(), |moment| moment.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::sync::Arc;
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
+    };
+    use rustls::crypto::ring::default_provider;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::{RootCertStore, ServerConfig};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::super::trust::settings_of;
+    use super::*;
+
+    /// An authority that is trusted.
+    fn authority(name: &str) -> (Issuer<'static, KeyPair>, Settings) {
+        let key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.distinguished_name.push(DnType::CommonName, name);
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = authority.self_signed(&key).unwrap();
+        let mut authorities = RootCertStore::empty();
+        authorities.add(certificate.der().clone()).unwrap();
+        (
+            Issuer::new(authority, key),
+            settings_of(authorities).unwrap(),
+        )
+    }
+
+    /// What a handshake comes to with a server that shows a certificate for `names`, changed by `change`.
+    async fn handshake_with(
+        issuer: &Issuer<'_, KeyPair>,
+        settings: Settings,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Result<(), String> {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut certificate = CertificateParams::new(names).unwrap();
+        change(&mut certificate);
+        let certificate = certificate.signed_by(&key, issuer).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let server = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap();
+        let answering = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            // It fails where the certificate is refused.
+            let _ = TlsAcceptor::from(Arc::new(server)).accept(stream).await;
+        });
+        let limit = TimeLimit::from_now(10);
+        let stream = TcpStream::connect(target).await.unwrap();
+        let name = ServerName::try_from("www.example.org").unwrap();
+        let verdict = handshake(stream, name, settings, limit).await.map(drop);
+        answering.await.unwrap();
+        verdict
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_trusted_or_the_words_say_why_not() {
+        let (issuer, settings) = authority("ours");
+        let right = ["www.example.org"];
+        let shown = handshake_with(&issuer, settings.clone(), &right, |_| {}).await;
+        assert_eq!(shown, Ok(()));
+        let wildcard = ["*.example.org", "example.org"];
+        let shown = handshake_with(&issuer, settings.clone(), &wildcard, |_| {}).await;
+        assert_eq!(shown, Ok(()));
+        let old = handshake_with(&issuer, settings.clone(), &right, |certificate| {
+            certificate.not_before = date_time_ymd(2001, 2, 3);
+            certificate.not_after = date_time_ymd(2002, 2, 3);
+        });
+        let expired = "certificate expired at 2002-02-03T00:00:00Z";
+        assert_eq!(old.await, Err(expired.to_owned()));
+        let young = handshake_with(&issuer, settings.clone(), &right, |certificate| {
+            certificate.not_before = date_time_ymd(3001, 2, 3);
+            certificate.not_after = date_time_ymd(3002, 2, 3);
+        });
+        let early = "certificate is not valid before 3001-02-03T00:00:00Z";
+        assert_eq!(young.await, Err(early.to_owned()));
+        let others = ["example.org", "mail.example.org"];
+        let shown = handshake_with(&issuer, settings.clone(), &others, |_| {}).await;
+        let other = "certificate is for \"example.org, mail.example.org\", not for www.example.org";
+        assert_eq!(shown, Err(other.to_owned()));
+        let (stranger, _) = authority("another");
+        let shown = handshake_with(&stranger, settings.clone(), &right, |_| {}).await;
+        let unknown = "certificate is of no authority that the agent knows";
+        assert_eq!(shown, Err(unknown.to_owned()));
+        let (impostor, _) = authority("ours");
+        let shown = handshake_with(&impostor, settings, &right, |_| {}).await;
+        let forged = "certificate is not signed by the authority that it names";
+        assert_eq!(shown, Err(forged.to_owned()));
+    }
+
+    #[test]
+    fn the_name_is_that_of_the_check_else_of_the_host_else_the_address() {
+        let target: SocketAddr = "[2001:db8::1]:443".parse().unwrap();
+        let name = |server_name: Option<&str>, host| {
+            let server_name = server_name.map(String::from);
+            let check = TlsCheck {
+                server_name,
+                ..TlsCheck::default()
+            };
+            server_name_of(&check, host, target)
+        };
+        let told = [
+            name(Some("a.example.org"), Some("b.example.org")),
+            name(None, Some("b.example.org:8443")),
+            name(None, Some("192.0.2.1:8443")),
+            name(None, Some("[2001:db8::2]:8443")),
+            name(None, None),
+        ];
+        let names = told.map(|name| name.unwrap().to_str().into_owned());
+        assert_eq!(
+            names,
+            [
+                "a.example.org",
+                "b.example.org",
+                "192.0.2.1",
+                "2001:db8::2",
+                "2001:db8::1"
+            ]
+        );
+        let why = name(None, Some("a..b")).unwrap_err();
+        assert_eq!(
+            why,
+            "not asked: \"a..b\" is no name for TLS, set tls.serverName"
+        );
+    }
+}

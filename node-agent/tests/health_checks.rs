@@ -1,0 +1,102 @@
+//! The one who asks real servers, with listeners on loopback.
+#![allow(clippy::unwrap_used, clippy::panic)] // A test says what is wrong by failing.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lvs_agent::health::HealthExchange;
+use lvs_core::health::{Check, Health};
+use lvs_crds::health_check::{HealthCheck, HealthCheckType};
+use tokio::net::TcpListener;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn check(target: SocketAddr, type_: HealthCheckType) -> Check {
+    let question = HealthCheck {
+        period_seconds: 1,
+        timeout_seconds: 1,
+        failure_threshold: 2,
+        ..HealthCheck::new(String::new(), type_)
+    };
+    Check {
+        target,
+        question: Arc::new(question),
+    }
+}
+
+fn want(exchange: &HealthExchange, checks: &[&Check]) {
+    let wanted: BTreeMap<_, _> = checks
+        .iter()
+        .map(|check| ((*check).clone(), check.cadence()))
+        .collect();
+    exchange.want(&wanted, |_| Health::Unknown);
+}
+
+async fn until(exchange: &HealthExchange, check: &Check, expected: &Health) {
+    let mut bell = exchange.bell();
+    let known = async {
+        while exchange.with(|checks| checks.health(check)) != *expected {
+            bell.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(LIMIT, known)
+        .await
+        .unwrap_or_else(|_| {
+            let seen = exchange.with(|checks| checks.health(check));
+            panic!("{} is {seen:?}, expected {expected:?}", check.target)
+        });
+}
+
+#[tokio::test]
+async fn each_real_server_is_asked_for_itself_and_what_changes_rings() {
+    let exchange = HealthExchange::default();
+    let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Accepts, in its backlog, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let good_check = check(good.local_addr().unwrap(), HealthCheckType::TCP);
+    let silent_check = check(silent.local_addr().unwrap(), HealthCheckType::HTTP);
+    let asker = tokio::spawn(exchange.clone().ask());
+    want(&exchange, &[&good_check, &silent_check]);
+    until(&exchange, &good_check, &Health::Up).await;
+    assert_eq!(
+        exchange.with(|checks| checks.health(&silent_check)),
+        Health::Unknown,
+        "the one that hangs has had no second failure yet, which is nothing to the other"
+    );
+    let no_answer = Health::Down("no answer within 1 s".to_owned());
+    until(&exchange, &silent_check, &no_answer).await;
+
+    drop(good);
+    let refused = Health::Down("connect refused".to_owned());
+    until(&exchange, &good_check, &refused).await;
+    let again = TcpListener::bind(good_check.target).await.unwrap();
+    until(&exchange, &good_check, &Health::Up).await;
+    drop(again);
+
+    want(&exchange, &[]);
+    assert_eq!(
+        exchange.with(|checks| checks.health(&good_check)),
+        Health::Unknown,
+        "nobody wants to know any more"
+    );
+    asker.abort();
+}
+
+#[tokio::test]
+async fn what_is_remembered_stands_until_the_listener_speaks_against_it() {
+    let exchange = HealthExchange::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = check(listener.local_addr().unwrap(), HealthCheckType::TCP);
+    drop(listener);
+    let wanted = BTreeMap::from([(gone.clone(), gone.cadence())]);
+    assert!(exchange.is_new(&wanted));
+    exchange.want(&wanted, |_| Health::Up);
+    assert!(!exchange.is_new(&wanted));
+    assert_eq!(exchange.with(|checks| checks.health(&gone)), Health::Up);
+    let asker = tokio::spawn(exchange.clone().ask());
+    let refused = Health::Down("connect refused".to_owned());
+    until(&exchange, &gone, &refused).await;
+    asker.abort();
+}

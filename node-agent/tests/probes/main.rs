@@ -1,0 +1,11 @@
+//! Questions of health checks to real listeners on loopback, friendly and hostile ones.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bodies;
+mod datagrams;
+mod heads;
+mod https;
+mod mail;
+mod pings;
+mod played;
+mod tcp;

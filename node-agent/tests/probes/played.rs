@@ -1,0 +1,141 @@
+//! Real servers that are played: each connection is handled by what a test says.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use lvs_agent::health::probe::ask;
+use lvs_crds::health_check::{HealthCheck, HealthCheckType, HttpBody, HttpBodyType, HttpCheck};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Seconds that a check has which is to be answered, also by a machine that has other things to do.
+pub const PATIENCE_SECONDS: u16 = 20;
+/// How much later than its time limit a question may end, there.
+const LATENESS: Duration = Duration::from_secs(4);
+
+/// A server that listens.
+pub struct Played {
+    /// Where.
+    pub address: SocketAddr,
+    /// Connections so far.
+    pub connections: Arc<AtomicUsize>,
+}
+
+impl Played {
+    /// Connections so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// A server on `address` that gives each connection to `serve`.
+pub async fn serve_on<Serve, Served>(address: &str, serve: Serve) -> std::io::Result<Played>
+where
+    Serve: Fn(TcpStream) -> Served + Send + 'static,
+    Served: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(serve(stream));
+        }
+    });
+    Ok(Played {
+        address,
+        connections,
+    })
+}
+
+/// The same on a free port of 127.0.0.1.
+pub async fn serve<Serve, Served>(serve: Serve) -> Played
+where
+    Serve: Fn(TcpStream) -> Served + Send + 'static,
+    Served: Future<Output = ()> + Send + 'static,
+{
+    serve_on("127.0.0.1:0", serve).await.unwrap()
+}
+
+/// A server that answers every request with these bytes and then waits until the other side ends the connection.
+pub async fn answers(answer: &'static str) -> Played {
+    serve(move |mut stream| async move {
+        head(&mut stream).await;
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        ended(stream).await;
+    })
+    .await
+}
+
+/// Reads the head of a request.
+pub async fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Writes these bytes over and over, with pauses between, until the other side ends the connection. How many it was.
+pub async fn endlessly(stream: &mut TcpStream, bytes: &[u8], pause: Duration) -> usize {
+    let mut sent = 0;
+    while let Ok(written) = stream.write(bytes).await {
+        sent += written;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+    sent
+}
+
+/// Waits until the other side has ended the connection.
+pub async fn ended(mut stream: TcpStream) {
+    let mut rest = [0; 1024];
+    while stream.read(&mut rest).await.is_ok_and(|length| length > 0) {}
+}
+
+/// The check with one second, to be used up.
+pub fn hasty(check: HealthCheck) -> HealthCheck {
+    HealthCheck {
+        timeout_seconds: 1,
+        ..check
+    }
+}
+
+/// A check of HTTP.
+pub fn http(check: HttpCheck) -> HealthCheck {
+    HealthCheck {
+        timeout_seconds: PATIENCE_SECONDS,
+        http: Some(check),
+        ..HealthCheck::new("page".to_owned(), HealthCheckType::HTTP)
+    }
+}
+
+/// A check of HTTP that wants this of the body.
+pub fn body(type_: HttpBodyType, value: &str) -> HealthCheck {
+    let value = value.to_owned();
+    http(HttpCheck {
+        body: Some(HttpBody { type_, value }),
+        ..HttpCheck::default()
+    })
+}
+
+/// What the question comes to, which is in time.
+pub async fn verdict(target: SocketAddr, check: &HealthCheck) -> Result<(), String> {
+    let begin = Instant::now();
+    let verdict = ask(target, check).await;
+    let elapsed = begin.elapsed();
+    let latest = Duration::from_secs(check.timeout_seconds.into()) + LATENESS;
+    assert!(elapsed < latest, "{verdict:?} after {elapsed:?}");
+    verdict
+}
+
+/// Why it fails.
+pub async fn failure(target: SocketAddr, check: &HealthCheck) -> String {
+    verdict(target, check).await.expect_err("it does not pass")
+}
