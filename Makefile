@@ -2,7 +2,7 @@
 # slow is kept in ~/.cache/lvs-operator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test generate image stories stories-cluster bench-apply bench-failover bench-netlink differential soak fuzz
+.PHONY: help demo demo-down test generate image stories stories-cluster bench-apply bench-failover bench-netlink bench-checks differential soak fuzz
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ bench-failover: image ## What clients see of a failover, ours and keepalived (RO
 bench-netlink: ## Programming IPVS, against ipvsadm and keepalived (ROUNDS=5)
 	@e2e/setup/provision.sh packages rust kernel
 	@exec e2e/bench/netlink.sh $(ROUNDS)
+
+bench-checks: ## 12,000 health checks each 5 s, against a bare prober in C (ROUNDS=5)
+	@e2e/setup/provision.sh packages rust
+	@exec e2e/bench/checks.sh $(ROUNDS)
 
 differential: ## The model of the kernel against a real kernel, our dumps against ipvsadm's
 	@e2e/setup/provision.sh packages rust kernel

@@ -63,7 +63,8 @@ begin_traffic() {
     jq -cn --arg address "$virtual_address" --argjson rhythm "$PROBE_RHYTHM_MILLISECONDS" '{client: "client",
         web: "\($address):80", echo: "\($address):7", rhythm_milliseconds: $rhythm, held: 0, held_before_milliseconds: 0,
         address: $address, carriers: [], writer: null}' >&"$traffic_orders"
-    wait_until 60 "undisturbed traffic (log: $log)" grep -q '"kind":"steady"' "$log"
+    wait_until 60 "undisturbed traffic (log: $log)" grep -qE '"kind":"(steady|failed)"' "$log"
+    if grep -F '"kind":"failed"' "$log" >&2; then return 1; fi
 }
 
 # end_traffic SINCE: prints the longest outage in seconds that lasted beyond that time.

@@ -15,7 +15,9 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::leadership::clock;
 use crate::limits::{QUESTIONS, QUESTIONS_AT_ONCE};
+use metrics::Results;
 
+mod metrics;
 pub mod probe;
 
 /// What the sync loop and the one who asks share. Cloning shares it.
@@ -26,6 +28,7 @@ pub struct HealthExchange {
     other: Arc<Notify>,
     /// Counts changes of what is known.
     changes: watch::Sender<u64>,
+    results: Results,
 }
 
 impl HealthExchange {
@@ -93,6 +96,7 @@ impl HealthExchange {
             tokio::select! {
                 Some(ended) = under_way.questions.join_next_with_id() => {
                     if let Some((key, serial, outcome)) = under_way.end(ended) {
+                        self.results.count(&outcome);
                         let change = self.lock().end(&key, serial, &outcome, clock::now());
                         self.note(change.as_ref());
                     }

@@ -99,6 +99,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let endpoints = syncer.endpoints.clone();
     registry.register_collector(endpoints.collector());
     let real_servers = syncer.real_servers.clone();
+    real_servers.register(&mut registry);
     let link_watch = LinkWatch::open(KERNEL_ANSWER)?;
     let links = link_watch.links();
     let (events_sender, events) = mpsc::channel(PLAN_EVENTS);

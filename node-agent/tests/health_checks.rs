@@ -9,6 +9,8 @@ use std::time::Duration;
 use lvs_agent::health::HealthExchange;
 use lvs_core::health::{Check, Health};
 use lvs_crds::health_check::{HealthCheck, HealthCheckType};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -67,6 +69,18 @@ async fn each_real_server_is_asked_for_itself_and_what_changes_rings() {
     );
     let no_answer = Health::Down("no answer within 1 s".to_owned());
     until(&exchange, &silent_check, &no_answer).await;
+    let mut registry = Registry::default();
+    exchange.register(&mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    for line in [
+        "lvs_agent_health_checks{state=\"up\"} 1.0",
+        "lvs_agent_health_checks{state=\"down\"} 1.0",
+        "lvs_agent_health_checks{state=\"unknown\"} 0.0",
+        "lvs_agent_health_check_results_total{result=\"failure\"} 2",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
 
     drop(good);
     let refused = Health::Down("connect refused".to_owned());

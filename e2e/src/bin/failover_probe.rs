@@ -338,8 +338,11 @@ async fn load(order: Order, lines: Sender<Line>, mut stopped: watch::Receiver<bo
         longest_echo: 0,
     }));
     let mut held = Vec::new();
-    let source = Source::add(&order.client, order.echo.ip())?;
-    let address = source.address;
+    let source = match &order.source_device {
+        Some(device) => Some(Source::add(&order.client, device, order.echo.ip())?),
+        None => None,
+    };
+    let address = source.as_ref().map(|source| source.address);
     for index in 0..order.held {
         let (shared, stopped) = (Rc::clone(&shared), stopped.clone());
         let begin = Duration::from_millis(
@@ -411,7 +414,7 @@ async fn load(order: Order, lines: Sender<Line>, mut stopped: watch::Receiver<bo
 }
 
 /// One new connection, to the end of its answer.
-async fn request(source: IpAddr, web: SocketAddr) -> Result<()> {
+async fn request(source: Option<IpAddr>, web: SocketAddr) -> Result<()> {
     let mut stream = connect(source, web).await?;
     stream
         .write_all(b"GET / HTTP/1.0\r\n\r\n")
@@ -437,16 +440,16 @@ async fn request(source: IpAddr, web: SocketAddr) -> Result<()> {
 /// takes 12 s at least, so that an address comes again after 19 minutes at the earliest.
 struct Source {
     host: String,
+    device: String,
     address: IpAddr,
 }
 
 impl Source {
     /// What the hosts of the machine leave free of 172.16.2.0/24 and of fd00:2::/64.
     const NUMBERS: Range<u16> = 101..196;
-    const DEVICE: &str = "out";
     const COUNT: &str = "/run/failover-probe.measurements";
 
-    fn add(host: &str, target: IpAddr) -> Result<Self> {
+    fn add(host: &str, device: &str, target: IpAddr) -> Result<Self> {
         let count = match std::fs::read_to_string(Self::COUNT) {
             Ok(text) => text.trim().parse::<u64>().with_context(|| Self::COUNT)?,
             Err(error) if error.kind() == ErrorKind::NotFound => 0,
@@ -455,6 +458,7 @@ impl Source {
         std::fs::write(Self::COUNT, (count + 1).to_string()).context(Self::COUNT)?;
         let source = Self {
             host: host.to_owned(),
+            device: device.to_owned(),
             address: Self::number(count, target),
         };
         source.change("replace")?;
@@ -481,7 +485,7 @@ impl Source {
             verb,
             &prefix,
             "dev",
-            Self::DEVICE,
+            &self.device,
         ];
         if self.address.is_ipv6() {
             words.push("nodad");
@@ -496,22 +500,24 @@ impl Drop for Source {
     }
 }
 
-/// A connection from `source`, from a port that the kernel chooses.
-async fn connect(source: IpAddr, target: SocketAddr) -> Result<TcpStream> {
+/// A connection from `source`, or from an address that the kernel chooses, as it does the port.
+async fn connect(source: Option<IpAddr>, target: SocketAddr) -> Result<TcpStream> {
     let socket = match target {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    socket
-        .bind((source, 0).into())
-        .with_context(|| format!("binding {source}"))?;
+    if let Some(source) = source {
+        socket
+            .bind((source, 0).into())
+            .with_context(|| format!("binding {source}"))?;
+    }
     socket.connect(target).await.context("connecting")
 }
 
 /// One long-lived connection: a byte there and back, a pause, and again; after the end once more.
 async fn hold(
     index: usize,
-    source: IpAddr,
+    source: Option<IpAddr>,
     echo: SocketAddr,
     shared: Rc<RefCell<Shared>>,
     mut stopped: watch::Receiver<bool>,

@@ -322,6 +322,7 @@ fn play(stage: &Stage<'_>, subject: &Subject, event: &Event) -> Result<Round> {
         .map(|director| director.host.clone());
     let order = Order {
         client: "client".to_owned(),
+        source_device: Some("out".to_owned()),
         web: SocketAddr::new(subject.address, 80),
         echo: SocketAddr::new(subject.address, 7),
         rhythm_milliseconds: RHYTHM_MILLISECONDS,

@@ -13,6 +13,9 @@ pub type Microseconds = i64;
 pub struct Order {
     /// Network namespace from which the connections are opened.
     pub client: String,
+    /// Device of the client that gets an address for this measurement alone, of tier 2's segment `out`; none: the
+    /// connections come from the client's own address.
+    pub source_device: Option<String>,
     /// Where new connections go: a web server that answers `GET /` with 200 and closes.
     pub web: SocketAddr,
     /// Where long-lived connections go: a server that sends back what it gets.

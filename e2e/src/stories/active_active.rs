@@ -249,6 +249,7 @@ fn watched(
 fn order(subject: &Subject) -> Order {
     Order {
         client: "client".to_owned(),
+        source_device: Some("out".to_owned()),
         web: (subject.address, 80).into(),
         echo: (subject.address, 7).into(),
         rhythm_milliseconds: RHYTHM_MILLISECONDS,
