@@ -1,6 +1,9 @@
 //! Health checks: what a director asks of a real server before it sends clients there.
 
+mod database;
 mod dns;
+mod grpc;
+mod sip;
 mod smtp;
 mod tls;
 mod udp;
@@ -11,9 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{HeaderName, HeaderValue, HostHeader, HttpPath, PartName, StatusRange};
 
+pub use database::{MySqlCheck, PostgreSqlCheck};
 pub use dns::{DnsCheck, DnsRecordType};
+pub use grpc::GrpcCheck;
+pub use sip::{SipCheck, SipTransport};
 pub use smtp::SmtpCheck;
-pub use tls::{TlsCheck, TlsVerification};
+pub use tls::{TlsCheck, TlsStart, TlsVerification};
 pub use udp::UdpCheck;
 
 /// One check that directors make of every real server of a VirtualService. Every director checks by itself, the ones without the addresses too, so that a new master knows already.
@@ -28,8 +34,28 @@ pub use udp::UdpCheck;
     "http is only for health checks of type HTTP or HTTPS: remove http or set one of these types"
 ))]
 #[x_kube(validation = (
-    "self.type == 'HTTPS' || !has(self.tls)",
-    "tls is only for health checks of type HTTPS: remove tls or set type HTTPS"
+    "self.type in ['HTTPS', 'GRPC', 'SMTP', 'FTP', 'IMAP', 'POP3', 'LDAP', 'Redis'] || !has(self.tls)",
+    "tls is only for health checks of type HTTPS, GRPC, SMTP, FTP, IMAP, POP3, LDAP or Redis: remove tls or set one of these types"
+))]
+#[x_kube(validation = (
+    "self.type in ['SMTP', 'FTP', 'IMAP', 'POP3'] || !has(self.tls) || self.tls.start == 'Immediately'",
+    "tls.start StartTLS is only for health checks of type SMTP, FTP, IMAP or POP3: remove it, or set one of these types"
+))]
+#[x_kube(validation = (
+    "self.type == 'GRPC' || !has(self.grpc)",
+    "grpc is only for health checks of type GRPC: remove grpc or set type GRPC"
+))]
+#[x_kube(validation = (
+    "self.type == 'MySQL' || !has(self.mysql)",
+    "mysql is only for health checks of type MySQL: remove mysql or set type MySQL"
+))]
+#[x_kube(validation = (
+    "self.type == 'PostgreSQL' || !has(self.postgresql)",
+    "postgresql is only for health checks of type PostgreSQL: remove postgresql or set type PostgreSQL"
+))]
+#[x_kube(validation = (
+    "self.type == 'SIP' || !has(self.sip)",
+    "sip is only for health checks of type SIP: remove sip or set type SIP"
 ))]
 #[x_kube(validation = (
     "self.type == 'SMTP' || !has(self.smtp)",
@@ -55,7 +81,7 @@ pub struct HealthCheck {
     /// Name of the check: a DNS label, unique in the VirtualService. Required.
     #[schemars(with = "PartName")]
     pub name: String,
-    /// What is asked. None: nothing, every real server counts as healthy; then the only check. TCP: a connection is accepted. HTTP, HTTPS: a request is answered as expected, in plain text or over TLS. SMTP: a mail server greets. DNS: a name server answers a question. UDP: a datagram is answered as expected. Ping: an ICMP echo is answered; of the port it tells nothing. Required.
+    /// What is asked. None: nothing, every real server counts as healthy; then the only check. TCP: a connection is accepted. HTTP, HTTPS: a request is answered as expected, in plain text or over TLS. SMTP: a mail server greets. DNS: a name server answers a question. UDP: a datagram is answered as expected. Ping: an ICMP echo is answered; of the port it tells nothing. GRPC: the server says that it serves. FTP, IMAP, POP3: the server greets. LDAP: an anonymous bind is answered. MySQL, PostgreSQL: the server gets as far as to judge a user. Redis: PING is answered. SIP: OPTIONS is answered. Required.
     #[serde(rename = "type")]
     pub type_: HealthCheckType,
     /// Port of the VirtualService, by its name, whose real server port is asked and for which alone the check counts. Excludes port. Default: each port is asked for itself; of a range the first.
@@ -89,7 +115,7 @@ pub struct HealthCheck {
     /// Request and expected answer, only with type HTTP or HTTPS. Default: GET / is answered with status 200-299.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpCheck>,
-    /// How TLS is spoken, only with type HTTPS. Default: the certificate is verified.
+    /// How TLS is spoken. With type HTTPS it always is; with GRPC, SMTP, FTP, IMAP, POP3, LDAP and Redis only if this is set; refused with others. Default: none but with HTTPS, where the certificate is verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsCheck>,
     /// Conversation with a mail server, only with type SMTP. Default: the director gives its address in EHLO.
@@ -101,6 +127,18 @@ pub struct HealthCheck {
     /// Datagram and expected reply. Required with type UDP, refused with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp: Option<UdpCheck>,
+    /// What a gRPC server is asked, only with type GRPC. Default: about itself as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcCheck>,
+    /// Log-in to MySQL or MariaDB, only with type MySQL. Default: as user lvs, who needs not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mysql: Option<MySqlCheck>,
+    /// Log-in to PostgreSQL, only with type PostgreSQL. Default: as user lvs, who needs not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgresql: Option<PostgreSqlCheck>,
+    /// How a SIP server is asked, only with type SIP. Default: by UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sip: Option<SipCheck>,
 }
 
 impl HealthCheck {
@@ -121,6 +159,10 @@ impl HealthCheck {
             smtp: None,
             dns: None,
             udp: None,
+            grpc: None,
+            mysql: None,
+            postgresql: None,
+            sip: None,
         }
     }
 
@@ -159,6 +201,24 @@ pub enum HealthCheckType {
     UDP,
     /// That an ICMP echo is answered.
     Ping,
+    /// That a gRPC server says it serves.
+    GRPC,
+    /// That a file server greets.
+    FTP,
+    /// That a mailbox server greets, and answers a command.
+    IMAP,
+    /// That a mailbox server greets.
+    POP3,
+    /// That a directory server answers an anonymous bind.
+    LDAP,
+    /// That MySQL or MariaDB judges a user.
+    MySQL,
+    /// That PostgreSQL judges a user.
+    PostgreSQL,
+    /// That PING is answered.
+    Redis,
+    /// That OPTIONS is answered.
+    SIP,
 }
 
 /// An HTTP request and what is expected of its answer. A redirect is an answer as any other; it is not followed.

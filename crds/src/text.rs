@@ -216,6 +216,18 @@ texts! {
         "must be a host name such as lb.example.org: remove other characters, or helloName altogether to give the address"
     )];
 
+    /// Name of a service as gRPC's health checking protocol has it; by custom package and name.
+    GrpcService, 253, [(
+        "self.matches('^[!-~]+$')",
+        "must be the name of a service such as shop.Cart, in printable ASCII without spaces; remove it to ask about the server as a whole"
+    )];
+
+    /// Name of a user or of a database.
+    DatabaseName, 63, [(
+        "self.matches('^[0-9A-Za-z_][-0-9A-Za-z_.@]*$')",
+        "must be the name of a user or of a database: letters, digits and any of -_.@, beginning with a letter, a digit or '_'"
+    )];
+
     /// Name of a network device: what the kernel's dev_valid_name() admits (net/core/dev.c).
     DeviceName, 15, [(
         "self.matches('^[^/:[:space:]]+$') && self != '.' && self != '..'",

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Debian packages the lab needs. Nothing is started, and no service that this
+# packages.sh [lab|servers]: Debian packages that the lab needs, or the server
+# programs that health checks are shown against. Nothing is started, and no service that this
 # installs is left enabled: they are used as plain binaries, inside guests and
 # namespaces only.
 set -euo pipefail
@@ -8,7 +9,7 @@ set -euo pipefail
 
 # package:binary that shows it is there (a path, or a name looked up on PATH
 # and in the sbin directories).
-PACKAGES="
+LAB_PACKAGES="
     etcd-server:etcd
     busybox-static:busybox
     containerd:containerd
@@ -50,8 +51,33 @@ PACKAGES="
     libc6-dev:/usr/include/stdio.h
     shellcheck:shellcheck
 "
+SERVER_PACKAGES="
+    bind9:named
+    dovecot-imapd:/usr/lib/dovecot/imap-login
+    dovecot-pop3d:/usr/lib/dovecot/pop3-login
+    etcd-server:etcd
+    exim4-daemon-light:exim4
+    kamailio:kamailio
+    lighttpd:lighttpd
+    mariadb-client-core:my_print_defaults
+    mariadb-server-core:mariadbd
+    postgresql-15:/usr/lib/postgresql/15/bin/postgres
+    redis-server:redis-server
+    slapd:slapd
+    vsftpd:vsftpd
+"
 # Daemons among them whose packages enable themselves.
-SERVICES="etcd etcd-server containerd keepalived lighttpd vsftpd ipvsadm nftables"
+SERVICES="etcd etcd-server containerd keepalived lighttpd vsftpd ipvsadm nftables
+    bind9 named dovecot exim4 kamailio postgresql redis-server slapd"
+
+case "${1:-lab}" in
+lab) PACKAGES="$LAB_PACKAGES" ;;
+servers) PACKAGES="$SERVER_PACKAGES" ;;
+*)
+    echo "usage: packages.sh [lab|servers]" >&2
+    exit 2
+    ;;
+esac
 
 present() {
     case "$1" in

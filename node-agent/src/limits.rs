@@ -41,6 +41,8 @@ pub const PATTERNS: usize = 128;
 pub const ANSWER_HEAD_BYTES: usize = 16 * 1024;
 /// Longest datagram that answers a health check, in bytes; of a longer one the rest is cut off.
 pub const DATAGRAM_BYTES: usize = 4096;
+/// How long the real server is waited for when a health check says good-bye.
+pub const LEAVE: Duration = Duration::from_millis(500);
 /// How long certificate authorities are taken as they were read.
 pub const AUTHORITIES_KEPT: Duration = Duration::from_mins(10);
 /// Health checks under way at once. More wait until others have ended.

@@ -19,6 +19,9 @@ pub struct TlsCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<ServerName>")]
     pub server_name: Option<String>,
+    /// When TLS begins. Immediately: with the first byte (imaps, pops, ldaps). StartTLS: after a command in plain text, only with type SMTP, FTP, IMAP or POP3. Default Immediately.
+    #[serde(default)]
+    pub start: TlsStart,
 }
 
 /// What is verified of a certificate.
@@ -42,4 +45,27 @@ pub enum TlsVerification {
     Full,
     /// Nothing.
     None,
+}
+
+/// When TLS begins.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum TlsStart {
+    /// With the first byte.
+    #[default]
+    Immediately,
+    /// After a command: STARTTLS, STLS or AUTH TLS.
+    StartTLS,
 }

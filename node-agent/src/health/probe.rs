@@ -11,11 +11,19 @@
 //! A reset that gets lost is not repeated; then the connection lives on in the server until its idle timeout.
 
 mod body;
+mod conversation;
 mod dns;
+mod greeting;
+mod grpc;
 mod http;
+mod ldap;
+mod message;
+mod mysql;
 mod pattern;
 mod ping;
-mod smtp;
+mod postgresql;
+mod redis;
+mod sip;
 mod tcp;
 mod tls;
 mod trust;
@@ -25,9 +33,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use greeting::Dialect;
 use lvs_crds::health_check::{HealthCheck, HealthCheckType};
 use nix::errno::Errno;
 use tokio::time::{Instant, timeout_at};
+
+use crate::limits::LEAVE;
 
 /// How the words begin where this node could not ask, which says nothing of the real server.
 pub const NOT_ASKED: &str = "not asked: ";
@@ -38,6 +49,7 @@ pub const NOT_ASKED: &str = "not asked: ";
 /// looked at. A check of type None passes without a question.
 pub async fn ask(target: SocketAddr, check: &HealthCheck) -> Result<(), String> {
     let limit = TimeLimit::from_now(check.timeout_seconds);
+    let tls = check.tls.as_ref();
     match check.type_ {
         HealthCheckType::None => Ok(()),
         HealthCheckType::TCP => tcp::connect(target, limit).await.map(drop),
@@ -47,12 +59,33 @@ pub async fn ask(target: SocketAddr, check: &HealthCheck) -> Result<(), String> 
         }
         HealthCheckType::HTTPS => {
             let http = check.http.clone().unwrap_or_default();
-            let tls = check.tls.clone().unwrap_or_default();
+            let tls = tls.cloned().unwrap_or_default();
             http::ask_secure(target, &http, &tls, limit).await
         }
         HealthCheckType::SMTP => {
             let smtp = check.smtp.clone().unwrap_or_default();
-            smtp::ask(target, &smtp, limit).await
+            greeting::ask(target, Dialect::Smtp(smtp.hello_name), tls, limit).await
+        }
+        HealthCheckType::FTP => greeting::ask(target, Dialect::Ftp, tls, limit).await,
+        HealthCheckType::IMAP => greeting::ask(target, Dialect::Imap, tls, limit).await,
+        HealthCheckType::POP3 => greeting::ask(target, Dialect::Pop3, tls, limit).await,
+        HealthCheckType::GRPC => {
+            let grpc = check.grpc.clone().unwrap_or_default();
+            grpc::ask(target, &grpc, tls, limit).await
+        }
+        HealthCheckType::LDAP => ldap::ask(target, tls, limit).await,
+        HealthCheckType::MySQL => {
+            let mysql = check.mysql.clone().unwrap_or_default();
+            mysql::ask(target, &mysql, limit).await
+        }
+        HealthCheckType::PostgreSQL => {
+            let postgresql = check.postgresql.clone().unwrap_or_default();
+            postgresql::ask(target, &postgresql, limit).await
+        }
+        HealthCheckType::Redis => redis::ask(target, tls, limit).await,
+        HealthCheckType::SIP => {
+            let sip = check.sip.clone().unwrap_or_default();
+            sip::ask(target, &sip, limit).await
         }
         HealthCheckType::DNS => match &check.dns {
             Some(dns) => dns::ask(target, dns, limit).await,
@@ -78,6 +111,14 @@ impl TimeLimit {
         Self {
             end: Instant::now() + Duration::from_secs(seconds.into()),
             seconds,
+        }
+    }
+
+    /// What is left for taking leave, when the verdict is made: a server that does not care holds up nothing.
+    fn for_leave(self) -> Self {
+        Self {
+            end: self.end.min(Instant::now() + LEAVE),
+            ..self
         }
     }
 

@@ -22,18 +22,17 @@ fn check(http: HttpCheck, server_name: Option<&str>) -> HealthCheck {
         tls: Some(TlsCheck {
             verification: TlsVerification::None,
             server_name: server_name.map(String::from),
+            ..TlsCheck::default()
         }),
         ..HealthCheck::new("page".to_owned(), HealthCheckType::HTTPS)
     }
 }
 
-/// A server with a certificate of its own making. Tells by which name it was asked, and in which protocol.
-async fn secure(
+/// Takes TLS connections with a certificate of its own making, for one of these protocols.
+pub fn acceptor(
     versions: &[&'static rustls::SupportedProtocolVersion],
-) -> (
-    Played,
-    mpsc::UnboundedReceiver<(Option<String>, Option<Vec<u8>>)>,
-) {
+    protocols: &[&[u8]],
+) -> TlsAcceptor {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["own.example.org".to_owned()]).unwrap();
     let certificate = certificate.self_signed(&key).unwrap();
@@ -44,8 +43,18 @@ async fn secure(
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
-    settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(settings));
+    settings.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    TlsAcceptor::from(Arc::new(settings))
+}
+
+/// A server with a certificate of its own making. Tells by which name it was asked, and in which protocol.
+async fn secure(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> (
+    Played,
+    mpsc::UnboundedReceiver<(Option<String>, Option<Vec<u8>>)>,
+) {
+    let acceptor = acceptor(versions, &[b"h2", b"http/1.1"]);
     let (tell, told) = mpsc::unbounded_channel();
     let server = serve(move |stream| {
         let (acceptor, tell) = (acceptor.clone(), tell.clone());

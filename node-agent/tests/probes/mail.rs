@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use lvs_crds::health_check::{HealthCheck, HealthCheckType, SmtpCheck};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::sync::mpsc;
 
-use crate::played::{
-    PATIENCE_SECONDS, Played, endlessly, failure, hasty, serve, serve_on, verdict,
-};
+use crate::played::{PATIENCE_SECONDS, endlessly, failure, hasty, says, serve, serve_on, verdict};
 
 fn smtp(hello_name: Option<&str>) -> HealthCheck {
     HealthCheck {
@@ -18,27 +15,6 @@ fn smtp(hello_name: Option<&str>) -> HealthCheck {
         }),
         ..HealthCheck::new("mail".to_owned(), HealthCheckType::SMTP)
     }
-}
-
-/// A server that says these texts, each after the line before it, and tells the lines that it was told.
-async fn says(texts: &'static [&'static str]) -> (Played, mpsc::UnboundedReceiver<String>) {
-    let (tell, told) = mpsc::unbounded_channel();
-    let server = serve(move |stream| {
-        let tell = tell.clone();
-        async move {
-            let mut stream = BufReader::new(stream);
-            for text in texts {
-                stream.write_all(text.as_bytes()).await.unwrap();
-                let mut line = String::new();
-                // It is over where the verdict is made.
-                if stream.read_line(&mut line).await.is_err() {
-                    return;
-                }
-                tell.send(line).unwrap();
-            }
-        }
-    });
-    (server.await, told)
 }
 
 #[tokio::test]

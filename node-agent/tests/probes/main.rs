@@ -2,7 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bodies;
+mod calls;
+mod databases;
 mod datagrams;
+mod directories;
+mod greetings;
+mod grpcs;
 mod heads;
 mod https;
 mod mail;

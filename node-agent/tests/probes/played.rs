@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use lvs_agent::health::probe::ask;
 use lvs_crds::health_check::{HealthCheck, HealthCheckType, HttpBody, HttpBodyType, HttpCheck};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 /// Seconds that a check has which is to be answered, also by a machine that has other things to do.
 pub const PATIENCE_SECONDS: u16 = 20;
@@ -70,6 +71,33 @@ pub async fn answers(answer: &'static str) -> Played {
         ended(stream).await;
     })
     .await
+}
+
+/// A server that says these texts, each after the line before it, and tells the lines that it was told.
+pub async fn says(texts: &'static [&'static str]) -> (Played, mpsc::UnboundedReceiver<String>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let server = serve(move |stream| {
+        let tell = tell.clone();
+        async move { talk(BufReader::new(stream), texts, &tell).await }
+    });
+    (server.await, told)
+}
+
+/// What [`says`] does with one connection.
+pub async fn talk<S>(mut stream: BufReader<S>, texts: &[&str], tell: &mpsc::UnboundedSender<String>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    for text in texts {
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut line = String::new();
+        // It is over where the verdict is made.
+        if stream.read_line(&mut line).await.is_err() {
+            return;
+        }
+        tell.send(line).unwrap();
+    }
 }
 
 /// Reads the head of a request.

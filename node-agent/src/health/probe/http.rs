@@ -15,7 +15,8 @@ use lvs_crds::health_check::{HttpCheck, TlsCheck};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::BodySearch;
-use super::{NOT_ASKED, TimeLimit, quoted, tcp, tls, trust, words};
+use super::tls::{self, Security};
+use super::{NOT_ASKED, TimeLimit, quoted, tcp, words};
 use crate::limits::ANSWER_HEAD_BYTES;
 
 /// Asks once, on a connection of its own. An error is why the answer is not as expected, in words.
@@ -33,10 +34,9 @@ pub async fn ask_secure(
     limit: TimeLimit,
 ) -> Result<(), String> {
     let question = Question::new(target, check)?;
-    let name = tls::server_name_of(tls, check.host.as_deref(), target)?;
-    let settings = trust::settings_for(tls.verification)?;
+    let security = Security::new(tls, check.host.as_deref(), target, Some("http/1.1"))?;
     let stream = tcp::connect(target, limit).await?;
-    let stream = tls::handshake(stream, name, settings, limit).await?;
+    let stream = security.over(stream, limit).await?;
     question.ask(stream, limit).await
 }
 

@@ -12,12 +12,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::trust::Settings;
+use super::trust::{self, Settings};
 use super::{NOT_ASKED, TimeLimit, quoted, words};
 
 /// The name that the certificate must be for and, unless it is an address, that the server is told: `check.server_name`,
 /// else the host that is asked for, else the address.
-pub fn server_name_of(
+fn server_name_of(
     check: &TlsCheck,
     host: Option<&str>,
     target: SocketAddr,
@@ -40,18 +40,40 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// A handshake over a connection that stands. An error is why it failed, in words.
-pub async fn handshake(
-    stream: TcpStream,
+/// How TLS is spoken with one real server.
+pub struct Security {
     name: ServerName<'static>,
     settings: Settings,
-    limit: TimeLimit,
-) -> Result<TlsStream<TcpStream>, String> {
-    let handshake = TlsConnector::from(settings).connect(name, stream);
-    limit
-        .within("TLS handshake not complete within", handshake)
-        .await?
-        .map_err(|error| failed(&error))
+}
+
+impl Security {
+    /// As `check` says with who is at `target`, for `host` where the question names one, offering to speak `protocol` over it
+    /// (ALPN). An error is what of the check itself cannot be done, in words.
+    pub fn new(
+        check: &TlsCheck,
+        host: Option<&str>,
+        target: SocketAddr,
+        protocol: Option<&'static str>,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            name: server_name_of(check, host, target)?,
+            settings: trust::settings_for(check.verification, protocol)?,
+        })
+    }
+
+    /// A handshake over a connection that stands. An error is why it failed, in words.
+    pub async fn over(
+        self,
+        stream: TcpStream,
+        limit: TimeLimit,
+    ) -> Result<TlsStream<TcpStream>, String> {
+        let Self { name, settings } = self;
+        let handshake = TlsConnector::from(settings).connect(name, stream);
+        limit
+            .within("TLS handshake not complete within", handshake)
+            .await?
+            .map_err(|error| failed(&error))
+    }
 }
 
 /// The error of TLS in one of the socket.
@@ -104,6 +126,10 @@ fn fault(error: &CertificateError) -> String {
                 .map(|name| name.split('"').nth(1).unwrap_or(name));
             let presented = quoted(&names.collect::<Vec<_>>().join(", "));
             format!("is for {presented}, not for {expected}")
+        }
+        // webpki has no kind of its own for it there.
+        CertificateError::Other(error) if error.to_string().contains("CaUsedAsEndEntity") => {
+            "is that of an authority itself, not of a server".to_owned()
         }
         error => format!("is not to be trusted: {error}"),
     }
@@ -176,7 +202,8 @@ mod tests {
         let limit = TimeLimit::from_now(10);
         let stream = TcpStream::connect(target).await.unwrap();
         let name = ServerName::try_from("www.example.org").unwrap();
-        let verdict = handshake(stream, name, settings, limit).await.map(drop);
+        let security = Security { name, settings };
+        let verdict = security.over(stream, limit).await.map(drop);
         answering.await.unwrap();
         verdict
     }
@@ -206,6 +233,11 @@ mod tests {
         let shown = handshake_with(&issuer, settings.clone(), &others, |_| {}).await;
         let other = "certificate is for \"example.org, mail.example.org\", not for www.example.org";
         assert_eq!(shown, Err(other.to_owned()));
+        let own = handshake_with(&issuer, settings.clone(), &right, |certificate| {
+            certificate.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        });
+        let authority_itself = "certificate is that of an authority itself, not of a server";
+        assert_eq!(own.await, Err(authority_itself.to_owned()));
         let (stranger, _) = authority("another");
         let shown = handshake_with(&stranger, settings.clone(), &right, |_| {}).await;
         let unknown = "certificate is of no authority that the agent knows";

@@ -38,12 +38,12 @@ pub async fn exchange(
     conversation.next(limit).await
 }
 
-/// A question by datagram that was sent, and whose answers are awaited.
+/// A socket of its own for one question by datagrams.
 pub struct Conversation(UdpSocket);
 
 impl Conversation {
-    /// Sends the datagram from a port of its own. An error is why it could not be sent, in words.
-    pub async fn begin(target: SocketAddr, payload: &[u8]) -> Result<Self, String> {
+    /// Opens it, at a port that the kernel chooses. An error is why that failed, in words.
+    pub async fn open(target: SocketAddr) -> Result<Self, String> {
         let any: IpAddr = match target {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -55,8 +55,26 @@ impl Conversation {
             .connect(target)
             .await
             .map_err(|error| unsent(&error))?;
-        socket.send(payload).await.map_err(|error| unsent(&error))?;
         Ok(Self(socket))
+    }
+
+    /// The same, and sends a datagram.
+    pub async fn begin(target: SocketAddr, payload: &[u8]) -> Result<Self, String> {
+        let conversation = Self::open(target).await?;
+        conversation.send(payload).await?;
+        Ok(conversation)
+    }
+
+    /// Where answers are to come to.
+    pub fn own_address(&self) -> Result<SocketAddr, String> {
+        let own = self.0.local_addr();
+        own.map_err(|error| format!("{NOT_ASKED}{}", words(&error)))
+    }
+
+    /// Sends a datagram. An error is why it could not be sent, in words.
+    pub async fn send(&self, payload: &[u8]) -> Result<(), String> {
+        let sent = self.0.send(payload).await;
+        sent.map(drop).map_err(|error| unsent(&error))
     }
 
     /// The next datagram that comes back, cut at [`DATAGRAM_BYTES`].

@@ -1,0 +1,155 @@
+//! Do servers greet that talk by lines of text: mail, mailboxes, files?
+
+use std::net::{IpAddr, SocketAddr};
+
+use lvs_crds::health_check::{TlsCheck, TlsStart};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::conversation::Conversation;
+use super::tls::Security;
+use super::{NOT_ASKED, TimeLimit, quoted, tcp, words};
+
+/// How one kind of server is talked to.
+#[derive(Clone, Debug)]
+pub enum Dialect {
+    /// RFC 5321, with the name that the director gives itself; its address where there is none.
+    Smtp(Option<String>),
+    /// RFC 959.
+    Ftp,
+    /// RFC 9051.
+    Imap,
+    /// RFC 1939.
+    Pop3,
+}
+
+/// Who speaks it, from which address.
+struct Speaker {
+    dialect: Dialect,
+    own: IpAddr,
+}
+
+impl Speaker {
+    /// The first command of mail.
+    fn hello(&self, name: Option<&str>) -> String {
+        // An address where a name is wanted: RFC 5321, 4.1.3.
+        match (name, self.own) {
+            (Some(name), _) => format!("EHLO {name}"),
+            (None, IpAddr::V4(own)) => format!("EHLO [{own}]"),
+            (None, IpAddr::V6(own)) => format!("EHLO [IPv6:{own}]"),
+        }
+    }
+
+    /// A greeting comes; over TLS that begins afterwards it does not come again.
+    async fn greeting<S>(&self, conversation: &mut Conversation<S>) -> Result<(), String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let what = "greeting";
+        let greeting = match self.dialect {
+            Dialect::Smtp(_) | Dialect::Ftp => conversation.expect_code("220", what).await,
+            Dialect::Imap => conversation.expect(&["* OK", "* PREAUTH"], what).await,
+            Dialect::Pop3 => conversation.expect(&["+OK"], what).await,
+        };
+        greeting.map(drop)
+    }
+
+    /// TLS is wanted from here on.
+    async fn start_tls<S>(&self, conversation: &mut Conversation<S>) -> Result<(), String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let agreed = match &self.dialect {
+            Dialect::Smtp(name) => {
+                conversation.say(&self.hello(name.as_deref())).await?;
+                conversation.expect_code("250", "reply to EHLO").await?;
+                conversation.say("STARTTLS").await?;
+                conversation.expect_code("220", "reply to STARTTLS").await
+            }
+            Dialect::Ftp => {
+                conversation.say("AUTH TLS").await?;
+                conversation.expect_code("234", "reply to AUTH TLS").await
+            }
+            Dialect::Imap => {
+                conversation.say("a STARTTLS").await?;
+                let reply = conversation.find("a ", "reply to STARTTLS").await?;
+                ok_of(reply, "STARTTLS")
+            }
+            Dialect::Pop3 => {
+                conversation.say("STLS").await?;
+                conversation.expect(&["+OK"], "reply to STLS").await
+            }
+        };
+        agreed.map(drop)
+    }
+
+    /// Something that the server has to answer, and good-bye.
+    async fn talk<S>(&self, mut conversation: Conversation<S>) -> Result<(), String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        match &self.dialect {
+            Dialect::Smtp(name) => {
+                conversation.say(&self.hello(name.as_deref())).await?;
+                conversation.expect_code("250", "reply to EHLO").await?;
+                conversation.take_leave("QUIT").await;
+            }
+            // Before a log-in files and mailboxes answer little else.
+            Dialect::Ftp | Dialect::Pop3 => conversation.take_leave("QUIT").await,
+            Dialect::Imap => {
+                conversation.say("b NOOP").await?;
+                let reply = conversation.find("b ", "reply to NOOP").await?;
+                ok_of(reply, "NOOP")?;
+                conversation.take_leave("c LOGOUT").await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The tagged answer of an IMAP server (RFC 9051, 7.1), which must be OK.
+fn ok_of(reply: String, command: &str) -> Result<String, String> {
+    let said = reply.split(' ').nth(1).unwrap_or_default();
+    if said.eq_ignore_ascii_case("OK") {
+        return Ok(reply);
+    }
+    let reply = quoted(&reply);
+    Err(format!("reply to {command} is {reply}, expected OK"))
+}
+
+/// Asks once, in plain text or as `check` says. An error is why that went otherwise, in words.
+pub async fn ask(
+    target: SocketAddr,
+    dialect: Dialect,
+    check: Option<&TlsCheck>,
+    limit: TimeLimit,
+) -> Result<(), String> {
+    let security = check.map(|check| Security::new(check, None, target, None));
+    let security = security.transpose()?;
+    let at_once = check.is_some_and(|check| check.start == TlsStart::Immediately);
+    let stream = tcp::connect(target, limit).await?;
+    let own = stream.local_addr();
+    let own = own.map_err(|error| format!("{NOT_ASKED}{}", words(&error)))?;
+    let speaker = Speaker {
+        dialect,
+        own: own.ip(),
+    };
+    match security {
+        None => {
+            let mut conversation = Conversation::over(stream, limit);
+            speaker.greeting(&mut conversation).await?;
+            speaker.talk(conversation).await
+        }
+        Some(security) if at_once => {
+            let mut conversation = Conversation::over(security.over(stream, limit).await?, limit);
+            speaker.greeting(&mut conversation).await?;
+            speaker.talk(conversation).await
+        }
+        Some(security) => {
+            let mut conversation = Conversation::over(stream, limit);
+            speaker.greeting(&mut conversation).await?;
+            speaker.start_tls(&mut conversation).await?;
+            let stream = security.over(conversation.into_stream()?, limit).await?;
+            speaker.talk(Conversation::over(stream, limit)).await
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Does a gRPC server say that it serves (grpc.health.v1)?
+
+use std::io;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::pin::pin;
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use h2::{Reason, RecvStream};
+use http::header::{CONTENT_TYPE, TE, USER_AGENT};
+use http::{HeaderMap, Method, Request};
+use lvs_crds::health_check::{GrpcCheck, TlsCheck};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::tls::{self, Security};
+use super::{NOT_ASKED, TimeLimit, quoted, tcp, words};
+use crate::limits::ANSWER_HEAD_BYTES;
+
+/// Longest message of an answer, in bytes: the right one has two.
+const LONGEST_MESSAGE_BYTES: usize = 1024;
+/// What stands before a message: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+const SERVING: u64 = 1;
+/// Words for the statuses of a service (grpc.health.v1.HealthCheckResponse).
+const STATUSES: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
+/// Codes of gRPC: done, nobody has heard of the service, and nobody does health checks there.
+const OK: &str = "0";
+const NOT_FOUND: &str = "5";
+const UNIMPLEMENTED: &str = "12";
+
+/// Asks once, on a connection of its own, in plain text (HTTP/2 from the first byte) or as `tls` says. An error is why the
+/// server does not pass, in words.
+pub async fn ask(
+    target: SocketAddr,
+    check: &GrpcCheck,
+    tls: Option<&TlsCheck>,
+    limit: TimeLimit,
+) -> Result<(), String> {
+    let service = check.service.as_deref().unwrap_or_default();
+    let security = tls.map(|tls| Security::new(tls, None, target, Some("h2")));
+    let security = security.transpose()?;
+    let stream = tcp::connect(target, limit).await?;
+    match security {
+        None => converse(stream, target, "http", service, limit).await,
+        Some(security) => {
+            let stream = security.over(stream, limit).await?;
+            converse(stream, target, "https", service, limit).await
+        }
+    }
+}
+
+async fn converse<S>(
+    stream: S,
+    target: SocketAddr,
+    scheme: &str,
+    service: &str,
+    limit: TimeLimit,
+) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let request = request(target, scheme)?;
+    let late = "no answer within";
+    let handshake = Builder::new()
+        .max_header_list_size(u32::try_from(ANSWER_HEAD_BYTES).unwrap_or(u32::MAX))
+        .enable_push(false)
+        .handshake::<_, Bytes>(stream);
+    let (sender, connection) = limit
+        .within(late, handshake)
+        .await?
+        .map_err(|error| broken(&error))?;
+    let conversation = limit.within(late, exchange(sender, request, service));
+    let mut conversation = pin!(async { conversation.await? });
+    tokio::select! {
+        biased;
+        verdict = &mut conversation => verdict,
+        // Whatever came before the connection ended is there to be read, and so is why it ended.
+        _ = connection => conversation.await,
+    }
+}
+
+fn request(target: SocketAddr, scheme: &str) -> Result<Request<()>, String> {
+    Request::builder()
+        .method(Method::POST)
+        .uri(format!("{scheme}://{target}/grpc.health.v1.Health/Check"))
+        .header(CONTENT_TYPE, "application/grpc")
+        .header(TE, "trailers")
+        .header(
+            USER_AGENT,
+            concat!("lvs-operator-agent/", env!("CARGO_PKG_VERSION")),
+        )
+        .body(())
+        .map_err(|error| format!("{NOT_ASKED}{error}"))
+}
+
+async fn exchange(
+    sender: SendRequest<Bytes>,
+    request: Request<()>,
+    service: &str,
+) -> Result<(), String> {
+    let mut sender = sender.ready().await.map_err(|error| broken(&error))?;
+    let (answer, mut body) = sender
+        .send_request(request, false)
+        .map_err(|error| broken(&error))?;
+    body.send_data(question(service), true)
+        .map_err(|error| broken(&error))?;
+    let answer = answer.await.map_err(|error| broken(&error))?;
+    let status = answer.status().as_u16();
+    if status != 200 {
+        return Err(format!("status {status}, expected 200"));
+    }
+    // An answer without a message has its code in the head.
+    if let Some(code) = code_of(answer.headers())
+        && code != OK
+    {
+        return Err(refused(&code, answer.headers(), service));
+    }
+    let mut body = answer.into_body();
+    let message = message(&mut body).await?;
+    let trailers = body.trailers().await.map_err(|error| broken(&error))?;
+    let trailers = trailers.unwrap_or_default();
+    match code_of(&trailers) {
+        Some(code) if code == OK => judge(&message),
+        Some(code) => Err(refused(&code, &trailers, service)),
+        None => Err("answer is no gRPC: it has no grpc-status".to_owned()),
+    }
+}
+
+/// The name of a service as a message (HealthCheckRequest), behind its prefix.
+fn question(service: &str) -> Bytes {
+    let mut message = Vec::new();
+    if !service.is_empty() {
+        // Field 1, of bytes, and their number; names are shorter than 2^14.
+        message.push(0x0a);
+        let length = service.len();
+        if let Ok(short @ ..0x80) = u8::try_from(length) {
+            message.push(short);
+        } else {
+            message.extend([length & 0x7f | 0x80, length >> 7].map(|part| part.to_le_bytes()[0]));
+        }
+        message.extend(service.as_bytes());
+    }
+    let mut framed = vec![0];
+    framed.extend(
+        u32::try_from(message.len())
+            .unwrap_or_default()
+            .to_be_bytes(),
+    );
+    framed.extend(message);
+    framed.into()
+}
+
+/// The only message of an answer, without its prefix.
+async fn message(body: &mut RecvStream) -> Result<Vec<u8>, String> {
+    let mut all = Vec::new();
+    while let Some(part) = body.data().await {
+        let part = part.map_err(|error| broken(&error))?;
+        all.extend_from_slice(&part);
+        if all.len() > PREFIX_BYTES + LONGEST_MESSAGE_BYTES {
+            return Err(format!("answer exceeds {LONGEST_MESSAGE_BYTES} bytes"));
+        }
+        // What was read makes room for more.
+        let _ = body.flow_control().release_capacity(part.len());
+    }
+    Ok(all.split_off(PREFIX_BYTES.min(all.len())))
+}
+
+/// What a message says (HealthCheckResponse): field 1 is the status, and what is not there is 0.
+fn judge(message: &[u8]) -> Result<(), String> {
+    let status = match message {
+        [0x08, status] => u64::from(*status),
+        [] => 0,
+        _ => return Err("answer is no answer of grpc.health.v1".to_owned()),
+    };
+    if status == SERVING {
+        return Ok(());
+    }
+    let word = usize::try_from(status).ok();
+    let word = word.and_then(|status| STATUSES.get(status));
+    let word = word.map_or_else(|| status.to_string(), ToString::to_string);
+    Err(format!("status {word}, expected SERVING"))
+}
+
+fn code_of(headers: &HeaderMap) -> Option<String> {
+    let code = headers.get("grpc-status")?;
+    Some(String::from_utf8_lossy(code.as_bytes()).into_owned())
+}
+
+fn refused(code: &str, headers: &HeaderMap, service: &str) -> String {
+    match code {
+        UNIMPLEMENTED => "the server knows no grpc.health.v1".to_owned(),
+        NOT_FOUND => format!("the server knows no service {}", quoted(service)),
+        code => {
+            let said = headers.get("grpc-message");
+            let said = said.map_or_else(String::new, |said| {
+                format!(" {}", quoted(&String::from_utf8_lossy(said.as_bytes())))
+            });
+            format!("grpc-status {}{said}", quoted(code))
+        }
+    }
+}
+
+/// Why there is no answer, or none of HTTP/2.
+fn broken(error: &h2::Error) -> String {
+    if let Some(error) = error.get_io() {
+        return lost(error);
+    }
+    match error.reason() {
+        Some(Reason::FRAME_SIZE_ERROR | Reason::PROTOCOL_ERROR) => "answer is no HTTP/2".to_owned(),
+        Some(reason) => format!("answer is an error of HTTP/2: {}", reason.description()),
+        None => format!("no answer: {error}"),
+    }
+}
+
+fn lost(error: &io::Error) -> String {
+    if let Some(error) = tls::error_of(error) {
+        return tls::refusal(error);
+    }
+    match error.kind() {
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+            "connection reset before an answer".to_owned()
+        }
+        ErrorKind::UnexpectedEof => "connection closed before an answer".to_owned(),
+        _ => format!("connection broke: {}", words(error)),
+    }
+}
