@@ -11,17 +11,17 @@ REPOSITORY="$(cd "$BENCH_HERE/../.." && pwd)"
 # progress TEXT: on stderr; standard output carries results.
 progress() { printf '%s: %s\n' "$(basename "$0" .sh)" "$*" >&2; }
 
-# build_release EXAMPLE: prints the path of the static release build. Folder and
+# build_release PACKAGE EXAMPLE: prints the path of the static release build. Folder and
 # flags are those of setup/image.sh: what the images were built from is not
 # compiled again.
 build_release() {
     local target=x86_64-unknown-linux-gnu flags
-    progress "building $1 (seconds when nothing changed, 3 min cold)"
+    progress "building $2 (seconds when nothing changed, 3 min cold)"
     flags="$(printf '%s\x1f' -Ctarget-feature=+crt-static "--remap-path-prefix=$REPOSITORY=/lvs-operator" \
         "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")"
     (cd "$REPOSITORY" && CARGO_TARGET_DIR=target/image CARGO_ENCODED_RUSTFLAGS="${flags%$'\x1f'}" \
-        cargo build --quiet --release --locked --target "$target" --package lvs-ipvs --example "$1") >&2
-    printf '%s\n' "$REPOSITORY/target/image/$target/release/examples/$1"
+        cargo build --quiet --release --locked --target "$target" --package "$1" --example "$2") >&2
+    printf '%s\n' "$REPOSITORY/target/image/$target/release/examples/$2"
 }
 
 # build_debug EXAMPLE: the same as it comes out of the tests' build.

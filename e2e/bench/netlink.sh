@@ -9,7 +9,7 @@ set -euo pipefail
 # shellcheck source=guest.sh
 . "$(dirname "${BASH_SOURCE[0]}")/guest.sh"
 rounds="${1:-5}"
-program="$(build_release bench_netlink)"
+program="$(build_release lvs-ipvs bench_netlink)"
 with_guest "$program"
 progress "$rounds rounds of about 10 s"
 # shellcheck disable=SC2016  # expanded in the guest

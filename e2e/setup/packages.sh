@@ -18,6 +18,7 @@ LAB_PACKAGES="
     buildah:buildah
     ipvsadm:ipvsadm
     keepalived:keepalived
+    ldirectord:ldirectord
     nftables:nft
     iptables:iptables
     ipset:ipset
@@ -67,7 +68,7 @@ SERVER_PACKAGES="
     vsftpd:vsftpd
 "
 # Daemons among them whose packages enable themselves.
-SERVICES="etcd etcd-server containerd keepalived lighttpd vsftpd ipvsadm nftables
+SERVICES="etcd etcd-server containerd keepalived ldirectord lighttpd vsftpd ipvsadm nftables
     bind9 named dovecot exim4 kamailio postgresql redis-server slapd"
 
 case "${1:-lab}" in

@@ -11,6 +11,7 @@ mod boundaries;
 mod conflict;
 mod connection_sync;
 mod connection_takeover;
+mod differential;
 mod direct_routing;
 mod failover;
 mod health_checks;
@@ -52,6 +53,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         authentication::stories(),
         tunnel::stories(),
         health_checks::stories(),
+        differential::stories(),
         schedulers::stories(),
         persistence::stories(),
         protocols::stories(),

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# round.sh bare|ours|keepalived|ldirectord PERIOD_SECONDS: in the guest, one
+# prober against fresh listeners for half a minute; prints one JSON object.
+# What it costs is what its process has used in 20 s, by /proc.
+set -euo pipefail
+name="$1" period="$2"
+tcp=18080 http=18081 tcp_count=1000 http_count=200
+work="$(mktemp -d)"
+cd "$work"
+cleanup() {
+    # shellcheck disable=SC2046  # a list
+    kill $(jobs -p) 2>/dev/null || true
+    wait
+    ipvsadm -D -t 192.0.2.1:80 2>/dev/null || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
+ip link set lo up
+ulimit -n 65536
+
+address() { echo "127.1.$(($1 / 256)).$(($1 % 256))"; }
+
+keepalived_configuration() {
+    printf 'virtual_server 192.0.2.1 80 {\n delay_loop %s\n lb_algo rr\n lb_kind NAT\n protocol TCP\n' "$period"
+    for ((index = 0; index < tcp_count; index++)); do
+        printf 'real_server %s %s {\n TCP_CHECK {\n connect_timeout 3\n }\n}\n' "$(address "$index")" "$tcp"
+    done
+    for ((index = tcp_count; index < tcp_count + http_count; index++)); do
+        printf 'real_server %s %s {\n HTTP_GET {\n url {\n path /\n status_code 200\n }\n connect_timeout 3\n fast_recovery\n }\n}\n' "$(address "$index")" "$http"
+    done
+    printf '}\n'
+}
+
+ldirectord_configuration() {
+    printf 'checktimeout=3\ncheckinterval=%s\nsupervised=yes\nlogfile="%s/log"\nvirtual=192.0.2.1:80\n' "$period" "$work"
+    for ((index = 0; index < tcp_count; index++)); do printf '\treal=%s:%s masq\n' "$(address "$index")" "$tcp"; done
+    printf '\tscheduler=rr\n\tprotocol=tcp\n\tchecktype=connect\n'
+}
+
+case "$name" in
+ldirectord) tcp_count=200 http_count=0 ;;
+esac
+/run/listener "$tcp" "$http" "$((tcp_count + http_count))" "$period" >listened &
+listener=$!
+until grep -q ready listened; do sleep 0.05; done
+case "$name" in
+bare) /run/prober "$tcp" "$tcp_count" "$http" "$http_count" "$period" 3600 >/dev/null & ;;
+ours) /run/check_prober "$tcp" "$tcp_count" "$http" "$http_count" "$period" 3600 >/dev/null & ;;
+keepalived)
+    keepalived_configuration >keepalived.conf
+    keepalived --check --dont-fork --log-console --use-file "$work/keepalived.conf" --pid "$work/main.pid" --checkers_pid "$work/checkers.pid" >log 2>&1 &
+    until [ -s checkers.pid ]; do sleep 0.1; done
+    ;;
+ldirectord)
+    ldirectord_configuration >ldirectord.cf
+    ldirectord "$work/ldirectord.cf" start >log.out 2>&1 &
+    ;;
+esac
+started=$!
+prober="$started"
+[ "$name" != keepalived ] || prober="$(<checkers.pid)"
+
+# Clock ticks that it has used, with those of children that have ended.
+used() {
+    local stat
+    stat="$(<"/proc/$prober/stat")"
+    # shellcheck disable=SC2086  # split on purpose
+    set -- ${stat##*) }
+    echo $((${12} + ${13} + ${14} + ${15}))
+}
+sleep 12
+before="$(used)" begun="${EPOCHREALTIME/./}"
+sleep 20
+after="$(used)" ended="${EPOCHREALTIME/./}"
+resident="$(awk '/^VmHWM/ { print $2 }' "/proc/$prober/status")"
+kill -TERM "$listener"
+wait "$listener"
+kill -TERM "$started"
+wait "$started" || true
+tail -n 1 listened | jq -c --argjson ticks "$((after - before))" --argjson hertz "$(getconf CLK_TCK)" --argjson microseconds "$((ended - begun))" --argjson resident "$resident" \
+    '. + {processor_share: ($ticks / $hertz / ($microseconds / 1e6)), resident_megabytes: ($resident / 1024 * 10 | round / 10)}'
