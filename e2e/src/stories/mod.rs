@@ -22,6 +22,7 @@ mod protocols;
 mod resilience;
 mod schedulers;
 mod seen;
+mod service_targets;
 mod strict;
 mod sync_group;
 mod tracking;
@@ -52,6 +53,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         authentication::stories(),
         tunnel::stories(),
         health_checks::stories(),
+        service_targets::stories(),
         schedulers::stories(),
         persistence::stories(),
         protocols::stories(),
