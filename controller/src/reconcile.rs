@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lvs_plan::input::Body;
 use lvs_plan::{Checked, Finding, Resolution, resolve};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -135,6 +136,14 @@ impl Reconciler {
                     .real_servers
                     .values()
                     .filter(|o| o.spec().is_none())
+                    .count(),
+            ),
+            (
+                Kind::EndpointSlice,
+                inputs
+                    .endpoint_slices
+                    .values()
+                    .filter(|slice| matches!(slice.body, Body::Undecodable(_)))
                     .count(),
             ),
             (

@@ -98,6 +98,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     watch!(
         virtual_services,
         real_servers,
+        endpoint_slices,
         virtual_routers,
         node_plans,
         nodes,

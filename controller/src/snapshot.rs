@@ -58,6 +58,15 @@ pub fn take(world: &mut World, settings: &Settings, now: Instant) -> Option<Snap
         .objects()
         .map(|(k, o)| (k.clone(), o.object.clone()))
         .collect();
+    let target_services = world.target_services();
+    inputs.endpoint_slices = world
+        .endpoint_slices
+        .objects()
+        .filter(|(k, o)| {
+            target_services.contains(&(k.namespace.as_str(), o.object.service_name.as_str()))
+        })
+        .map(|(k, o)| (k.clone(), o.object.clone()))
+        .collect();
     inputs.virtual_routers = world
         .virtual_routers
         .objects()

@@ -17,6 +17,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use lvs_crds::{NodePlan, RealServer, VirtualRouter, VirtualService};
 use lvs_plan::address_range::{AddressRange, parse_address};
+use lvs_plan::endpoint::{self, SERVICE_NAME_LABEL};
 use lvs_plan::input::{self, MetadataError, Node, ObjectKey};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -98,6 +99,23 @@ impl Watches {
         self.custom(Kind::RealServer, api, input::decode, |world| {
             &mut world.real_servers
         })
+        .await;
+    }
+
+    /// EndpointSlices of Services, reduced as they arrive. One that cannot be read stays visible as such.
+    pub async fn endpoint_slices(self) {
+        let resource = ApiResource::erase::<EndpointSlice>(&());
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &resource);
+        let stream = watcher(api, config().labels(SERVICE_NAME_LABEL));
+        let keep =
+            |slice: &DynamicObject| Kept::Value(endpoint::EndpointSlice::read(&to_json(slice)));
+        self.feed_if(
+            Kind::EndpointSlice,
+            stream,
+            keep,
+            |world| &mut world.endpoint_slices,
+            World::concerns_target,
+        )
         .await;
     }
 
@@ -331,6 +349,20 @@ impl Watches {
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
+        self.feed_if(kind, stream, keep, store, |_, _| true).await;
+    }
+
+    /// As [`Self::feed`]; a change that `concerns` nobody is stored and wakes nobody.
+    async fn feed_if<K, T: PartialEq + Debug>(
+        self,
+        kind: Kind,
+        stream: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
+        keep: impl Fn(&K) -> Kept<T>,
+        store: impl Fn(&mut World) -> &mut Store<T>,
+        concerns: impl Fn(&World, &Change<T>) -> bool,
+    ) where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
         let mut stream = std::pin::pin!(stream.backoff(WatchBackoff::default()));
         let key =
             |object: &K| ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any());
@@ -364,7 +396,11 @@ impl Watches {
                     continue;
                 }
             };
-            let matters = store(&mut self.world.lock()).take(change);
+            let matters = {
+                let mut world = self.world.lock();
+                let concerns = concerns(&world, &change);
+                store(&mut world).take(change) && concerns
+            };
             if matters {
                 self.world.notify();
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use lvs_plan::address_range::AddressRange;
+use lvs_plan::endpoint::EndpointSlice;
 use lvs_plan::input::{
     ExistingPlan, Node, ObjectKey, RealServerObject, VirtualRouterObject, VirtualServiceObject,
 };
@@ -26,6 +27,8 @@ pub enum Kind {
     VirtualService,
     /// RealServer.
     RealServer,
+    /// EndpointSlice of a Service.
+    EndpointSlice,
     /// VirtualRouter.
     VirtualRouter,
     /// NodePlan.
@@ -46,9 +49,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::VirtualService,
         Self::RealServer,
+        Self::EndpointSlice,
         Self::VirtualRouter,
         Self::NodePlan,
         Self::Node,
@@ -222,6 +226,8 @@ pub struct World {
     pub virtual_services: Store<VirtualServiceObject>,
     /// RealServers.
     pub real_servers: Store<RealServerObject>,
+    /// EndpointSlices of every Service, reduced to what planning looks at.
+    pub endpoint_slices: Store<EndpointSlice>,
     /// VirtualRouters.
     pub virtual_routers: Store<VirtualRouterObject>,
     /// NodePlans.
@@ -259,6 +265,7 @@ impl World {
         let is_complete = |kind: &Kind| match kind {
             Kind::VirtualService => self.virtual_services.is_complete(),
             Kind::RealServer => self.real_servers.is_complete(),
+            Kind::EndpointSlice => self.endpoint_slices.is_complete(),
             Kind::VirtualRouter => self.virtual_routers.is_complete(),
             Kind::NodePlan => self.node_plans.is_complete(),
             Kind::Node => self.nodes.is_complete(),
@@ -272,6 +279,34 @@ impl World {
             .into_iter()
             .filter(|kind| !is_complete(kind))
             .collect()
+    }
+
+    /// Namespaces and names of the Services that RealServers name as their targets.
+    pub fn target_services(&self) -> BTreeSet<(&str, &str)> {
+        let named = self.real_servers.objects().filter_map(|(key, object)| {
+            let service = object.object.spec()?.target.service.as_ref()?;
+            Some((key.namespace.as_str(), service.name.as_str()))
+        });
+        named.collect()
+    }
+
+    /// Whether a change of EndpointSlices is of a Service that a RealServer names: pods come and go all the time, and
+    /// nobody need wake for those of others. Asked before the store has taken the change.
+    pub fn concerns_target(&self, change: &Change<EndpointSlice>) -> bool {
+        let (key, now) = match change {
+            Change::Begin | Change::Listed(..) | Change::Complete => return true,
+            Change::Applied(key, slice) => (key, Some(&slice.object)),
+            Change::Deleted(key) => (key, None),
+        };
+        let before = self.endpoint_slices.get(key).map(|slice| &slice.object);
+        let mut slices = [before, now].into_iter().flatten();
+        slices.any(|slice| {
+            let mut named = self.real_servers.objects().filter_map(|(other, object)| {
+                let service = object.object.spec()?.target.service.as_ref()?;
+                (other.namespace == key.namespace).then_some(&service.name)
+            });
+            named.any(|name| *name == slice.service_name)
+        })
     }
 
     /// Notes a version of a Lease; `true` when more than its renewal changed.
@@ -329,6 +364,8 @@ impl SharedWorld {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lvs_plan::endpoint::Endpoints;
+    use lvs_plan::input::Body;
 
     fn versioned(version: &str, object: &str) -> Versioned<String> {
         Versioned {
@@ -375,6 +412,51 @@ mod tests {
         assert_eq!(*store.get(&key("a")).unwrap().object, "z");
         store.learn(&key("a"), Some("3"), versioned("4", "w"));
         assert_eq!(*store.get(&key("a")).unwrap().object, "w");
+    }
+
+    fn slice_of(service_name: &str) -> Versioned<EndpointSlice> {
+        Versioned {
+            resource_version: "1".to_owned(),
+            object: Arc::new(EndpointSlice {
+                service_name: service_name.to_owned(),
+                body: Body::Decoded(Endpoints::default()),
+            }),
+        }
+    }
+
+    #[test]
+    fn only_slices_of_services_that_a_real_server_names_wake_anybody() {
+        let mut world = World::default();
+        let applied = |name: &str, service: &str| Change::Applied(key(name), slice_of(service));
+        assert!(
+            !world.concerns_target(&applied("web-1", "web")),
+            "nobody names it"
+        );
+
+        let real_server = lvs_plan::input::decode(&serde_json::json!({
+            "metadata": {"namespace": "n", "name": "web", "uid": "u"},
+            "spec": {"target": {"type": "Service", "service": {"name": "web"}}},
+        }))
+        .unwrap();
+        let real_server = Versioned {
+            resource_version: "1".to_owned(),
+            object: Arc::new(real_server),
+        };
+        world
+            .real_servers
+            .take(Change::Applied(key("web"), real_server));
+        assert!(world.concerns_target(&applied("web-1", "web")));
+        assert!(!world.concerns_target(&applied("shop-1", "shop")));
+        let elsewhere = Change::Applied(ObjectKey::new("other", "web-1"), slice_of("web"));
+        assert!(!world.concerns_target(&elsewhere), "of another namespace");
+
+        world.endpoint_slices.take(applied("web-1", "web"));
+        assert!(
+            world.concerns_target(&applied("web-1", "shop")),
+            "it was web's"
+        );
+        assert!(world.concerns_target(&Change::Deleted(key("web-1"))));
+        assert!(!world.concerns_target(&Change::Deleted(key("shop-1"))));
     }
 
     #[test]

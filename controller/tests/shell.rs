@@ -7,6 +7,9 @@
     reason = "a test that unwraps says what it expects"
 )]
 
+#[path = "shell/endpoint_slices.rs"]
+mod endpoint_slices;
+
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
@@ -162,6 +165,7 @@ impl Scene {
             let mut world = scene.world.lock();
             world.virtual_services.take(Change::Complete);
             world.real_servers.take(Change::Complete);
+            world.endpoint_slices.take(Change::Complete);
             world.virtual_routers.take(Change::Complete);
             world.node_plans.take(Change::Complete);
             world.nodes.take(Change::Complete);

@@ -105,12 +105,15 @@ reasons! {
     DuplicateTarget,
     /// The target has no address of a family that the forwarding can reach.
     AddressFamilyMismatch,
-    /// A port named by the RealServer is not a port of the VirtualService.
+    /// A port named by the RealServer is not a port of the VirtualService, or a port of the VirtualService is none of the
+    /// Service whose endpoints serve.
     PortNotFound,
     /// The port or forwarding of the RealServer does not fit the VirtualService.
     PortNotPermitted,
-    /// The selector matches no RealServer, or none of them is up.
+    /// The selector matches no RealServer, or none of them is up; the Service of a RealServer has no endpoint.
     NoRealServers,
+    /// A Service has more endpoints than a RealServer or a plan can hold; the others are left out.
+    TooManyEndpoints,
     /// A health check fails.
     ChecksFailed,
     /// A director finds fewer real servers up than its router tracks.

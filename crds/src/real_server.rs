@@ -1,4 +1,4 @@
-//! RealServer: one host or node that serves.
+//! RealServer: who serves: a host, a node, or the endpoints of a Service.
 
 // Printer columns repeat keys within one attribute, which the lint takes for duplicates.
 #![allow(clippy::duplicated_attributes)]
@@ -12,7 +12,7 @@ use crate::text::{Address, ObjectName, PartName};
 use crate::traffic_policy::AdministrativeState;
 use crate::value::Forwarding;
 
-/// One host or cluster node that serves; selected by VirtualServices of its namespace.
+/// A host, a cluster node or the endpoints of a Service that serve; selected by VirtualServices of its namespace.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "lvs.dev",
@@ -24,12 +24,12 @@ use crate::value::Forwarding;
     namespaced,
     status = "RealServerStatus",
     derive = "PartialEq",
-    doc = "A RealServer is one host or cluster node that serves. VirtualServices of its namespace select it by its labels.",
+    doc = "A RealServer is a host, a cluster node, or all endpoints of a Service, that serves. VirtualServices of its namespace select it by its labels.",
     printcolumn(
         name = "Target",
         type_ = "string",
         json_path = ".status.summary.target",
-        description = "Addresses or node"
+        description = "Addresses, node or Service"
     ),
     printcolumn(
         name = "Weight",
@@ -65,7 +65,7 @@ use crate::value::Forwarding;
     "port and ports need forwarding type NAT, as DR and TUN do not change packets: remove port and ports, or set forwarding type NAT"
 ))]
 pub struct RealServerSpec {
-    /// The host: addresses, or a node of the cluster. Required, immutable.
+    /// Who serves: a host by its addresses, a node of the cluster, or the endpoints of a Service. Required, immutable.
     #[x_kube(validation = (
         "self == oldSelf",
         "target is immutable: delete the RealServer and create it anew, or create another for the new host"
@@ -74,7 +74,7 @@ pub struct RealServerSpec {
     /// Share of new connections relative to the other real servers, 0..65535; 0 takes no new connections and keeps those it has. Default 1.
     #[serde(default = "RealServerSpec::default_weight")]
     pub weight: u16,
-    /// Port on this host, 1..65535, only with forwarding type NAT and for VirtualServices with one port. Excludes ports. Default: the VirtualService's realServerPort, else its port.
+    /// Port on this host, 1..65535, only with forwarding type NAT and for VirtualServices with one port. Excludes ports. Default: the VirtualService's realServerPort; else, with target type Service and forwarding type NAT, the Service's port on its endpoints; else the VirtualService's port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
@@ -100,7 +100,7 @@ impl RealServerSpec {
     }
 }
 
-/// The host behind a RealServer: a union of `type` and the member of that name.
+/// Who is behind a RealServer: a union of `type` and the member of that name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
@@ -111,8 +111,12 @@ impl RealServerSpec {
     "(self.type == 'Node') == has(self.node)",
     "node is required with target type Node and refused otherwise: set type Node with node.name, or remove node"
 ))]
+#[x_kube(validation = (
+    "(self.type == 'Service') == has(self.service)",
+    "service is required with target type Service and refused otherwise: set type Service with service.name, or remove service"
+))]
 pub struct Target {
-    /// Addresses: a host outside the cluster, prepared by its owner. Node: a node of the cluster, prepared by its agent. Required.
+    /// Addresses: a host outside the cluster, prepared by its owner. Node: a node of the cluster, prepared by its agent. Service: every endpoint of a Service, prepared by its owner. Required.
     #[serde(rename = "type")]
     pub type_: TargetType,
     /// Addresses of the host, at most one IPv4 and one IPv6; with type Addresses.
@@ -127,6 +131,9 @@ pub struct Target {
     /// A node of the cluster; with type Node. Its agent prepares it and restores it afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeTarget>,
+    /// A Service of this namespace; with type Service. Each of its endpoints is a real server with the weight, ports and limits of this RealServer; at most 256 are used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceTarget>,
 }
 
 /// Kind of target.
@@ -136,6 +143,8 @@ pub enum TargetType {
     Addresses,
     /// A node of the cluster, by name.
     Node,
+    /// The endpoints of a Service.
+    Service,
 }
 
 /// A cluster node as target.
@@ -154,6 +163,15 @@ pub struct NodeTarget {
         "addresses may hold one address per family: keep one IPv4 and one IPv6 address of the node"
     ))]
     pub addresses: Vec<String>,
+}
+
+/// A Service as target: the addresses in its EndpointSlices (discovery.k8s.io/v1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceTarget {
+    /// Name of the Service, at most 63 characters. Required.
+    #[schemars(with = "PartName")]
+    pub name: String,
 }
 
 /// Port of one named service port on this host.
@@ -213,9 +231,9 @@ pub struct RealServerUse {
     /// The VirtualService.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Whether every port is programmed and up.
+    /// Whether every port is programmed and up; of a Service, those of at least one endpoint.
     pub ready: bool,
-    /// Each port.
+    /// Each port, of a Service of each endpoint; at most 1024 of a RealServer are listed, and of more those that are not up first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2048))]
     pub ports: Vec<RealServerPortState>,
@@ -254,7 +272,7 @@ pub enum RealServerState {
     Up,
     /// It fails a check.
     Down,
-    /// It gets no new connections, as administrativeState says.
+    /// It gets no new connections, as administrativeState says, or as it is an endpoint that is about to end.
     Draining,
     /// It gets no new connections, as its weight is 0, or none at all, as administrativeState says.
     Disabled,
@@ -266,7 +284,7 @@ pub enum RealServerState {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RealServerSummary {
-    /// Address or node name.
+    /// Addresses, node name, or service/ and the name of a Service.
     #[serde(default)]
     #[schemars(length(max = 512))]
     pub target: String,

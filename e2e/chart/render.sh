@@ -94,6 +94,8 @@ accepted "the agent: no endpoints of its own unless they are given" agent \
 accepted "the controllers: no privileges at all" holds Deployment lvs-operator-controller '.spec.template.spec
     | .securityContext.runAsNonRoot and (has("hostNetwork") | not)
     and (.containers[0].securityContext | .readOnlyRootFilesystem and .capabilities == {drop: ["ALL"]})'
+accepted "the controllers: read endpoints, and write none" holds ClusterRole lvs-operator-controller \
+    '[.rules[] | select(.resources | index("endpointslices")) | .verbs] == [["get", "list", "watch"]]'
 accepted "the default router: annotated, only what was given" holds VirtualRouter default \
     '.metadata.annotations["lvs.dev/is-default-router"] == "true" and .spec == {addressPools: [{name: "p", addresses: ["192.0.2.1"]}]}' \
     --set 'defaultRouter.addressPools[0].name=p,defaultRouter.addressPools[0].addresses[0]=192.0.2.1'

@@ -20,6 +20,7 @@ use lvs_crds::{
 use serde::de::DeserializeOwned;
 
 use crate::address_range::{AddressRange, parse_address};
+use crate::endpoint::EndpointSlice;
 use crate::report;
 
 /// Label that keeps a node out of routers without `directors`.
@@ -41,6 +42,8 @@ pub struct Inputs {
     pub virtual_services: BTreeMap<ObjectKey, Arc<VirtualServiceObject>>,
     /// Every RealServer.
     pub real_servers: BTreeMap<ObjectKey, Arc<RealServerObject>>,
+    /// EndpointSlices of every Service that a RealServer names; of others they may be missing.
+    pub endpoint_slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
     /// Every VirtualRouter by name.
     pub virtual_routers: BTreeMap<String, Arc<VirtualRouterObject>>,
     /// Every Node by name.
@@ -65,6 +68,7 @@ impl Default for Inputs {
             operator_namespace: "lvs-system".to_owned(),
             virtual_services: BTreeMap::new(),
             real_servers: BTreeMap::new(),
+            endpoint_slices: BTreeMap::new(),
             virtual_routers: BTreeMap::new(),
             nodes: BTreeMap::new(),
             namespaces: BTreeMap::new(),

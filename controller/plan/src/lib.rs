@@ -15,6 +15,7 @@
 pub mod address_range;
 pub mod check;
 mod connection_sync;
+pub mod endpoint;
 pub mod fitness;
 mod health_check;
 mod heartbeat;
@@ -32,6 +33,7 @@ mod router_plan;
 pub mod selector;
 pub mod service;
 mod service_plan;
+mod service_target;
 pub mod settings;
 mod sorry_server;
 pub mod status;

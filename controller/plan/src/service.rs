@@ -184,13 +184,22 @@ fn destinations(targets: &[Target], index: usize, family: AddressFamily) -> Vec<
 }
 
 /// Destinations in canonical order. A kept one wins over a computed one with the same address and
-/// port: IPVS has only one of them.
+/// port, as IPVS has only one of them, and over one of the same RealServer with the same address:
+/// what cannot be read may say otherwise of it.
 fn merge(
     computed: Vec<PlannedRealServer>,
     kept: Option<&BTreeMap<(IpAddr, u16), PlannedRealServer>>,
 ) -> Vec<PlannedRealServer> {
     let mut merged: BTreeMap<_, _> = kept.cloned().unwrap_or_default();
+    let held: BTreeSet<(&str, IpAddr)> = kept
+        .into_iter()
+        .flat_map(BTreeMap::values)
+        .map(|destination| (destination.name.as_str(), destination.address))
+        .collect();
     for destination in computed {
+        if held.contains(&(destination.name.as_str(), destination.address)) {
+            continue;
+        }
         merged
             .entry((destination.address, destination.port))
             .or_insert(destination);
@@ -211,16 +220,17 @@ fn kept_destinations(
     stored: &[&NodePlanSpec],
 ) -> BTreeMap<ServiceKey, BTreeMap<(IpAddr, u16), PlannedRealServer>> {
     let mut kept: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
-    if targets.undecodable.is_empty() {
+    if targets.undecodable.is_empty() && targets.partly_unknown.is_empty() {
         return kept;
     }
+    let is_kept = |destination: &&PlannedRealServer| {
+        let addresses = targets.partly_unknown.get(&destination.name);
+        targets.undecodable.contains(&destination.name)
+            || addresses.is_some_and(|addresses| addresses.contains(&destination.address))
+    };
     for service in stored_services(stored) {
         let key = (service.address.clone(), service.firewall_mark.clone());
-        for destination in service
-            .real_servers
-            .iter()
-            .filter(|d| targets.undecodable.contains(&d.name))
-        {
+        for destination in service.real_servers.iter().filter(is_kept) {
             let slot = (destination.address, destination.port);
             kept.entry(key.clone())
                 .or_default()

@@ -1,6 +1,7 @@
 //! Plans of VirtualServices, for directors and for real servers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use lvs_crds::node_plan::{NodePlanSpec, PlanSource, PlanState, SourceKind};
@@ -30,6 +31,10 @@ pub(crate) fn add(
 ) {
     let inputs = decisions.inputs;
     let candidates = Candidates::index(inputs);
+    let nodes = inputs.nodes.values();
+    let node_addresses: BTreeSet<IpAddr> = nodes
+        .flat_map(|node| node.addresses.iter().copied())
+        .collect();
     for (key, disposition) in dispositions {
         let Some(object) = inputs.virtual_services.get(key) else {
             continue;
@@ -50,6 +55,7 @@ pub(crate) fn add(
                     spec,
                     router_name,
                     candidates,
+                    node_addresses: &node_addresses,
                     stored: stored.of(object),
                 },
                 marks,
@@ -112,6 +118,7 @@ struct Service<'a> {
     spec: &'a lvs_crds::VirtualServiceSpec,
     router_name: &'a str,
     candidates: &'a [&'a RealServerObject],
+    node_addresses: &'a BTreeSet<IpAddr>,
     stored: &'a [&'a NodePlanSpec],
 }
 
@@ -156,6 +163,9 @@ fn plan_service(
             .map(|labels| router.granted_targets(labels))
             .unwrap_or_default(),
         router_name: service.router_name,
+        addresses: &tenure.addresses,
+        stored: service.stored,
+        node_addresses: service.node_addresses,
         virtual_addresses: &decisions.tenancy.virtual_addresses,
         candidates: service.candidates,
     };

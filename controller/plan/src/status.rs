@@ -15,6 +15,7 @@ use crate::name::plan_name;
 use crate::report::{Verdict, summarise};
 use crate::resolution::{Decisions, PlannedNodePlan};
 
+mod endpoint;
 pub mod leadership;
 mod real_server;
 mod virtual_router;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use lvs_crds::VirtualServiceSpec;
 use lvs_crds::condition::{ConditionType, Reason};
+use lvs_crds::node_plan::NodePlanSpec;
 use lvs_crds::real_server::{RealServerSpec, TargetType};
 use lvs_crds::traffic_policy::AdministrativeState;
 use lvs_crds::value::{AddressFamily, Forwarding, ForwardingType};
@@ -15,6 +16,7 @@ use crate::input::{Body, Inputs, ObjectKey, RealServerObject};
 use crate::report::Verdict;
 use crate::router::TargetGrant;
 use crate::selector;
+use crate::service_target;
 use crate::tenancy::AcceptedAddress;
 
 /// A real server that a VirtualService may use.
@@ -26,6 +28,8 @@ pub struct Target {
     pub addresses: Vec<IpAddr>,
     /// Node, if the target is one.
     pub node_name: Option<String>,
+    /// Whether it is one endpoint of a Service: its RealServer may be several real servers.
+    pub is_endpoint: bool,
     /// How packets reach it.
     pub forwarding: Forwarding,
     /// Weight.
@@ -44,7 +48,8 @@ pub struct Target {
 impl Target {
     /// Address by which packets for a virtual address of this family reach the host: one of the
     /// same family, else with TUN one of the other (`ip_vs_ctl.c` permits mixed families only for
-    /// tunnels).
+    /// tunnels). An endpoint of a Service has a twin where the Service has both families, and
+    /// leaves the other family to it.
     pub fn address_for(&self, family: AddressFamily) -> Option<IpAddr> {
         let of = |wanted| {
             self.addresses
@@ -57,7 +62,7 @@ impl Target {
             AddressFamily::IPv6 => AddressFamily::IPv4,
         };
         of(family).or_else(|| {
-            if self.forwarding.type_ == ForwardingType::TUN {
+            if self.forwarding.type_ == ForwardingType::TUN && !self.is_endpoint {
                 of(other)
             } else {
                 None
@@ -69,12 +74,15 @@ impl Target {
 /// Real servers of one VirtualService.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Targets {
-    /// Usable ones, oldest first.
+    /// Usable ones, oldest first; several of a name where the RealServer stands for a Service.
     pub targets: Vec<Target>,
     /// Problems of each selected RealServer, for its own status.
     pub problems: BTreeMap<ObjectKey, Vec<Verdict>>,
     /// Selected RealServers that cannot be read: what they had is kept.
     pub undecodable: BTreeSet<String>,
+    /// Selected RealServers whose Service has a slice that cannot be read, and the addresses that
+    /// they had and may still have: these are kept, and what other slices have besides is added.
+    pub partly_unknown: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Every selected RealServer, usable or not.
     pub selected: BTreeSet<ObjectKey>,
 }
@@ -119,6 +127,12 @@ pub struct Context<'a> {
     pub grant: TargetGrant,
     /// Name of its router, for messages.
     pub router_name: &'a str,
+    /// Addresses that it has.
+    pub addresses: &'a [AcceptedAddress],
+    /// Its plans as stored.
+    pub stored: &'a [&'a NodePlanSpec],
+    /// Addresses of every node.
+    pub node_addresses: &'a BTreeSet<IpAddr>,
     /// Addresses that are ours: no real server.
     pub virtual_addresses: &'a BTreeSet<IpAddr>,
     /// RealServers by namespace, so that not every VirtualService looks at all.
@@ -135,6 +149,8 @@ pub fn resolve(context: &Context<'_>) -> Targets {
         .collect();
     by_age.sort_by_key(|object| object.meta.age());
     let mut taken: BTreeMap<(usize, IpAddr, u16), &ObjectKey> = BTreeMap::new();
+    let others = by_age.iter().filter(|object| !is_service(object)).count();
+    let mut room = service_target::room(context, others);
     for object in by_age {
         let key = &object.meta.key;
         result.selected.insert(key.clone());
@@ -146,18 +162,33 @@ pub fn resolve(context: &Context<'_>) -> Targets {
             }
         };
         let mut problems = Vec::new();
-        if let Some(mut target) = judge(context, key, spec, &mut problems) {
+        let judged: Vec<Target> = if is_service(object) {
+            if let Some(addresses) = service_target::kept(context, key, spec) {
+                result.partly_unknown.insert(key.name.clone(), addresses);
+            }
+            let endpoints = service_target::expand(context, key, spec, room, &mut problems);
+            room = room.saturating_sub(endpoints.len());
+            endpoints
+        } else {
+            judge(context, key, spec, &mut problems)
+                .into_iter()
+                .collect()
+        };
+        for mut target in judged {
             target.ports.retain(|index, port| {
                 let older = target.addresses.iter().find_map(|address| taken.get(&(*index, *address, *port)));
                 if let Some(older) = older {
-                    problems.push(Verdict::bad(
+                    let verdict = Verdict::bad(
                         ConditionType::Accepted,
                         Reason::DuplicateTarget,
                         format!(
                             "VirtualService {} already has this target by the older RealServer {}: delete one of them",
                             context.key.name, older.name
                         ),
-                    ));
+                    );
+                    if !problems.contains(&verdict) {
+                        problems.push(verdict);
+                    }
                 }
                 older.is_none()
             });
@@ -180,6 +211,11 @@ fn is_selected(context: &Context<'_>, object: &RealServerObject) -> bool {
         && selector::matches(&context.spec.real_server_selector, &object.meta.labels) == Some(true)
 }
 
+fn is_service(object: &RealServerObject) -> bool {
+    let spec = object.spec();
+    spec.is_some_and(|spec| spec.target.type_ == TargetType::Service)
+}
+
 fn judge(
     context: &Context<'_>,
     key: &ObjectKey,
@@ -193,6 +229,8 @@ fn judge(
             let name = node.map(|node| node.name.clone())?;
             (node_addresses(context, spec, &name, problems)?, Some(name))
         }
+        // Its endpoints are judged one by one, in `service_target`.
+        TargetType::Service => return None,
     };
     for address in &addresses {
         if let Some(why) = forbidden(context, address) {
@@ -212,6 +250,7 @@ fn judge(
         name: key.name.clone(),
         addresses,
         node_name,
+        is_endpoint: false,
         forwarding,
         weight: spec.weight,
         upper_threshold: thresholds.upper,
@@ -247,8 +286,7 @@ pub fn obstacle(context: &Context<'_>, address: &IpAddr) -> Option<String> {
 /// What is missing in the grants of the router, in words.
 fn ungranted(context: &Context<'_>, address: &IpAddr) -> Option<String> {
     let grant = &context.grant;
-    let mut nodes = context.inputs.nodes.values();
-    let is_node = nodes.any(|node| node.addresses.contains(address));
+    let is_node = context.node_addresses.contains(address);
     let mut networks = grant.networks.iter();
     let (is_granted, what, field) = if is_node {
         (grant.nodes, "is a cluster node", "realServerNodes: All")
@@ -380,7 +418,7 @@ fn forbidden(context: &Context<'_>, address: &IpAddr) -> Option<&'static str> {
 }
 
 /// First port on the host for each port of the VirtualService.
-fn ports(
+pub(crate) fn ports(
     context: &Context<'_>,
     key: &ObjectKey,
     spec: &RealServerSpec,

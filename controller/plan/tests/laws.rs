@@ -47,6 +47,15 @@ enum Step {
         namespace: u8,
         name: u8,
     },
+    Slice {
+        namespace: u8,
+        name: u8,
+        endpoints: Vec<(u8, u8)>,
+    },
+    DeleteSlice {
+        namespace: u8,
+        name: u8,
+    },
     Router {
         name: u8,
         shape: RouterShape,
@@ -87,6 +96,7 @@ struct ServiceShape {
 struct RealServerShape {
     target: u8,
     is_node: bool,
+    is_service: bool,
     has_ipv6: bool,
     weight: u8,
     port: Option<u8>,
@@ -160,6 +170,21 @@ impl Step {
                     .real_servers
                     .remove(&lvs_plan::input::ObjectKey::new(namespace, name));
             }
+            Self::Slice {
+                namespace,
+                name,
+                endpoints,
+            } => {
+                let (namespace, name) = key(namespace, name, "slice");
+                cluster.apply(slice(&namespace, &name, endpoints));
+            }
+            Self::DeleteSlice { namespace, name } => {
+                let (namespace, name) = key(namespace, name, "slice");
+                cluster
+                    .inputs
+                    .endpoint_slices
+                    .remove(&lvs_plan::input::ObjectKey::new(namespace, name));
+            }
             Self::Router { name, shape } => {
                 cluster.apply(router(ROUTERS[usize::from(*name) % 2], shape));
             }
@@ -220,7 +245,9 @@ fn service(namespace: &str, name: &str, shape: &ServiceShape) -> Value {
 }
 
 fn real_server(namespace: &str, name: &str, shape: &RealServerShape) -> Value {
-    let target = if shape.is_node {
+    let target = if shape.is_service {
+        json!({"type": "Service", "service": {"name": format!("svc-{}", shape.target % 2)}})
+    } else if shape.is_node {
         json!({"type": "Node", "node": {"name": format!("node-{}", shape.target % NODES)}})
     } else {
         let mut addresses = vec![format!("10.0.0.{}", shape.target % 5)];
@@ -238,6 +265,28 @@ fn real_server(namespace: &str, name: &str, shape: &RealServerShape) -> Value {
     }
     let labels = json!({"app": format!("a{}", shape.label % 2)});
     json!({"kind": "RealServer", "metadata": {"namespace": namespace, "name": name, "labels": labels}, "spec": spec})
+}
+
+/// A slice of one of two Services; endpoints may collide with hosts and virtual addresses.
+fn slice(namespace: &str, name: &str, endpoints: &[(u8, u8)]) -> Value {
+    let endpoints: Vec<Value> = endpoints
+        .iter()
+        .map(|(number, state)| {
+            let address = match number % 8 {
+                5 => format!("172.25.0.{}", number % 12),
+                6 => "127.0.0.1".to_owned(),
+                last => format!("10.0.0.{last}"),
+            };
+            json!({"addresses": [address],
+                   "conditions": {"ready": state.is_multiple_of(2), "serving": !state.is_multiple_of(3)}})
+        })
+        .collect();
+    let number = name.bytes().last().unwrap_or_default();
+    json!({"kind": "EndpointSlice",
+           "metadata": {"namespace": namespace, "name": name,
+                        "labels": {"kubernetes.io/service-name": format!("svc-{}", number % 2)}},
+           "addressType": "IPv4", "endpoints": endpoints,
+           "ports": [{"name": "p0", "port": 8000 + u16::from(number)}, {"name": "p1", "protocol": "UDP", "port": 53}]})
 }
 
 fn router(name: &str, shape: &RouterShape) -> Value {
@@ -314,6 +363,7 @@ fn real_server_shape() -> impl Strategy<Value = RealServerShape> {
     (
         any::<u8>(),
         any::<bool>(),
+        proptest::bool::weighted(0.25),
         any::<bool>(),
         any::<u8>(),
         optional(),
@@ -321,14 +371,17 @@ fn real_server_shape() -> impl Strategy<Value = RealServerShape> {
         any::<u8>(),
     )
         .prop_map(
-            |(target, is_node, has_ipv6, weight, port, forwarding, label)| RealServerShape {
-                target,
-                is_node,
-                has_ipv6,
-                weight,
-                port,
-                forwarding,
-                label,
+            |(target, is_node, is_service, has_ipv6, weight, port, forwarding, label)| {
+                RealServerShape {
+                    target,
+                    is_node,
+                    is_service,
+                    has_ipv6,
+                    weight,
+                    port,
+                    forwarding,
+                    label,
+                }
             },
         )
 }
@@ -360,6 +413,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (any::<u8>(), any::<u8>(), real_server_shape())
             .prop_map(|(namespace, name, shape)| Step::RealServer { namespace, name, shape }),
         2 => any::<(u8, u8)>().prop_map(|(namespace, name)| Step::DeleteRealServer { namespace, name }),
+        3 => (any::<u8>(), any::<u8>(), proptest::collection::vec(any::<(u8, u8)>(), 0..4))
+            .prop_map(|(namespace, name, endpoints)| Step::Slice { namespace, name, endpoints }),
+        1 => any::<(u8, u8)>().prop_map(|(namespace, name)| Step::DeleteSlice { namespace, name }),
         4 => (any::<u8>(), router_shape()).prop_map(|(name, shape)| Step::Router { name, shape }),
         1 => any::<u8>().prop_map(|name| Step::DeleteRouter { name }),
         2 => (any::<u8>(), proptest::bool::weighted(0.8)).prop_map(|(name, has_agent)| Step::Node { name, has_agent }),
@@ -542,7 +598,8 @@ proptest! {
         prop_assume!(!is_held(&cluster));
         let before = cluster.stored();
         let inputs = &mut cluster.inputs;
-        let count = inputs.virtual_services.len() + inputs.real_servers.len() + inputs.virtual_routers.len();
+        let count = inputs.virtual_services.len() + inputs.real_servers.len() + inputs.endpoint_slices.len()
+            + inputs.virtual_routers.len();
         prop_assume!(count > 0);
         let mut index = victim.index(count);
         let broken = || "spec: unknown variant".to_owned();
@@ -554,8 +611,13 @@ proptest! {
                 Arc::make_mut(object).body = Body::Undecodable(broken());
             } else {
                 index -= inputs.real_servers.len();
-                let object = inputs.virtual_routers.values_mut().nth(index).unwrap();
-                Arc::make_mut(object).body = Body::Undecodable(broken());
+                if let Some(slice) = inputs.endpoint_slices.values_mut().nth(index) {
+                    Arc::make_mut(slice).body = Body::Undecodable(broken());
+                } else {
+                    index -= inputs.endpoint_slices.len();
+                    let object = inputs.virtual_routers.values_mut().nth(index).unwrap();
+                    Arc::make_mut(object).body = Body::Undecodable(broken());
+                }
             }
         }
         for _ in 0..3 {

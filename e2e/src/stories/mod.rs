@@ -23,6 +23,7 @@ mod protocols;
 mod resilience;
 mod schedulers;
 mod seen;
+mod service_targets;
 mod strict;
 mod sync_group;
 mod tracking;
@@ -54,6 +55,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         tunnel::stories(),
         health_checks::stories(),
         differential::stories(),
+        service_targets::stories(),
         schedulers::stories(),
         persistence::stories(),
         protocols::stories(),

@@ -5,13 +5,17 @@ use lvs_crds::real_server::{
     RealServerState, RealServerStatus, RealServerSummary, RealServerUse, TargetType,
 };
 
-use super::ObjectReport;
+use super::{ObjectReport, endpoint};
 use crate::input::{Body, RealServerObject};
 use crate::report::{self, Truth, Verdict};
 use crate::router::undecodable;
 
 /// Longest list of VirtualServices in the status of a RealServer.
 const USES_MAXIMUM: usize = 32;
+
+/// Most ports in the status of a RealServer, over all VirtualServices: a Service of many endpoints has many, and the API
+/// server stores no object of more than 1.5 MiB.
+const PORTS_MAXIMUM: usize = 1024;
 
 /// Names that a column of `kubectl get` shows; of more it says only how many.
 const NAMES_IN_COLUMN: usize = 3;
@@ -39,7 +43,8 @@ pub(super) fn report(
     let accepted = report::accepted(&problems);
     let resolved = report::resolved(&problems);
     let ready_count = uses.iter().filter(|used| used.ready).count();
-    let ports = || uses.iter().flat_map(|used| &used.ports);
+    let staying = endpoint::staying(object, uses.iter().flat_map(|used| &used.ports));
+    let ports = || staying.iter().copied();
     let worst = if accepted.truth != Truth::True || resolved.truth != Truth::True {
         "Refused"
     } else if uses.is_empty() {
@@ -93,7 +98,10 @@ pub(super) fn report(
             Reason::PartiallyReady,
             format!("ready for {ready_count} of {} VirtualServices", uses.len()),
         ),
-        None => Verdict::good(ConditionType::Ready, Reason::Ready, "it serves"),
+        None => match endpoints_ready(object, &uses) {
+            Some(message) => Verdict::good(ConditionType::Ready, Reason::PartiallyReady, message),
+            None => Verdict::good(ConditionType::Ready, Reason::Ready, "it serves"),
+        },
     };
     let target = object.spec().map(|spec| match spec.target.type_ {
         TargetType::Addresses => spec.target.addresses.join(","),
@@ -102,6 +110,12 @@ pub(super) fn report(
             .node
             .as_ref()
             .map(|node| node.name.clone())
+            .unwrap_or_default(),
+        TargetType::Service => spec
+            .target
+            .service
+            .as_ref()
+            .map(|service| format!("service/{}", service.name))
             .unwrap_or_default(),
     });
     let previous = object
@@ -115,6 +129,7 @@ pub(super) fn report(
         used_by: in_one_column(&names),
     };
     uses.truncate(USES_MAXIMUM);
+    bound_ports(&mut uses);
     ObjectReport {
         uid: object.meta.uid.clone(),
         generation: object.meta.generation,
@@ -125,6 +140,32 @@ pub(super) fn report(
             virtual_services: uses,
             summary,
         },
+    }
+}
+
+/// How many endpoints of a Service are ready for a VirtualService, of the first for which not all are.
+fn endpoints_ready(object: &RealServerObject, uses: &[RealServerUse]) -> Option<String> {
+    uses.iter().find_map(|used| {
+        let hosts = endpoint::hosts(Some(object), &used.ports);
+        (hosts.ready < hosts.selected).then(|| {
+            format!(
+                "{} of {} endpoints are ready for VirtualService {}",
+                hosts.ready, hosts.selected, used.name
+            )
+        })
+    })
+}
+
+/// Cuts the lists of ports; who is not up is of more interest than who is.
+fn bound_ports(uses: &mut [RealServerUse]) {
+    let mut room = PORTS_MAXIMUM;
+    for used in uses {
+        if used.ports.len() > room {
+            used.ports
+                .sort_by_key(|port| port.state == RealServerState::Up);
+            used.ports.truncate(room);
+        }
+        room -= used.ports.len();
     }
 }
 

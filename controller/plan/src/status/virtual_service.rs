@@ -9,9 +9,9 @@ use lvs_crds::real_server::{RealServerPortState, RealServerState, RealServerUse}
 use lvs_crds::traffic_policy::AdministrativeState;
 use lvs_crds::virtual_service::{RealServerCount, VirtualServiceStatus, VirtualServiceSummary};
 
-use super::{ObjectReport, Progress, Reporter, no_directors, port_text};
+use super::{ObjectReport, Progress, Reporter, endpoint, no_directors, port_text};
 use crate::connection_sync;
-use crate::input::{ObjectKey, VirtualServiceObject};
+use crate::input::{ObjectKey, RealServerObject, VirtualServiceObject};
 use crate::report::{self, Truth, Verdict};
 use crate::resolution::{Disposition, PlannedNodePlan, ServiceDecision};
 
@@ -102,21 +102,21 @@ impl Reporter<'_> {
             .as_deref()
             .and_then(|router| self.master(router))
             .map(str::to_owned);
-        let port_states = self.port_states(uid, decision, master.as_deref());
+        let port_states = self.port_states(object, decision, master.as_deref());
         let is_planned = matches!(decision.disposition, Disposition::Planned(_));
-        let mut ready = 0;
-        for (name, ports) in &port_states {
-            let is_ready = ports.iter().all(|port| port.state == RealServerState::Up);
-            ready += u32::from(is_ready);
-            let key = ObjectKey::new(object.meta.key.namespace.clone(), name.clone());
+        let (mut selected, mut ready) = (0, 0);
+        for (name, ports) in port_states {
+            let hosts = endpoint::hosts(self.real_server(object, &name), &ports);
+            selected += hosts.selected;
+            ready += hosts.ready;
             let by_this = RealServerUse {
                 name: object.meta.key.name.clone(),
-                ready: is_ready,
-                ports: ports.clone(),
+                ready: hosts.ready > 0,
+                ports,
             };
+            let key = ObjectKey::new(object.meta.key.namespace.clone(), name);
             uses.entry(key).or_default().push(by_this);
         }
-        let selected = u32::try_from(port_states.len()).unwrap_or(u32::MAX);
         Self::refer(decision, is_planned, &mut problems);
 
         let accepted = report::accepted(&problems);
@@ -229,10 +229,11 @@ impl Reporter<'_> {
     /// any director.
     fn port_states(
         &self,
-        uid: &str,
+        object: &VirtualServiceObject,
         decision: &ServiceDecision,
         master: Option<&str>,
     ) -> BTreeMap<String, Vec<RealServerPortState>> {
+        let uid = &object.meta.uid;
         let directors: Vec<_> = self
             .standing(uid)
             .filter(|(_, planned)| planned.spec.director.is_some())
@@ -276,7 +277,13 @@ impl Reporter<'_> {
         for service in &director.services {
             for destination in &service.real_servers {
                 let is_known = programmed && prepared(&destination.name);
-                let port = port_state(service, destination, is_known, &checked);
+                let mut port = port_state(service, destination, is_known, &checked);
+                let drains = destination.administrative_state == AdministrativeState::Draining;
+                if drains && endpoint::leaves_by_itself(self.real_server(object, &destination.name))
+                {
+                    // Its checks may well fail by now: nobody is to be alarmed by what ends as it should.
+                    port.state = RealServerState::Draining;
+                }
                 let ports = states.entry(destination.name.clone()).or_default();
                 if !ports.contains(&port) {
                     ports.push(port);
@@ -284,6 +291,13 @@ impl Reporter<'_> {
             }
         }
         states
+    }
+
+    /// A RealServer that a VirtualService uses.
+    fn real_server(&self, object: &VirtualServiceObject, name: &str) -> Option<&RealServerObject> {
+        let key = ObjectKey::new(object.meta.key.namespace.clone(), name);
+        let real_servers = &self.decisions.inputs.real_servers;
+        real_servers.get(&key).map(AsRef::as_ref)
     }
 
     /// What a director reports of real servers that are checked.

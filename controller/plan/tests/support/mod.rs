@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use lvs_crds::node_plan::{NodePlanSpec, PlanState};
 use lvs_plan::address_range::AddressRange;
+use lvs_plan::endpoint::EndpointSlice;
 use lvs_plan::input::{Inputs, Lease, Node, ObjectKey, decode, decode_plan};
 use lvs_plan::resolution::Resolution;
 use lvs_plan::{check, resolve};
@@ -22,7 +23,7 @@ pub struct Cluster {
     pub inputs: Inputs,
     /// NodePlans as stored.
     plans: BTreeMap<String, Value>,
-    /// RealServers that fail their checks, and how.
+    /// RealServers, by name or address, that fail their checks, and how.
     pub failing: BTreeMap<String, String>,
     clock: i64,
 }
@@ -50,7 +51,7 @@ impl Cluster {
         let kind = object["kind"].as_str().unwrap().to_owned();
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         if object["metadata"]["namespace"].is_null()
-            && ["VirtualService", "RealServer"].contains(&kind.as_str())
+            && ["VirtualService", "RealServer", "EndpointSlice"].contains(&kind.as_str())
         {
             object["metadata"]["namespace"] = json!("default");
         }
@@ -85,6 +86,10 @@ impl Cluster {
                     object.meta.created_seconds = old.meta.created_seconds;
                 }
                 self.inputs.real_servers.insert(key, Arc::new(object));
+            }
+            "EndpointSlice" => {
+                let slice = EndpointSlice::read(&object);
+                self.inputs.endpoint_slices.insert(key, Arc::new(slice));
             }
             "VirtualRouter" => {
                 let mut object: lvs_plan::input::VirtualRouterObject = decode(&object).unwrap();
@@ -275,7 +280,8 @@ impl Cluster {
                 let real_servers = service["realServers"].as_array().into_iter().flatten();
                 real_servers.map(|real_server| {
                     let name = real_server["name"].as_str().unwrap_or_default();
-                    let failure = self.failing.get(name);
+                    let address = real_server["address"].as_str().unwrap_or_default();
+                    let failure = self.failing.get(name).or(self.failing.get(address));
                     let weight = &real_server["weight"];
                     let (state, effective_weight) = match failure {
                         Some(_) => ("Down", json!(0)),
