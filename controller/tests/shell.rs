@@ -12,6 +12,7 @@ mod endpoint_slices;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -29,6 +30,7 @@ use lvs_core::election::Identity;
 use lvs_plan::input::{Node, ObjectKey, decode, decode_plan};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// One request as the API server would see it.
 #[derive(Clone, Debug)]
@@ -346,7 +348,14 @@ async fn a_conflict_is_planned_again_from_the_new_version() {
     let refused = scene.stage.take("/nodeplans/");
     assert_eq!(refused.len(), 2);
     assert_eq!(scene.metrics.writes("NodePlan", WriteOutcome::Conflict), 2);
+    assert!(scene.backoff.next().is_some(), "they are tried again");
 
+    // The delay is short enough to pass by itself: as though the conflicts came a minute from now.
+    for sent in &refused {
+        let name = sent.body["metadata"]["name"].as_str().unwrap();
+        let later = Instant::now() + Duration::from_mins(1);
+        scene.backoff.note(name, WriteOutcome::Conflict, later);
+    }
     scene.pass().await;
     assert!(
         scene.stage.take("/nodeplans/").is_empty(),
