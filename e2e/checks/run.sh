@@ -46,6 +46,7 @@ check lint "clippy, warnings are errors (cold 3 min)" cargo clippy --workspace -
 check documents "links, files and tests that documents name" e2e/checks/documents.sh
 check arrows "the arrows between crates" e2e/checks/arrows.sh
 check dependencies "licences, bans and sources" "$cargo_deny" --workspace check licenses bans sources
+check fuzz "the lock files of the fuzz targets (make fuzz runs them)" e2e/checks/fuzz.sh locks
 check unit "tests and laws of the crates, 100,000 storms among them (cold 10 min)" env LVS_STORMS=100000 cargo test --workspace --locked
 check servers "health checks against Debian's server programs (1 min)" e2e/checks/servers.sh
 check generated "CustomResourceDefinitions are what the types say" e2e/checks/generated.sh
