@@ -118,6 +118,8 @@ pub struct Claimant<'a> {
 
 struct Claims<'a> {
     inputs: &'a Inputs,
+    /// Real servers of plans that stay as they are, with whose they are: as virtual addresses they would contradict those plans.
+    frozen_real_servers: BTreeMap<IpAddr, ObjectKey>,
     owners: BTreeMap<IpAddr, Owner>,
     ports: BTreeMap<IpAddr, Vec<PortClaim>>,
 }
@@ -138,6 +140,7 @@ pub fn decide<'a>(
 ) -> Tenancy {
     let mut claims = Claims {
         inputs,
+        frozen_real_servers: BTreeMap::new(),
         owners: BTreeMap::new(),
         ports: BTreeMap::new(),
     };
@@ -197,6 +200,15 @@ impl Claims<'_> {
             return;
         };
         let source = ObjectKey::new(plan.source.namespace.clone(), plan.source.name.clone());
+        for real_server in director
+            .services
+            .iter()
+            .flat_map(|service| &service.real_servers)
+        {
+            self.frozen_real_servers
+                .entry(real_server.address)
+                .or_insert_with(|| source.clone());
+        }
         for planned in &director.addresses {
             let owner = match plan.source.kind {
                 SourceKind::VirtualRouter => Owner::Router(plan.source.name.clone()),
@@ -434,6 +446,11 @@ impl Claims<'_> {
             .find(|node| node.addresses.contains(address))
         {
             return Some(format!("is an address of node {}", node.name));
+        }
+        if let Some(source) = self.frozen_real_servers.get(address) {
+            return Some(format!(
+                "is a real server of VirtualService {source}, which stays as it is for the time being"
+            ));
         }
         if self.inputs.api_endpoints.contains(address) {
             return Some("is an address of an API server".to_owned());

@@ -18,7 +18,9 @@ use lvs_plan::input::{Body, ObjectKey};
 use lvs_plan::report::Truth;
 use lvs_plan::resolve;
 use serde_json::json;
-use support::four_nodes::{at, cluster, expect_bad, of_router, of_service, on_node, service};
+use support::four_nodes::{
+    at, cluster, expect_bad, of_router, of_service, on_node, router, service,
+};
 use support::node;
 
 #[test]
@@ -101,6 +103,37 @@ fn losing_most_real_servers_is_held() {
     expect_bad(&verdict, Reason::MassRemovalHeld, &["8 of 8 real servers"]);
     let services = cluster.plan("a", "web").unwrap().director.unwrap().services;
     assert_eq!(services[0].real_servers.len(), 8);
+}
+
+/// Found in review: the new claim contradicted the plan that waits, and the critic then let nobody's plan be written.
+#[test]
+fn a_real_server_of_what_is_held_is_nobodys_virtual_address() {
+    let mut cluster = cluster();
+    let mut router = router("default", &["a", "b"]);
+    router["spec"]["addressPools"][0]["addresses"] = json!(["172.25.0.0/24", "10.0.0.0/24"]);
+    cluster.apply(router);
+    let selecting = |app: &str| json!({"realServerSelector": {"matchLabels": {"app": app}}});
+    cluster.apply(service("web", selecting("web")));
+    for number in 0..8 {
+        let address = format!("10.0.0.{}", number + 1);
+        let mut real_server = at(&format!("rs-{number}"), &address, json!({}));
+        real_server["metadata"]["labels"] = json!({"app": "web"});
+        cluster.apply(real_server);
+    }
+    cluster.settle();
+    cluster.apply(service("web", selecting("wbe")));
+    let verdict = of_service(&cluster.pass(), "web", ConditionType::Accepted);
+    expect_bad(&verdict, Reason::MassRemovalHeld, &["8 of 8 real servers"]);
+
+    cluster.apply(service("thief", json!({"addresses": ["10.0.0.1"]})));
+    let resolution = cluster.pass();
+    expect_bad(
+        &of_service(&resolution, "thief", ConditionType::Accepted),
+        Reason::AddressNotPermitted,
+        &["10.0.0.1", "real server of VirtualService default/web"],
+    );
+    cluster.apply(service("web", selecting("web")));
+    cluster.settle();
 }
 
 #[test]
