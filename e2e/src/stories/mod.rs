@@ -12,6 +12,7 @@ mod conflict;
 mod connection_sync;
 mod connection_takeover;
 mod direct_routing;
+mod drain;
 mod failover;
 mod health_checks;
 mod inside_clients;
@@ -52,6 +53,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         authentication::stories(),
         tunnel::stories(),
         health_checks::stories(),
+        drain::stories(),
         schedulers::stories(),
         persistence::stories(),
         protocols::stories(),
