@@ -379,6 +379,10 @@ pub struct PlannedService {
     /// Who serves without a quorum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sorry_server: Option<PlannedSorryServer>,
+    /// Seconds after which a real server that drains is taken out, and for which one that leaves the plan drains; unset = the first without end, the second at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 86_400))]
+    pub drain_timeout_seconds: Option<u32>,
     /// Seconds in which a real server that came up gets more and more of its weight; 0 = all of it at once.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub slow_start_seconds: u32,
@@ -550,7 +554,7 @@ pub struct NodePlanStatus {
     /// Where the node can be reached by heartbeats; of plans whose heartbeats have an interface of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<HeartbeatStatus>,
-    /// Of a director: real servers of services that have checks, as this node sees them, sorted.
+    /// Of a director: real servers of services that have checks or a time to drain, as this node sees them, sorted. Those that have left the plan are in it while they drain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4096))]
     pub real_servers: Vec<CheckedRealServer>,
@@ -560,11 +564,11 @@ pub struct NodePlanStatus {
     pub services_without_quorum: Vec<String>,
 }
 
-/// A real server of a service that has checks, as one director sees it.
+/// A real server as one director sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckedRealServer {
-    /// RealServer.
+    /// RealServer; empty of one that has left the plan, where the agent has been restarted since.
     #[schemars(length(max = 253))]
     pub name: String,
     /// Port name of the VirtualService, if it has one.

@@ -89,7 +89,7 @@ pub struct RealServerSpec {
     /// Limits of connections to this host, counted by each director for each port (ipvsadm -x, -y). Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_thresholds: Option<ConnectionThresholds>,
-    /// Whether it is to serve. Enabled: it is. Draining: it gets no new connections and keeps those it has. Disabled: it is taken out of the kernel. Default Enabled.
+    /// Whether it is to serve. Enabled: it is. Draining: it gets no new connections and keeps those it has, until drain.timeoutSeconds of the VirtualService have passed where that is set. Disabled: it is taken out of the kernel. Default Enabled.
     #[serde(default, skip_serializing_if = "AdministrativeState::is_enabled")]
     pub administrative_state: AdministrativeState,
 }
@@ -272,9 +272,9 @@ pub enum RealServerState {
     Up,
     /// It fails a check.
     Down,
-    /// It gets no new connections, as administrativeState says, or as it is an endpoint that is about to end.
+    /// It gets no new connections, as administrativeState says, or as its node is cordoned, it is on its way out, or an endpoint that is about to end.
     Draining,
-    /// It gets no new connections, as its weight is 0, or none at all, as administrativeState says.
+    /// It gets no new connections, as its weight is 0, or has none at all, as administrativeState says or it has drained.
     Disabled,
     /// Not, or not yet, checked or reported as programmed.
     Unknown,

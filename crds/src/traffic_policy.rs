@@ -39,7 +39,7 @@ impl OnFailure {
     }
 }
 
-/// Whether a real server is to serve. Enabled: it is. Draining: it gets no new connections and keeps those it has. Disabled: it is taken out of the kernel. Default Enabled.
+/// Whether a real server is to serve. Enabled: it is. Draining: it gets no new connections and keeps those it has, until drain.timeoutSeconds of the VirtualService have passed where that is set. Disabled: it is taken out of the kernel. Default Enabled.
 #[derive(
     Clone,
     Copy,
@@ -58,7 +58,7 @@ pub enum AdministrativeState {
     /// It serves.
     #[default]
     Enabled,
-    /// No new connections.
+    /// No new connections; taken out when the time to drain has passed, if there is one.
     Draining,
     /// Taken out.
     Disabled,
@@ -185,6 +185,17 @@ pub struct SlowStart {
     /// Seconds until it has its whole weight, 0..3600; 0 = at once. It begins with weight 1 and grows once a second. Required.
     #[schemars(range(max = 3600))]
     pub duration_seconds: u32,
+}
+
+/// How long a real server that is to go keeps its connections: one that drains, one that is deleted or no longer selected, and one whose node is cordoned. It gets no new ones meanwhile.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Drain {
+    /// Seconds until it is taken out of the kernel and the connections that are left end, 0..86400; 0 = at once. One that is deleted or no longer selected goes sooner, once no connection is left. Required.
+    #[schemars(range(max = 86_400))]
+    pub timeout_seconds: u32,
 }
 
 /// A sorry server in a plan.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health_check::HealthCheck;
 use crate::text::{PartName, RouterName, UnicastAddress};
-use crate::traffic_policy::{OnFailure, Quorum, SlowStart, SorryServer};
+use crate::traffic_policy::{Drain, OnFailure, Quorum, SlowStart, SorryServer};
 use crate::value::{AddressFamily, Forwarding, PacketScheduling, Persistence, Protocol, Scheduler};
 
 /// What is balanced, how, and to which real servers.
@@ -215,6 +215,9 @@ pub struct VirtualServiceSpec {
     /// Who serves new connections without a quorum. Default: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sorry_server: Option<SorryServer>,
+    /// How long a real server that is to go keeps its connections, without new ones: with administrativeState Draining, deleted or no longer selected, or with target type Node and its node cordoned. Default: Draining lasts until it is ended, one that is deleted or no longer selected is taken out of the kernel at once, and cordon changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
     /// How a real server that came up gets its weight. Default: all of it at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<SlowStart>,

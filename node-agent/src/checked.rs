@@ -1,18 +1,23 @@
-//! What a plan's status says of real servers that are checked.
+//! What a plan's status says of real servers.
 
 use std::collections::BTreeSet;
 
 use lvs_core::health::{EffectiveWeight, Serving};
 use lvs_crds::node_plan::{CheckedRealServer, NodePlanSpec, PlanState, PlannedService};
+use lvs_crds::real_server::RealServerState;
 
+/// Most real servers that are named: what the API server takes.
+const REAL_SERVERS_NAMED: usize = 4096;
 /// Most services without a quorum that are named.
 const SERVICES_NAMED: usize = 64;
 
-/// Real servers of the plan's services that have checks, each port once, without times.
+/// Real servers of the plan's services that have checks or a time to drain, each port once, without times. Those that have
+/// left the plan and drain are among them.
 pub fn real_servers(plan: &str, spec: &NodePlanSpec, serving: &Serving) -> Vec<CheckedRealServer> {
     let mut found: Vec<CheckedRealServer> = Vec::new();
-    let checked = services(spec).filter(|service| !service.checks.is_empty());
-    for service in checked {
+    let told = services(spec)
+        .filter(|service| !service.checks.is_empty() || service.drain_timeout_seconds.is_some());
+    for service in told {
         let Some(standing) = serving.of(plan, service) else {
             continue;
         };
@@ -30,6 +35,17 @@ pub fn real_servers(plan: &str, spec: &NodePlanSpec, serving: &Serving) -> Vec<C
             since: None,
             message: stands.message.clone(),
         }));
+        let leaving = standing.leaving.values().flatten();
+        found.extend(leaving.map(|one| CheckedRealServer {
+            name: one.name.clone(),
+            port_name: service.port_name.clone(),
+            address: one.slot.0,
+            port: one.slot.1,
+            state: RealServerState::Draining,
+            effective_weight: 0,
+            since: None,
+            message: one.message.clone(),
+        }));
     }
     let name = |one: &CheckedRealServer| {
         (
@@ -42,6 +58,7 @@ pub fn real_servers(plan: &str, spec: &NodePlanSpec, serving: &Serving) -> Vec<C
     found.sort_by_cached_key(name);
     // A VirtualService with several addresses of a family has several services of one port.
     found.dedup_by(|left, right| name(left) == name(right));
+    found.truncate(REAL_SERVERS_NAMED);
     found
 }
 

@@ -70,7 +70,7 @@ pub struct PlanReport {
     pub table_hash: Option<String>,
     /// Where heartbeats reach the node, in plans whose heartbeats have an interface of their own.
     pub heartbeat: Option<HeartbeatStatus>,
-    /// Real servers of services that have checks, without the times.
+    /// Real servers of services that have checks or a time to drain, without the times.
     pub real_servers: Vec<CheckedRealServer>,
     /// Services without a quorum.
     pub services_without_quorum: Vec<String>,

@@ -25,9 +25,9 @@ use lvs_core::diff::{Diff, diff};
 use lvs_core::drift::repairs;
 use lvs_core::election::Tick;
 use lvs_core::endpoint;
-use lvs_core::health::{self, Health, Policy, Serving, remembered, wanted_checks};
+use lvs_core::health::{self, Check, Health, NodeView, Policy, Serving, remembered, wanted_checks};
 use lvs_core::host::{AddressKey, ObservedHost, SysctlKey};
-use lvs_core::ipvs::{IpvsTimeouts, Services};
+use lvs_core::ipvs::{Idle, IpvsTimeouts, Services};
 use lvs_core::journal::Journal;
 use lvs_core::observed::Observed;
 use lvs_core::op::Op;
@@ -341,6 +341,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         let Dump {
             services,
             disorder,
+            idle,
             timeouts,
             sync_daemons,
             ..
@@ -350,6 +351,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             Err(error) if error.reason() == Reason::KernelModuleMissing => Dump {
                 services: Services::new(),
                 disorder: Disorder::new(),
+                idle: Idle::new(),
                 timeouts: FRESH_TIMEOUTS,
                 sync_daemons: SyncDaemons::new(),
                 unnameable: Vec::new(),
@@ -362,7 +364,13 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         };
         let roles = roles(view, self.book.inputs(), &host, journal);
         if is_first {
-            self.look_at_real_servers(&services, journal);
+            self.look_at_real_servers(&NodeView {
+                services: &services,
+                idle: &idle,
+                journal,
+                host: &host,
+                roles: &roles,
+            });
         }
         let mut desired = desired(self.book.inputs(), &roles, &self.serving, &host, journal);
         self.missing_modules(&mut desired);
@@ -403,11 +411,11 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
     }
 
     /// Says which checks are to be made, and decides how services stand by what is known.
-    fn look_at_real_servers(&mut self, services: &Services, journal: &Journal) {
+    fn look_at_real_servers(&mut self, node: &NodeView<'_>) {
         let plans = self.book.inputs();
         let wanted = wanted_checks(plans);
         let known = if self.real_servers.is_new(&wanted) {
-            remembered(plans, services, journal)
+            remembered(plans, node.services, node.journal, &self.policy)
         } else {
             BTreeSet::new()
         };
@@ -419,9 +427,10 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             }
         });
         let now = clock::now();
-        let (serving, next_step) = self
-            .real_servers
-            .with(|checks| self.policy.decide(plans, |check| checks.health(check), now));
+        let (serving, next_step) = self.real_servers.with(|checks| {
+            let health = |check: &Check| checks.health(check);
+            self.policy.decide(plans, node, health, now)
+        });
         self.serving = serving;
         self.wake_in(next_step.map(|step| step.since(now)));
     }

@@ -15,6 +15,7 @@
 pub mod address_range;
 pub mod check;
 mod connection_sync;
+mod drain;
 pub mod endpoint;
 pub mod fitness;
 mod health_check;

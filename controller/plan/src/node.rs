@@ -75,10 +75,12 @@ pub struct Work<'a> {
     pub side: &'a DirectorSide,
     /// Its plans as stored.
     pub stored: &'a [&'a NodePlanSpec],
+    /// Whether connections to nodes that are no real servers any more may still drain.
+    pub is_draining: bool,
 }
 
-/// Real-server parts by node. While a selected RealServer cannot be read, parts only grow: which
-/// of the stored ones are its cannot be told.
+/// Real-server parts by node. While a selected RealServer cannot be read, and while one that has left drains, parts only
+/// grow: which of the stored ones are its cannot be told.
 pub fn real_servers(
     work: &Work<'_>,
     problems: &mut Vec<Verdict>,
@@ -90,9 +92,10 @@ pub fn real_servers(
         targets,
         side,
         stored,
+        is_draining,
     } = work;
     let mut parts: BTreeMap<String, Part> = BTreeMap::new();
-    if !targets.undecodable.is_empty() {
+    if *is_draining || !targets.undecodable.is_empty() {
         keep_stored(addresses, stored, &mut parts);
     }
     for target in &targets.targets {

@@ -66,6 +66,7 @@ pub fn build(
             quorum: spec.quorum.clone(),
             sorry_server: sorry_server
                 .and_then(|permitted| sorry_server::plan(spec, permitted, family, port)),
+            drain_timeout_seconds: spec.drain.map(|drain| drain.timeout_seconds),
             slow_start_seconds: spec.slow_start.map_or(0, |slow| slow.duration_seconds),
         }
     };

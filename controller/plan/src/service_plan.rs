@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use lvs_crds::node_plan::{NodePlanSpec, PlanSource, PlanState, SourceKind};
 
 use crate::connection_sync;
+use crate::drain;
 use crate::input::{Inputs, ObjectKey, RealServerObject, VirtualServiceObject};
 use crate::lifecycle::Holdings;
 use crate::mark::Marks;
@@ -223,6 +224,13 @@ fn plan_service(
                 targets: &decision.targets,
                 side: &side,
                 stored: service.stored,
+                is_draining: drain::is_under_way(
+                    inputs,
+                    service.object,
+                    service.spec,
+                    service.router_name,
+                    director,
+                ),
             },
             &mut decision.problems,
         );

@@ -356,6 +356,8 @@ impl Expansion<'_, '_> {
                 administrative_state: endpoint
                     .state
                     .administrative_state(spec.administrative_state),
+                // Whoever empties a node ends its pods, which says it all.
+                is_cordoned: false,
                 ports: ports.remove(&address).unwrap_or_default(),
             })
             .collect()

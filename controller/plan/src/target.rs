@@ -40,6 +40,8 @@ pub struct Target {
     pub lower_threshold: u32,
     /// Whether it is to serve.
     pub administrative_state: AdministrativeState,
+    /// Whether it would serve but for its node, which is cordoned.
+    pub is_cordoned: bool,
     /// First port on the host by index into the VirtualService's ports; a port that is missing
     /// is not served. 0 stands for all ports.
     pub ports: BTreeMap<usize, u16>,
@@ -246,6 +248,8 @@ fn judge(
         .unwrap_or_else(|| context.spec.forwarding.clone());
     let ports = ports(context, key, spec, &forwarding, problems);
     let thresholds = spec.connection_thresholds.clone().unwrap_or_default();
+    let is_cordoned =
+        spec.administrative_state.is_enabled() && drains_by_cordon(context, node_name.as_deref());
     let target = Target {
         name: key.name.clone(),
         addresses,
@@ -255,10 +259,21 @@ fn judge(
         weight: spec.weight,
         upper_threshold: thresholds.upper,
         lower_threshold: thresholds.lower,
-        administrative_state: spec.administrative_state,
+        administrative_state: if is_cordoned {
+            AdministrativeState::Draining
+        } else {
+            spec.administrative_state
+        },
+        is_cordoned,
         ports,
     };
     Some(target)
+}
+
+/// Whether a real server drains since people are about to take its node away; only where there is a time to drain.
+fn drains_by_cordon(context: &Context<'_>, node_name: Option<&str>) -> bool {
+    let node = node_name.and_then(|name| context.inputs.nodes.get(name));
+    context.spec.drain.is_some() && node.is_some_and(|node| node.is_cordoned)
 }
 
 fn host_addresses(

@@ -231,6 +231,9 @@ fn service(namespace: &str, name: &str, shape: &ServiceShape) -> Value {
         "forwarding": forwarding(shape.forwarding),
         "realServerSelector": if shape.selects.is_multiple_of(3) { json!({}) } else { json!({"matchLabels": {"app": format!("a{}", shape.selects % 2)}}) },
     });
+    if shape.forwarding >= 128 {
+        spec["drain"] = json!({"timeoutSeconds": 300});
+    }
     if let Some(router) = shape.router {
         spec["virtualRouterName"] = json!(ROUTERS[usize::from(router) % 2]);
     }

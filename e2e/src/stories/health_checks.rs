@@ -11,7 +11,7 @@ use crate::failover::operator::{self, Setting};
 use crate::lab::{LIMIT, Lab};
 use crate::traffic;
 
-const ADDRESS: &str = "172.16.2.220";
+pub(super) const ADDRESS: &str = "172.16.2.220";
 const URL: &str = "http://172.16.2.220/";
 
 pub(super) fn stories() -> Vec<Story> {
@@ -99,7 +99,7 @@ fn pages(lab: &Lab) -> Undo<'_> {
 }
 
 /// Waits for the destinations of the service in a director's kernel.
-fn await_rules(lab: &Lab, director: &str, expected: &[&str]) -> Result<()> {
+pub(super) fn await_rules(lab: &Lab, director: &str, expected: &[&str]) -> Result<()> {
     let wanted: Vec<String> = expected
         .iter()
         .map(|rule| format!("-a -t {ADDRESS}:80 -r {rule}"))
@@ -141,12 +141,12 @@ fn await_ready(lab: &Lab, ready: &str) -> Result<()> {
     })
 }
 
-fn edit(lab: &Lab, spec: &Value) -> Result<()> {
+pub(super) fn edit(lab: &Lab, spec: &Value) -> Result<()> {
     let words = ["-n", NAMESPACE, "virtualservices.lvs.dev", "web"];
     lab.cluster.merge_patch(&words, &json!({"spec": spec}))
 }
 
-fn spread(lab: &Lab, count: usize) -> Result<traffic::Spread> {
+pub(super) fn spread(lab: &Lab, count: usize) -> Result<traffic::Spread> {
     traffic::spread(&lab.guest, "client", URL, count)
 }
 

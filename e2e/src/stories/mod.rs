@@ -13,6 +13,7 @@ mod connection_sync;
 mod connection_takeover;
 mod differential;
 mod direct_routing;
+mod drain;
 mod failover;
 mod health_checks;
 mod inside_clients;
@@ -54,6 +55,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         authentication::stories(),
         tunnel::stories(),
         health_checks::stories(),
+        drain::stories(),
         differential::stories(),
         service_targets::stories(),
         schedulers::stories(),

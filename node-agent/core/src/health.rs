@@ -3,13 +3,15 @@
 //! ```text
 //!   Checks (which, when) ──start──► shell probes ──Outcome──► Machine (Up, Down, Unknown)
 //!                                                               │
-//!   Policy: effective weight = spec × health × administrative state × slow start; quorum over all of a service
+//!   Policy: effective weight = spec × health × administrative state × slow start; quorum over all of a service;
+//!           who drains, and for how long
 //! ```
 //!
 //! Nothing is assumed of a real server before it was checked, as with keepalived's `alpha`; over a restart of the agent the
 //! last known state is.
 
 mod checks;
+mod drain;
 mod key;
 mod machine;
 mod memory;
@@ -19,6 +21,7 @@ mod tracking;
 mod weight;
 
 pub use checks::{Cadence, Change, Checks, Start};
+pub use drain::{LeavingRealServer, NodeView};
 pub use key::{Check, wanted_checks};
 pub use machine::{Health, Machine, Outcome, Thresholds};
 pub use memory::remembered;

@@ -2,7 +2,7 @@
 //!
 //! Numbers are those of `include/uapi/linux/ip_vs.h`; how they travel is `lvs-ipvs`' affair.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -36,6 +36,23 @@ impl ServiceKey {
         match self {
             Self::Address { address, .. } => AddressFamily::of(address),
             Self::FirewallMark { family, .. } => *family,
+        }
+    }
+
+    /// The service `offset` ports further on in a range; a mark has none.
+    #[must_use]
+    pub const fn at_offset(self, offset: u16) -> Self {
+        match self {
+            Self::Address {
+                address,
+                protocol,
+                port,
+            } => Self::Address {
+                address,
+                protocol,
+                port: port.saturating_add(offset),
+            },
+            Self::FirewallMark { .. } => self,
         }
     }
 }
@@ -124,6 +141,17 @@ pub struct DestinationKey {
     pub port: u16,
 }
 
+impl DestinationKey {
+    /// The destination `offset` ports further on in a range.
+    #[must_use]
+    pub const fn at_offset(self, offset: u16) -> Self {
+        Self {
+            address: self.address,
+            port: self.port.saturating_add(offset),
+        }
+    }
+}
+
 impl fmt::Display for DestinationKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         SocketText(self.address, self.port).fmt(formatter)
@@ -188,6 +216,10 @@ pub struct ServiceState {
 
 /// All services, foreign ones included.
 pub type Services = BTreeMap<ServiceKey, ServiceState>;
+
+/// Destinations with weight 0 to which, for certain, no connection belongs, active or inactive. What is not in it may have
+/// some.
+pub type Idle = BTreeSet<(ServiceKey, DestinationKey)>;
 
 /// IPVS timeouts of a network namespace in seconds (ipvsadm --set).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

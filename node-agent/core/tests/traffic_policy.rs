@@ -3,55 +3,17 @@
 
 mod world;
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use lvs_core::desired::PlanInput;
-use lvs_core::election::Tick;
-use lvs_core::health::{Check, Health, Policy, judge, remembered, wanted_checks};
-use lvs_core::ipvs::ServiceKey;
-use lvs_crds::health_check::{HealthCheck, HealthCheckType};
-use lvs_crds::node_plan::{CheckReference, DirectorPlan, LeadershipPlan, PlannedService};
+use lvs_core::health::{Health, Policy, judge, remembered, wanted_checks};
+use lvs_crds::node_plan::{DirectorPlan, LeadershipPlan, PlannedService};
 use lvs_crds::real_server::RealServerState;
 use lvs_crds::tracking::TrackedRealServers;
 use lvs_crds::traffic_policy::{
     AdministrativeState, OnFailure, OnQuorumLoss, PlannedSorryServer, Quorum,
 };
-use lvs_crds::value::{ForwardingType, Protocol, SchedulerName};
+use lvs_crds::value::ForwardingType;
 use proptest::prelude::*;
-use world::{World, director_plan, forwarding, ip, node, real_server, service};
-
-const VIRTUAL: &str = "192.0.2.100";
-const HOSTS: [&str; 3] = ["10.0.0.21", "10.0.0.22", "10.0.0.23"];
-
-fn check(name: &str) -> HealthCheck {
-    HealthCheck::new(name.to_owned(), HealthCheckType::TCP)
-}
-
-/// A service by NAT on port 80 over three hosts on port 8080 with weights 3, 2 and 1, and one TCP check.
-fn web() -> PlannedService {
-    let real_servers = HOSTS.iter().zip([3, 2, 1]).map(|(host, weight)| {
-        real_server(
-            &format!("rs-{host}"),
-            host,
-            8080,
-            weight,
-            ForwardingType::NAT,
-        )
-    });
-    let mut web = service(VIRTUAL, 80, SchedulerName::Wrr, real_servers.collect());
-    web.checks = vec![CheckReference {
-        check_name: "tcp".to_owned(),
-        port: None,
-    }];
-    web
-}
-
-fn plan(web: PlannedService) -> PlanInput {
-    let mut plan = director_plan("vs-web", vec![web]);
-    plan.spec.director.as_mut().unwrap().checks = vec![check("tcp")];
-    plan
-}
+use world::story::{ALL, HOSTS, Story, down, plan, web};
+use world::{forwarding, ip};
 
 fn sorry() -> PlannedSorryServer {
     PlannedSorryServer {
@@ -60,65 +22,6 @@ fn sorry() -> PlannedSorryServer {
         forwarding: forwarding(ForwardingType::DR),
     }
 }
-
-/// A node and what it knows of the three hosts.
-struct Story {
-    world: World,
-    policy: Policy,
-    known: BTreeMap<&'static str, Health>,
-    now: Tick,
-}
-
-impl Story {
-    fn of(web: PlannedService) -> Self {
-        Self {
-            world: World::new(node(), vec![plan(web)]),
-            policy: Policy::default(),
-            known: BTreeMap::new(),
-            now: Tick::default() + Duration::from_secs(100),
-        }
-    }
-
-    fn set(&mut self, host: &'static str, health: Health) {
-        self.known.insert(host, health);
-    }
-
-    /// Decides and passes; the destinations of the service as `address:port weight`.
-    fn pass(&mut self) -> Vec<String> {
-        let known = &self.known;
-        let health = |check: &Check| {
-            let host = check.target.ip().to_string();
-            known.get(host.as_str()).cloned().unwrap_or_default()
-        };
-        (self.world.serving, _) = self.policy.decide(&self.world.plans, health, self.now);
-        let pass = self.world.pass();
-        assert_eq!(pass.refused, vec![], "the kernel takes all of it");
-        let service = ServiceKey::Address {
-            address: ip(VIRTUAL),
-            protocol: Protocol::TCP,
-            port: 80,
-        };
-        let state = &self.world.model.ipvs.services[&service];
-        let each = state.destinations.iter();
-        each.map(|(key, destination)| {
-            format!("{}:{} {}", key.address, key.port, destination.weight)
-        })
-        .collect()
-    }
-
-    fn states(&self) -> Vec<RealServerState> {
-        let plan = &self.world.plans[0];
-        let service = &plan.spec.director.as_ref().unwrap().services[0];
-        let standing = self.world.serving.of(&plan.name, service).unwrap();
-        standing.real_servers.iter().map(|one| one.state).collect()
-    }
-}
-
-fn down() -> Health {
-    Health::Down("connect refused".to_owned())
-}
-
-const ALL: [&str; 3] = ["10.0.0.21:8080 3", "10.0.0.22:8080 2", "10.0.0.23:8080 1"];
 
 #[test]
 fn nobody_gets_clients_before_it_has_answered() {
@@ -268,9 +171,9 @@ fn one_that_came_back_gets_its_weight_step_by_step_and_one_that_stayed_keeps_it(
     story.pass();
     story.set(HOSTS[0], Health::Up);
     assert_eq!(story.pass()[0], "10.0.0.21:8080 1");
-    story.now = story.now + Duration::from_secs(21);
+    story.wait(21);
     assert_eq!(story.pass()[0], "10.0.0.21:8080 2");
-    story.now = story.now + Duration::from_secs(9);
+    story.wait(9);
     assert_eq!(story.pass(), ALL);
 }
 
@@ -283,15 +186,17 @@ fn a_restart_and_a_new_check_take_nothing_away() {
     // Another process, and another check.
     let director = story.world.plans[0].spec.director.as_mut().unwrap();
     director.checks[0].period_seconds = 1;
-    let World {
-        plans,
-        model,
-        journal,
-        ..
-    } = &story.world;
-    let known = remembered(plans, &model.ipvs.services, journal);
-    let (serving, _) = Policy::default().decide(
-        plans,
+    let policy = &mut Policy::default();
+    let world = &story.world;
+    let known = remembered(
+        &world.plans,
+        &world.model.ipvs.services,
+        &world.journal,
+        policy,
+    );
+    let (serving, _) = policy.decide(
+        &world.plans,
+        &world.view(&world.model.ipvs.idle()),
         |check| {
             if known.contains(check) {
                 Health::Up
@@ -301,7 +206,7 @@ fn a_restart_and_a_new_check_take_nothing_away() {
         },
         story.now,
     );
-    let before_services = model.ipvs.services.clone();
+    let before_services = world.model.ipvs.services.clone();
     story.world.serving = serving;
     let pass = story.world.pass();
     assert_eq!(pass.diff.ops, vec![]);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use lvs_core::ipvs::{Destination, DestinationKey, Service, ServiceKey, ServiceState, Services};
+use lvs_core::ipvs::{
+    Destination, DestinationKey, Idle, Service, ServiceKey, ServiceState, Services,
+};
 use lvs_core::op::IpvsOp;
 use lvs_core::sync_daemon::SyncDaemons;
 use lvs_core::table::{self, Disorder};
@@ -110,7 +112,7 @@ impl Client {
     ) -> Result<Vec<(DestinationKey, Destination)>, DumpError> {
         let result = match self.connect() {
             Err(source) => Err(Failure::Transport(source)),
-            Ok(connection) => connection.destinations(key, 0, None),
+            Ok(connection) => connection.destinations(key, 0, None, &mut Idle::new()),
         };
         result.map_err(|failure| self.give_up(Reading::Destinations(*key).to_string(), failure))
     }
@@ -453,12 +455,13 @@ impl Connection {
         let count = found.len();
         let mut services = Services::new();
         let mut disorder = Disorder::new();
+        let mut idle = Idle::new();
         let mut expected = 0;
         for (key, service) in found {
             *reading = Reading::Destinations(key);
             let mut listed = Vec::new();
             let order = table::depends_on_order(&service).then_some(&mut listed);
-            let destinations = self.destinations(&key, expected, order)?;
+            let destinations = self.destinations(&key, expected, order, &mut idle)?;
             expected = destinations.len();
             if !table::is_canonical(&listed) {
                 disorder.insert(key, listed);
@@ -488,23 +491,29 @@ impl Connection {
         Ok(Dump {
             services,
             disorder,
+            idle,
             timeouts,
             sync_daemons,
             unnameable,
         })
     }
 
-    /// Destinations sorted by key; `order` gets their keys as the kernel lists them.
+    /// Destinations sorted by key; `order` gets their keys as the kernel lists them, `idle` those that are.
     fn destinations(
         &mut self,
         key: &ServiceKey,
         expected: usize,
         order: Option<&mut Vec<DestinationKey>>,
+        idle: &mut Idle,
     ) -> Result<Vec<(DestinationKey, Destination)>, Failure> {
         let mut destinations: Vec<(DestinationKey, Destination)> = Vec::with_capacity(expected);
         let family = key.family();
         self.walk(command::GET_DEST, Some(key), |attributes| {
-            destinations.push(decode::destination(attributes, family)?);
+            let found = decode::destination(attributes, family)?;
+            if found.is_idle() {
+                idle.insert((*key, found.key));
+            }
+            destinations.push((found.key, found.state));
             Ok(())
         })?;
         if destinations.is_empty() {

@@ -51,6 +51,24 @@ pub enum DumpedService {
     Unnameable(String),
 }
 
+/// A destination as dumped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DumpedDestination {
+    /// Which.
+    pub key: DestinationKey,
+    /// Its attributes.
+    pub state: Destination,
+    /// Connections that it has, active and inactive; `None` where the message does not say.
+    pub connections: Option<u32>,
+}
+
+impl DumpedDestination {
+    /// Whether it has weight 0 and, for certain, no connection.
+    pub fn is_idle(&self) -> bool {
+        self.state.weight == 0 && self.connections == Some(0)
+    }
+}
+
 const fn missing(name: &'static str) -> DecodeError {
     DecodeError::Missing { name }
 }
@@ -204,10 +222,14 @@ pub fn service(attributes: &[u8]) -> Result<DumpedService, DecodeError> {
 pub fn destination(
     attributes: &[u8],
     service_family: AddressFamily,
-) -> Result<(DestinationKey, Destination), DecodeError> {
+) -> Result<DumpedDestination, DecodeError> {
     let nest = find(attributes, top::DEST, "IPVS_CMD_ATTR_DEST")?;
     let found = DestinationAttributes::read(&nest)?;
-    Ok((found.key(service_family)?, found.state()?))
+    Ok(DumpedDestination {
+        key: found.key(service_family)?,
+        state: found.state()?,
+        connections: found.connections(),
+    })
 }
 
 #[derive(Clone, Copy, Default)]
@@ -219,6 +241,8 @@ struct DestinationAttributes<'bytes> {
     weight: Option<u32>,
     upper_threshold: Option<u32>,
     lower_threshold: Option<u32>,
+    active_connections: Option<u32>,
+    inactive_connections: Option<u32>,
     tunnel_type: u8,
     tunnel_port: u16,
     tunnel_flags: u16,
@@ -237,6 +261,8 @@ impl<'bytes> DestinationAttributes<'bytes> {
                 destination::WEIGHT => found.weight = Some(attribute.u32()?),
                 destination::U_THRESH => found.upper_threshold = Some(attribute.u32()?),
                 destination::L_THRESH => found.lower_threshold = Some(attribute.u32()?),
+                destination::ACTIVE_CONNS => found.active_connections = Some(attribute.u32()?),
+                destination::INACT_CONNS => found.inactive_connections = Some(attribute.u32()?),
                 destination::ADDR_FAMILY => found.family = Some(attribute.u16()?),
                 destination::TUN_TYPE => found.tunnel_type = attribute.u8()?,
                 destination::TUN_PORT => found.tunnel_port = attribute.be16()?,
@@ -281,6 +307,11 @@ impl<'bytes> DestinationAttributes<'bytes> {
                 .lower_threshold
                 .ok_or(missing("IPVS_DEST_ATTR_L_THRESH"))?,
         })
+    }
+
+    fn connections(&self) -> Option<u32> {
+        let inactive = self.inactive_connections?;
+        Some(self.active_connections?.saturating_add(inactive))
     }
 
     fn tunnel(&self) -> Result<DestinationTunnel, DecodeError> {
@@ -434,10 +465,10 @@ pub fn operation(command: u8, attributes: &[u8]) -> Result<IpvsOp, DecodeError> 
         command::SET_SERVICE => Ok(IpvsOp::EditService(key, found.state()?)),
         command::DEL_SERVICE => Ok(IpvsOp::DeleteService(key)),
         command::NEW_DEST => {
-            destination().map(|(target, state)| IpvsOp::AddDestination(key, target, state))
+            destination().map(|found| IpvsOp::AddDestination(key, found.key, found.state))
         }
         command::SET_DEST => {
-            destination().map(|(target, state)| IpvsOp::EditDestination(key, target, state))
+            destination().map(|found| IpvsOp::EditDestination(key, found.key, found.state))
         }
         command::DEL_DEST => {
             let target = DestinationAttributes::read(&target()?)?.key(key.family())?;

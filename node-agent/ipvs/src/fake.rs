@@ -114,6 +114,7 @@ impl IpvsKernel for FakeKernel {
         Ok(Dump {
             services: self.model.services.clone(),
             disorder: self.model.disorder(),
+            idle: self.model.idle(),
             timeouts: self.model.timeouts,
             sync_daemons: self.model.sync_daemons.clone(),
             unnameable: Vec::new(),

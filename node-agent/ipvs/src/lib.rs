@@ -21,7 +21,7 @@ pub mod message;
 pub mod socket;
 pub mod uapi;
 
-use lvs_core::ipvs::{IpvsTimeouts, Services};
+use lvs_core::ipvs::{Idle, IpvsTimeouts, Services};
 use lvs_core::op::IpvsOp;
 use lvs_core::sync_daemon::SyncDaemons;
 use lvs_core::table::Disorder;
@@ -37,6 +37,8 @@ pub struct Dump {
     pub services: Services,
     /// Where the order of destinations matters and is not the canonical one: as the kernel lists them.
     pub disorder: Disorder,
+    /// Destinations with weight 0 that have no connection.
+    pub idle: Idle,
     /// Timeouts of connections.
     pub timeouts: IpvsTimeouts,
     /// Sync daemons.

@@ -94,6 +94,10 @@ pub mod destination {
     pub const U_THRESH: u16 = 5;
     /// `IPVS_DEST_ATTR_L_THRESH`, u32.
     pub const L_THRESH: u16 = 6;
+    /// `IPVS_DEST_ATTR_ACTIVE_CONNS`, u32.
+    pub const ACTIVE_CONNS: u16 = 7;
+    /// `IPVS_DEST_ATTR_INACT_CONNS`, u32.
+    pub const INACT_CONNS: u16 = 8;
     /// `IPVS_DEST_ATTR_ADDR_FAMILY`, u16 (Linux 3.18 and later; the service's before).
     pub const ADDR_FAMILY: u16 = 11;
     /// `IPVS_DEST_ATTR_TUN_TYPE`, u8 (Linux 5.2 and later).

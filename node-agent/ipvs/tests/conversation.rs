@@ -23,7 +23,7 @@ use lvs_crds::condition::Reason;
 use lvs_ipvs::attribute::AttributeWriter;
 use lvs_ipvs::message::{Content, Envelope, Messages};
 use lvs_ipvs::socket::Transport;
-use lvs_ipvs::uapi::{command, top};
+use lvs_ipvs::uapi::{command, destination, top};
 use lvs_ipvs::{
     Client, ClientOptions, DumpError, FakeKernel, IpvsKernel, OpError, OpFailure, TransportError,
     decode, encode,
@@ -125,6 +125,23 @@ fn answer(write: impl FnOnce(&mut Vec<u8>, Envelope), flags: u16, sequence: u32)
     bytes
 }
 
+/// The message about a destination, with how many connections it has, all of them inactive.
+fn with_connections(mut bytes: Vec<u8>, connections: u32) -> Vec<u8> {
+    let mut counts = Vec::new();
+    let mut writer = AttributeWriter::new(&mut counts);
+    writer.u32(destination::ACTIVE_CONNS, 0);
+    writer.u32(destination::INACT_CONNS, connections);
+    // Behind the headers: the service, then the destination, which is last.
+    let length_at = |bytes: &[u8], at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+    let nest = 20 + usize::from(length_at(&bytes, 20));
+    let length = length_at(&bytes, nest) + u16::try_from(counts.len()).unwrap();
+    bytes[nest..nest + 2].copy_from_slice(&length.to_ne_bytes());
+    bytes.extend(counts);
+    let length = u32::try_from(bytes.len()).unwrap();
+    bytes[..4].copy_from_slice(&length.to_ne_bytes());
+    bytes
+}
+
 impl Line {
     fn handle(&mut self, command: u8, flags: u16, sequence: u32, attributes: &[u8]) {
         let mut kernel = self.kernel.lock().unwrap();
@@ -178,6 +195,8 @@ impl Line {
                 }) {
                     let operation = IpvsOp::AddDestination(key, *target, *destination);
                     let bytes = answer(|b, e| encode::operation(b, e, &operation), MULTI, sequence);
+                    let is_connected = kernel.model.connected.contains(&(key, *target));
+                    let bytes = with_connections(bytes, u32::from(is_connected));
                     if fault == Some(Fault::Twice) {
                         answers.push(bytes.clone());
                     }
@@ -455,6 +474,31 @@ fn an_order_that_matters_is_told() {
     let expected =
         lvs_core::table::Disorder::from([(service(1), vec![target(2), target(3), target(1)])]);
     assert_eq!(dump.disorder, expected);
+}
+
+#[test]
+fn idle_is_what_has_weight_0_and_no_connection() {
+    let (kernel, mut client) = loaded();
+    assert!(client.dump().unwrap().idle.is_empty(), "all have a weight");
+    let quiet = Destination {
+        weight: 0,
+        ..DESTINATION
+    };
+    let edit = |last| IpvsOp::EditDestination(service(1), target(last), quiet);
+    assert!(client.apply(&[edit(1), edit(2)]).iter().all(Result::is_ok));
+    let busy = (service(1), target(2));
+    kernel.lock().unwrap().model.connected.insert(busy);
+    let expected = lvs_core::ipvs::Idle::from([(service(1), target(1))]);
+    assert_eq!(client.dump().unwrap().idle, expected);
+    let mut bytes = Vec::new();
+    let envelope = Envelope {
+        family: FAMILY,
+        flags: 0,
+        sequence: 1,
+    };
+    encode::operation(&mut bytes, envelope, &edit(1));
+    let silent = decode::destination(&bytes[20..], lvs_crds::value::AddressFamily::IPv4).unwrap();
+    assert!(!silent.is_idle(), "what is not said is not none");
 }
 
 #[test]

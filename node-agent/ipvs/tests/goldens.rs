@@ -254,9 +254,9 @@ fn a_dump_reads_as_ipvsadm_prints_it() {
                     })
                     .expect("a question of ours is ipvsadm's");
                 let state = services.get_mut(&key).expect("dumped");
-                state
-                    .destinations
-                    .push(decode::destination(&bytes[4..], key.family()).expect("decodes"));
+                let found = decode::destination(&bytes[4..], key.family()).expect("decodes");
+                assert_eq!(found.connections, Some(0), "nobody was connected");
+                state.destinations.push((found.key, found.state));
             }
             other => panic!("command {other}"),
         }

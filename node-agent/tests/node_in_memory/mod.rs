@@ -256,6 +256,7 @@ pub fn service(address: &str, scheduler: SchedulerName, weights: &[u16]) -> Plan
         on_failure: OnFailure::Remove,
         quorum: None,
         sorry_server: None,
+        drain_timeout_seconds: None,
         slow_start_seconds: 0,
     }
 }

@@ -30,6 +30,14 @@ fn in_one_column(names: &[&str]) -> String {
         .join(",")
 }
 
+/// Why a RealServer gets no new connections: what a port of it says, else what is usual.
+fn no_new_connections(told: Option<&str>, usual: &str) -> String {
+    match told {
+        Some(told) => format!("{told}; no new connections"),
+        None => format!("{usual}: no new connections"),
+    }
+}
+
 /// What to tell about a RealServer: `problems` and `uses` are of every VirtualService that selects it.
 pub(super) fn report(
     object: &RealServerObject,
@@ -62,6 +70,10 @@ pub(super) fn report(
     } else {
         "Up"
     };
+    let told = |state: RealServerState| {
+        let mut ports = ports().filter(|port| port.state == state);
+        ports.find_map(|port| Some(port.message.as_str()).filter(|text| !text.is_empty()))
+    };
     let stands_against = [&accepted, &resolved]
         .into_iter()
         .find(|verdict| verdict.truth != Truth::True);
@@ -79,11 +91,17 @@ pub(super) fn report(
         ),
         None if worst == "Disabled" && ready_count == 0 => not(
             Reason::Pending,
-            "spec.weight is 0, or spec.administrativeState Disabled: no new connections",
+            &no_new_connections(
+                told(RealServerState::Disabled),
+                "spec.weight is 0, or spec.administrativeState Disabled",
+            ),
         ),
         None if worst == "Draining" && ready_count == 0 => not(
             Reason::Pending,
-            "spec.administrativeState is Draining: no new connections",
+            &no_new_connections(
+                told(RealServerState::Draining),
+                "spec.administrativeState is Draining",
+            ),
         ),
         None if worst == "Down" && ready_count == 0 => not(
             Reason::ChecksFailed,

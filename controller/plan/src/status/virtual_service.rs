@@ -1,6 +1,6 @@
 //! Status of a VirtualService.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lvs_crds::condition::{ConditionType, Reason};
@@ -22,6 +22,8 @@ struct Facts<'a> {
     programmed: &'a Verdict,
     selected: u32,
     ready: u32,
+    /// Real servers that have left and drain on the master.
+    leaving: usize,
     /// What clients get while no real server is ready, as the end of a sentence.
     instead: &'static str,
 }
@@ -29,11 +31,13 @@ struct Facts<'a> {
 /// What a director reports, by RealServer and port name, then by address and port.
 type Checked<'a> = BTreeMap<((&'a str, Option<&'a str>), (IpAddr, u16)), &'a CheckedRealServer>;
 
-/// State of a destination: what the director sees where it checks, else what was programmed.
+/// State of a destination: what the director sees where it checks, else what was programmed. `cordoned` is its node, where
+/// it drains for that.
 fn port_state(
     service: &PlannedService,
     destination: &PlannedRealServer,
     is_known: bool,
+    cordoned: Option<&str>,
     checked: &Checked<'_>,
 ) -> RealServerPortState {
     let name = (destination.name.as_str(), service.port_name.as_deref());
@@ -51,6 +55,10 @@ fn port_state(
         (AdministrativeState::Enabled, None) => (RealServerState::Up, destination.weight),
     };
     let seen = seen.filter(|_| is_known);
+    let cordoned = cordoned.map(|node| format!("node {node} is cordoned"));
+    let message = seen.map(|seen| seen.message.clone());
+    let said = [cordoned, message].into_iter().flatten();
+    let said: Vec<String> = said.filter(|text| !text.is_empty()).collect();
     RealServerPortState {
         name: service.port_name.clone(),
         address: destination.address.to_string(),
@@ -58,7 +66,7 @@ fn port_state(
         state,
         effective_weight,
         since: seen.and_then(|seen| seen.since.clone()),
-        message: seen.map(|seen| seen.message.clone()).unwrap_or_default(),
+        message: said.join(": "),
     }
 }
 
@@ -130,6 +138,9 @@ impl Reporter<'_> {
             programmed: &programmed,
             selected,
             ready,
+            leaving: master
+                .as_deref()
+                .map_or(0, |master| self.leaving(uid, master)),
             instead: if object
                 .spec()
                 .is_some_and(|spec| spec.sorry_server.is_some())
@@ -261,6 +272,13 @@ impl Reporter<'_> {
             .iter()
             .filter_map(|target| Some((target.name.as_str(), target.node_name.as_deref()?)))
             .collect();
+        let cordoned: BTreeMap<&str, &str> = decision
+            .targets
+            .targets
+            .iter()
+            .filter(|target| target.is_cordoned)
+            .filter_map(|target| Some((target.name.as_str(), target.node_name.as_deref()?)))
+            .collect();
         let prepared = |name: &str| {
             let Some(node) = node_of.get(name) else {
                 return true;
@@ -277,9 +295,12 @@ impl Reporter<'_> {
         for service in &director.services {
             for destination in &service.real_servers {
                 let is_known = programmed && prepared(&destination.name);
-                let mut port = port_state(service, destination, is_known, &checked);
+                let cordoned = cordoned.get(destination.name.as_str()).copied();
+                let mut port = port_state(service, destination, is_known, cordoned, &checked);
                 let drains = destination.administrative_state == AdministrativeState::Draining;
-                if drains && endpoint::leaves_by_itself(self.real_server(object, &destination.name))
+                if drains
+                    && port.state != RealServerState::Disabled
+                    && endpoint::leaves_by_itself(self.real_server(object, &destination.name))
                 {
                     // Its checks may well fail by now: nobody is to be alarmed by what ends as it should.
                     port.state = RealServerState::Draining;
@@ -300,7 +321,32 @@ impl Reporter<'_> {
         real_servers.get(&key).map(AsRef::as_ref)
     }
 
-    /// What a director reports of real servers that are checked.
+    /// How many real servers have left the plan of a director, and drain.
+    fn leaving(&self, uid: &str, director: &str) -> usize {
+        let mut plans = self.standing(uid);
+        let Some((name, planned)) = plans.find(|(_, planned)| planned.spec.node_name == director)
+        else {
+            return 0;
+        };
+        let services = planned
+            .spec
+            .director
+            .iter()
+            .flat_map(|director| &director.services);
+        let staying: BTreeSet<(IpAddr, u16)> = services
+            .flat_map(|service| &service.real_servers)
+            .map(|one| (one.address, one.port))
+            .collect();
+        let seen: BTreeSet<(IpAddr, u16)> = self
+            .checked(name)
+            .values()
+            .filter(|one| one.state == RealServerState::Draining)
+            .map(|one| (one.address, one.port))
+            .collect();
+        seen.difference(&staying).count()
+    }
+
+    /// What a director reports of real servers.
     fn checked(&self, plan: &str) -> Checked<'_> {
         let stored = self.decisions.inputs.node_plans.get(plan);
         let status = stored.and_then(|stored| stored.object.status.as_ref());
@@ -377,12 +423,21 @@ impl Reporter<'_> {
         } else {
             None
         };
+        let leaving = match facts.leaving {
+            0 => String::new(),
+            1 => "; 1 real server that has left drains".to_owned(),
+            more => format!("; {more} real servers that have left drain"),
+        };
         match part {
-            Some(message) => Verdict::good(ConditionType::Ready, Reason::PartiallyReady, message),
+            Some(message) => Verdict::good(
+                ConditionType::Ready,
+                Reason::PartiallyReady,
+                format!("{message}{leaving}"),
+            ),
             None => Verdict::good(
                 ConditionType::Ready,
                 Reason::Ready,
-                format!("{master} balances"),
+                format!("{master} balances{leaving}"),
             ),
         }
     }

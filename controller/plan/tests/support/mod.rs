@@ -25,6 +25,8 @@ pub struct Cluster {
     plans: BTreeMap<String, Value>,
     /// RealServers, by name or address, that fail their checks, and how.
     pub failing: BTreeMap<String, String>,
+    /// Real servers that have left and drain, as the agents of these nodes report them.
+    pub leaving: BTreeMap<String, Vec<Value>>,
     clock: i64,
 }
 
@@ -259,22 +261,28 @@ impl Cluster {
                     .filter(|_| !is_withdrawn)
                     .map(|a| json!({"address": a["address"], "state": if held { "Held" } else { "Released" }}))
                     .collect();
+                let mut real_servers = self.checked(&object["spec"]["director"]);
+                if object["spec"]["director"]["services"].is_array() {
+                    real_servers.extend(self.leaving.get(node).cloned().unwrap_or_default());
+                }
                 object["status"] = json!({
                     "observedGeneration": object["metadata"]["generation"],
                     "conditions": [{"type": "Programmed", "status": status, "reason": reason, "message": "",
                                     "lastTransitionTime": timestamp(0)}],
                     "addresses": addresses,
-                    "realServers": self.checked(&object["spec"]["director"]),
+                    "realServers": real_servers,
                 });
                 self.store(&name, object);
             }
         }
     }
 
-    /// What a director says of real servers that it checks.
+    /// What a director says of real servers that it checks or that have a time to drain.
     fn checked(&self, director: &Value) -> Vec<Value> {
         let services = director["services"].as_array().into_iter().flatten();
-        let checked = services.filter(|service| service["checks"].is_array());
+        let checked = services.filter(|service| {
+            service["checks"].is_array() || service["drainTimeoutSeconds"].is_number()
+        });
         let mut seen: Vec<Value> = checked
             .flat_map(|service| {
                 let real_servers = service["realServers"].as_array().into_iter().flatten();
@@ -283,14 +291,20 @@ impl Cluster {
                     let address = real_server["address"].as_str().unwrap_or_default();
                     let failure = self.failing.get(name).or(self.failing.get(address));
                     let weight = &real_server["weight"];
-                    let (state, effective_weight) = match failure {
-                        Some(_) => ("Down", json!(0)),
-                        None if *weight == json!(0) => ("Disabled", json!(0)),
-                        None => ("Up", weight.clone()),
+                    let drains = real_server["administrativeState"] == json!("Draining");
+                    let timeout = &service["drainTimeoutSeconds"];
+                    let (state, effective_weight, message) = match failure {
+                        Some(failure) => ("Down", json!(0), failure.clone()),
+                        None if drains && timeout.is_number() => {
+                            ("Draining", json!(0), format!("draining, at most {timeout} s"))
+                        }
+                        None if drains => ("Draining", json!(0), String::new()),
+                        None if *weight == json!(0) => ("Disabled", json!(0), String::new()),
+                        None => ("Up", weight.clone(), String::new()),
                     };
                     json!({"name": name, "portName": service["portName"], "address": real_server["address"],
                            "port": real_server["port"], "state": state, "effectiveWeight": effective_weight,
-                           "message": failure.map_or("", String::as_str)})
+                           "message": message})
                 })
             })
             .collect();

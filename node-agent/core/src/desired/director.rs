@@ -232,12 +232,13 @@ impl Builder<'_> {
         }
         let attributes = service_attributes(planned, family);
         let destinations = self.destinations(planned, first, last_offset, needs);
+        let serving = self.serving.of(&self.plan.name, planned);
         let hidden = self.would_balance_again(planned);
         let nat = destinations
             .iter()
             .any(|(_, destination)| destination.forwarding == DestinationForwarding::Masquerade);
         for offset in 0..=last_offset {
-            let key = at_offset(first, offset);
+            let key = first.at_offset(offset);
             if let ServiceKey::Address {
                 protocol: Protocol::TCP,
                 port: FTP_PORT,
@@ -256,10 +257,18 @@ impl Builder<'_> {
                 self.claim(Object::Service(key));
                 continue;
             }
-            let shifted = destinations
+            let mut shifted: Vec<(DestinationKey, Destination)> = destinations
                 .iter()
-                .map(|(key, destination)| (shift(*key, offset), *destination))
+                .map(|(key, destination)| (key.at_offset(offset), *destination))
                 .collect();
+            let leaving = serving.and_then(|serving| serving.leaving.get(&key));
+            for one in leaving.into_iter().flatten() {
+                needs.note(one.attributes.forwarding, family);
+                let place = shifted.binary_search_by(|(found, _)| found.cmp(&one.destination));
+                if let Err(place) = place {
+                    shifted.insert(place, (one.destination, one.attributes));
+                }
+            }
             self.claim_service(
                 key,
                 ServiceState {
@@ -437,28 +446,6 @@ pub(super) const fn host_prefix(address: IpAddr) -> u8 {
     match address {
         IpAddr::V4(_) => 32,
         IpAddr::V6(_) => 128,
-    }
-}
-
-const fn at_offset(first: ServiceKey, offset: u16) -> ServiceKey {
-    match first {
-        ServiceKey::Address {
-            address,
-            protocol,
-            port,
-        } => ServiceKey::Address {
-            address,
-            protocol,
-            port: port.saturating_add(offset),
-        },
-        ServiceKey::FirewallMark { .. } => first,
-    }
-}
-
-const fn shift(key: DestinationKey, offset: u16) -> DestinationKey {
-    DestinationKey {
-        address: key.address,
-        port: key.port.saturating_add(offset),
     }
 }
 

@@ -3,16 +3,23 @@
 use std::collections::BTreeSet;
 
 use lvs_crds::node_plan::{PlannedRealServer, PlannedService};
+use lvs_crds::traffic_policy::AdministrativeState;
 
 use super::key::{Check, Questions};
+use super::policy::Policy;
 use crate::desired::PlanInput;
 use crate::ipvs::{DestinationKey, ServiceKey, Services};
 use crate::journal::Journal;
 
 /// Checks of real servers that are in the kernel with a weight: they were up when the agent last looked, or were put
 /// there before anybody asked for checks. Until results speak against it they stay, so that neither a restart nor a new
-/// check takes away what works.
-pub fn remembered(plans: &[PlanInput], services: &Services, journal: &Journal) -> BTreeSet<Check> {
+/// check takes away what works. Those that drain have weight 0, and connections to be kept.
+pub fn remembered(
+    plans: &[PlanInput],
+    services: &Services,
+    journal: &Journal,
+    policy: &Policy,
+) -> BTreeSet<Check> {
     let mut known = BTreeSet::new();
     for plan in plans {
         let Some(director) = &plan.spec.director else {
@@ -26,7 +33,7 @@ pub fn remembered(plans: &[PlanInput], services: &Services, journal: &Journal) -
             else {
                 continue;
             };
-            let has_weight = |real_server: &&PlannedRealServer| {
+            let was_up = |real_server: &&PlannedRealServer| {
                 let wanted = DestinationKey {
                     address: real_server.address,
                     port: real_server.port,
@@ -35,9 +42,13 @@ pub fn remembered(plans: &[PlanInput], services: &Services, journal: &Journal) -
                     .destinations
                     .binary_search_by(|(key, _)| key.cmp(&wanted));
                 let found = found.ok().and_then(|index| state.destinations.get(index));
-                found.is_some_and(|(_, destination)| destination.weight > 0)
+                let drains = || {
+                    real_server.administrative_state == AdministrativeState::Draining
+                        || policy.has_left_up(&plan.name, service, wanted)
+                };
+                found.is_some_and(|(_, destination)| destination.weight > 0 || drains())
             };
-            let serving = service.real_servers.iter().filter(has_weight);
+            let serving = service.real_servers.iter().filter(was_up);
             known.extend(serving.flat_map(|real_server| questions.checks(service, real_server)));
         }
     }
@@ -45,7 +56,7 @@ pub fn remembered(plans: &[PlanInput], services: &Services, journal: &Journal) -
 }
 
 /// The service in the kernel, of a range the first.
-fn service_key(service: &PlannedService) -> Option<ServiceKey> {
+pub(super) fn service_key(service: &PlannedService) -> Option<ServiceKey> {
     match (&service.address, &service.firewall_mark) {
         (Some(address), None) => Some(ServiceKey::Address {
             address: address.address,

@@ -1,21 +1,27 @@
 //! From what is known of real servers to what each service does: weights, states, and whether there is a quorum.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lvs_crds::connection_sync::ConnectionSyncType;
 use lvs_crds::node_plan::{
     PlanState, PlannedRealServer, PlannedService, ServiceAddress, ServiceFirewallMark,
 };
 use lvs_crds::real_server::RealServerState;
 use lvs_crds::traffic_policy::{AdministrativeState, OnQuorumLoss, Quorum};
 
+use super::drain::{
+    Departures, Drain, LeavingMemory, LeavingRealServer, NodeView, departures, drain_timeout,
+};
 use super::key::{Check, Questions};
 use super::machine::Health;
+use super::memory::service_key;
 use super::quorum::is_quorum_met;
 use super::weight::{EffectiveWeight, SlowStart, Standing};
-use crate::desired::PlanInput;
+use crate::desired::{PlanInput, RouterRole};
 use crate::election::Tick;
+use crate::ipvs::{DestinationKey, ServiceKey};
 
 /// Name of a service that stays over changes of its plan.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +57,8 @@ pub struct RealServerServing {
 pub struct ServiceServing {
     /// Its real servers, in the order of the plan.
     pub real_servers: Vec<RealServerServing>,
+    /// Real servers that have left the plan and drain, by service of the kernel; a range of ports is several.
+    pub leaving: BTreeMap<ServiceKey, Vec<LeavingRealServer>>,
     /// Whether enough are up.
     pub has_quorum: bool,
     /// Whether the sorry server serves new connections.
@@ -70,13 +78,33 @@ impl Serving {
     }
 }
 
+/// A real server of a service: its address and port.
+pub(super) type Slot = (IpAddr, u16);
+
+/// What is remembered of a real server from one decision to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RealServerMemory {
+    /// RealServer.
+    pub(super) name: String,
+    /// Whether it was up.
+    pub(super) is_up: bool,
+    /// Since when, where that was seen.
+    up_since: Option<Tick>,
+    /// How far it is, while it is told to drain.
+    pub(super) drain: Option<Drain>,
+}
+
 /// What is remembered of a service from one decision to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct ServiceMemory {
+pub(super) struct ServiceMemory {
+    /// Whether anything was decided since the start.
+    pub(super) was_decided: bool,
     /// Whether it had a quorum.
     had_quorum: bool,
-    /// Its real servers by address and port: whether each was up, and since when, where that was seen.
-    real_servers: BTreeMap<(IpAddr, u16), (bool, Option<Tick>)>,
+    /// Its real servers.
+    pub(super) real_servers: BTreeMap<Slot, RealServerMemory>,
+    /// Real servers that have left the plan and drain.
+    pub(super) leaving: BTreeMap<(ServiceKey, DestinationKey), LeavingMemory>,
 }
 
 /// What is remembered from one decision to the next.
@@ -86,28 +114,38 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// How every service stands at `now`, given what is known of each check, and when time alone changes that.
+    /// How every service stands at `now` on this node, given what is known of each check, and when time alone changes that.
     pub fn decide(
         &mut self,
         plans: &[PlanInput],
+        node: &NodeView<'_>,
         health: impl Fn(&Check) -> Health,
         now: Tick,
     ) -> (Serving, Option<Tick>) {
         let mut serving = Serving::default();
         let mut next_step = None;
         let mut before = std::mem::take(&mut self.services);
-        let held = plans
-            .iter()
-            .filter(|plan| plan.spec.state != PlanState::Withdrawn);
-        for plan in held {
+        let stateless = stateless_routers(plans);
+        for plan in held(plans) {
             let Some(director) = &plan.spec.director else {
                 continue;
             };
             let questions = Questions::of(director);
+            let router = plan.spec.virtual_router_name.as_str();
+            // A backup does not know of every connection that it would take over, and directors that rely on equal tables
+            // take a real server out at the same time.
+            let connections_count =
+                node.roles.of(router) == RouterRole::Master && !stateless.contains(router);
             for service in &director.services {
                 let name = ServiceName::of(&plan.name, service);
                 let memory = before.remove(&name).unwrap_or_default();
-                let decision = Decision::of(&questions, service, &health, &memory, now);
+                let of_plan = OfPlan {
+                    plan: &plan.name,
+                    questions: &questions,
+                    node,
+                    connections_count,
+                };
+                let decision = Decision::of(&of_plan, service, &health, &memory, now);
                 next_step = [next_step, decision.next_step].into_iter().flatten().min();
                 self.services.insert(name.clone(), decision.memory);
                 serving.services.insert(name, decision.serving);
@@ -115,6 +153,48 @@ impl Policy {
         }
         (serving, next_step)
     }
+
+    /// Whether a real server of a plan's service had left the plan at the last decision, and was up when it did.
+    pub(super) fn has_left_up(
+        &self,
+        plan: &str,
+        service: &PlannedService,
+        destination: DestinationKey,
+    ) -> bool {
+        let memory = self.services.get(&ServiceName::of(plan, service));
+        let key = service_key(service);
+        let leaving = memory
+            .zip(key)
+            .and_then(|(memory, key)| memory.leaving.get(&(key, destination)));
+        leaving.is_some_and(|leaving| leaving.was_up)
+    }
+}
+
+fn held(plans: &[PlanInput]) -> impl Iterator<Item = &PlanInput> {
+    plans
+        .iter()
+        .filter(|plan| plan.spec.state != PlanState::Withdrawn)
+}
+
+/// Routers whose directors send a connection to the same real server without knowing it.
+fn stateless_routers(plans: &[PlanInput]) -> BTreeSet<&str> {
+    held(plans)
+        .filter_map(|plan| {
+            let leadership = plan.spec.director.as_ref()?.leadership.as_ref()?;
+            let sync = leadership.connection_sync.as_ref()?;
+            let is_stateless = sync.type_ == ConnectionSyncType::Stateless;
+            is_stateless.then_some(plan.spec.virtual_router_name.as_str())
+        })
+        .collect()
+}
+
+/// What is the same for all services of a plan.
+struct OfPlan<'a> {
+    plan: &'a str,
+    questions: &'a Questions<'a>,
+    node: &'a NodeView<'a>,
+    /// Whether the kernel's count of connections says when a real server has drained.
+    connections_count: bool,
 }
 
 /// What was decided of one service.
@@ -126,7 +206,7 @@ struct Decision {
 
 impl Decision {
     fn of(
-        questions: &Questions<'_>,
+        of_plan: &OfPlan<'_>,
         service: &PlannedService,
         health: &impl Fn(&Check) -> Health,
         before: &ServiceMemory,
@@ -137,7 +217,8 @@ impl Decision {
             .iter()
             .map(|real_server| {
                 together(
-                    questions
+                    of_plan
+                        .questions
                         .checks(service, real_server)
                         .map(|check| health(&check)),
                 )
@@ -154,23 +235,40 @@ impl Decision {
         let has_quorum = is_quorum_met(&quorum, live, before.had_quorum);
         let loss = (!has_quorum).then(|| on_loss(&quorum, service));
         let mut memory = ServiceMemory {
+            was_decided: true,
             had_quorum: has_quorum,
-            real_servers: BTreeMap::new(),
+            ..ServiceMemory::default()
         };
         let mut next_step = None;
         let mut real_servers = Vec::with_capacity(known.len());
+        let timeout = drain_timeout(service);
         for (real_server, health) in each() {
             let slot = (real_server.address, real_server.port);
             let is_up = *health == Health::Up;
-            let since = match before.real_servers.get(&slot) {
-                Some((true, since)) if is_up => *since,
-                Some((false, _)) if is_up => Some(now),
+            let remembered = before.real_servers.get(&slot);
+            let up_since = match remembered {
+                Some(one) if is_up && one.is_up => one.up_since,
+                Some(_) if is_up => Some(now),
                 // What was up when it was first looked at has served before.
                 _ => None,
             };
-            memory.real_servers.insert(slot, (is_up, since));
-            let standing = standing(service, real_server, is_up, since, loss);
-            next_step = [next_step, standing.next_step(now)]
+            let drain = drain(of_plan, service, real_server, before, now);
+            let is_drained = timeout.is_some() && drain == Some(Drain::Over);
+            memory.real_servers.insert(
+                slot,
+                RealServerMemory {
+                    name: real_server.name.clone(),
+                    is_up,
+                    up_since,
+                    drain,
+                },
+            );
+            let mut standing = standing(service, real_server, is_up, up_since, loss);
+            if is_drained {
+                standing.administrative_state = AdministrativeState::Disabled;
+            }
+            let deadline = drain.and_then(|drain| drain.deadline(timeout));
+            next_step = [next_step, standing.next_step(now), deadline]
                 .into_iter()
                 .flatten()
                 .min();
@@ -182,25 +280,70 @@ impl Decision {
                 // The few that are up get no new connections; those that they have go on.
                 weight = weight.min(EffectiveWeight::Weight(0));
             }
+            let state = state(standing.administrative_state, real_server, health);
+            let message = match (health, drain.zip(timeout)) {
+                (Health::Down(words), _) if !is_drained => words.clone(),
+                (_, Some((drain, timeout))) => drain.words(timeout),
+                (_, None) => String::new(),
+            };
             real_servers.push(RealServerServing {
                 weight,
-                state: state(real_server, health),
-                message: match health {
-                    Health::Down(words) => words.clone(),
-                    Health::Up | Health::Unknown => String::new(),
-                },
+                state,
+                message,
             });
         }
+        let Departures {
+            leaving,
+            memory: leaving_memory,
+            next_step: departure,
+        } = departures(
+            (of_plan.plan, service),
+            of_plan.node,
+            of_plan.connections_count,
+            before,
+            &memory.real_servers,
+            now,
+        );
+        memory.leaving = leaving_memory;
         Self {
             serving: ServiceServing {
                 real_servers,
+                leaving,
                 has_quorum,
                 is_sorry: loss == Some(OnQuorumLoss::SorryServer) && service.sorry_server.is_some(),
             },
             memory,
-            next_step,
+            next_step: [next_step, departure].into_iter().flatten().min(),
         }
     }
+}
+
+/// How far a real server is, while it is told to drain.
+fn drain(
+    of_plan: &OfPlan<'_>,
+    service: &PlannedService,
+    real_server: &PlannedRealServer,
+    before: &ServiceMemory,
+    now: Tick,
+) -> Option<Drain> {
+    if real_server.administrative_state != AdministrativeState::Draining {
+        return None;
+    }
+    let slot = (real_server.address, real_server.port);
+    let timeout = drain_timeout(service);
+    let remembered = before.real_servers.get(&slot);
+    let drain = remembered.and_then(|one| one.drain).unwrap_or_else(|| {
+        let node = of_plan.node;
+        // An agent before this one has seen it drain.
+        let was_over =
+            !before.was_decided && timeout.is_some() && node.lacks(of_plan.plan, service, slot);
+        if was_over {
+            Drain::Over
+        } else {
+            Drain::Begun(now)
+        }
+    });
+    Some(drain.at(now, timeout))
 }
 
 /// What all checks of a real server say together: one that fails is enough, and one that is not known yet is not passed.
@@ -244,8 +387,12 @@ fn standing(
     }
 }
 
-const fn state(real_server: &PlannedRealServer, health: &Health) -> RealServerState {
-    match (real_server.administrative_state, health) {
+const fn state(
+    administrative_state: AdministrativeState,
+    real_server: &PlannedRealServer,
+    health: &Health,
+) -> RealServerState {
+    match (administrative_state, health) {
         (AdministrativeState::Disabled, _) => RealServerState::Disabled,
         (_, Health::Down(_)) => RealServerState::Down,
         (AdministrativeState::Draining, _) => RealServerState::Draining,

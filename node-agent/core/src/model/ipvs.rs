@@ -7,8 +7,8 @@ use lvs_crds::value::AddressFamily;
 
 use super::Errno;
 use crate::ipvs::{
-    Destination, DestinationForwarding, DestinationKey, DestinationTunnel, IpvsTimeouts, Service,
-    ServiceFlags, ServiceKey, ServiceState, Services,
+    Destination, DestinationForwarding, DestinationKey, DestinationTunnel, Idle, IpvsTimeouts,
+    Service, ServiceFlags, ServiceKey, ServiceState, Services,
 };
 use crate::op::IpvsOp;
 use crate::sync_daemon::{SyncDaemon, SyncDaemons, SyncRole};
@@ -22,6 +22,8 @@ pub struct IpvsModel {
     /// Destinations of each service as the kernel lists them: the newest first. A service that is not here lists its
     /// destinations canonically.
     pub listed: BTreeMap<ServiceKey, Vec<DestinationKey>>,
+    /// Destinations that have connections, whatever their weight. Nothing in here makes or ends any.
+    pub connected: BTreeSet<(ServiceKey, DestinationKey)>,
     /// Timeouts.
     pub timeouts: IpvsTimeouts,
     /// Sync daemons.
@@ -45,6 +47,7 @@ impl Default for IpvsModel {
         Self {
             services: Services::new(),
             listed: BTreeMap::new(),
+            connected: BTreeSet::new(),
             timeouts: IpvsTimeouts {
                 tcp_seconds: 900,
                 tcp_fin_seconds: 120,
@@ -128,6 +131,18 @@ impl IpvsModel {
             })
             .map(|(key, listed)| (*key, listed.clone()))
             .collect()
+    }
+
+    /// Destinations with weight 0 that have no connection.
+    pub fn idle(&self) -> Idle {
+        let each = self.services.iter().flat_map(|(key, state)| {
+            let quiet = state
+                .destinations
+                .iter()
+                .filter(|(_, attributes)| attributes.weight == 0);
+            quiet.map(|(destination, _)| (*key, *destination))
+        });
+        each.filter(|one| !self.connected.contains(one)).collect()
     }
 
     fn check_family(&self, key: ServiceKey) -> Result<(), Errno> {

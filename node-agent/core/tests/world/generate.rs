@@ -193,6 +193,7 @@ fn planned_service() -> impl Strategy<Value = PlannedService> {
                     on_failure: OnFailure::Remove,
                     quorum: None,
                     sorry_server: None,
+                    drain_timeout_seconds: None,
                     slow_start_seconds: 0,
                 }
             },

@@ -2,14 +2,16 @@
 #![allow(dead_code)] // Each test file uses its part.
 
 pub mod generate;
+pub mod story;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use lvs_core::desired::{DesiredState, PlanInput, Roles, RouterRole, desired};
 use lvs_core::diff::{Diff, diff};
-use lvs_core::health::Serving;
+use lvs_core::health::{NodeView, Serving};
 use lvs_core::host::AddressKey;
+use lvs_core::ipvs::Idle;
 use lvs_core::journal::Journal;
 use lvs_core::model::{Errno, HostModel, IpvsModel, Model};
 use lvs_core::observed::Observed;
@@ -133,6 +135,7 @@ pub fn service(
         on_failure: OnFailure::Remove,
         quorum: None,
         sorry_server: None,
+        drain_timeout_seconds: None,
         slow_start_seconds: 0,
     }
 }
@@ -228,6 +231,17 @@ impl World {
 
     pub fn set_role(&mut self, role: RouterRole) {
         self.roles = Roles(BTreeMap::from([(ROUTER.to_owned(), role)]));
+    }
+
+    /// The node as a pass reads it.
+    pub fn view<'a>(&'a self, idle: &'a Idle) -> NodeView<'a> {
+        NodeView {
+            services: &self.model.ipvs.services,
+            idle,
+            journal: &self.journal,
+            host: self.model.host.state(),
+            roles: &self.roles,
+        }
     }
 
     pub fn desired(&self) -> DesiredState {
