@@ -3,8 +3,9 @@
 use std::io;
 use std::io::ErrorKind;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
+use super::tls::Connection;
 use super::{TimeLimit, quoted, words};
 use crate::limits::ANSWER_HEAD_BYTES;
 
@@ -14,7 +15,7 @@ pub struct Conversation<S> {
     limit: TimeLimit,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
+impl<S: Connection> Conversation<S> {
     /// Nothing was said yet.
     pub fn over(stream: S, limit: TimeLimit) -> Self {
         Self {

@@ -3,10 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lvs_crds::health_check::{TlsCheck, TlsStart};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::conversation::Conversation;
-use super::tls::Security;
+use super::tls::{Connection, Security};
 use super::{NOT_ASKED, TimeLimit, quoted, tcp, words};
 
 /// How one kind of server is talked to.
@@ -40,10 +39,10 @@ impl Speaker {
     }
 
     /// A greeting comes; over TLS that begins afterwards it does not come again.
-    async fn greeting<S>(&self, conversation: &mut Conversation<S>) -> Result<(), String>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
+    async fn greeting<S: Connection>(
+        &self,
+        conversation: &mut Conversation<S>,
+    ) -> Result<(), String> {
         let what = "greeting";
         let greeting = match self.dialect {
             Dialect::Smtp(_) | Dialect::Ftp => conversation.expect_code("220", what).await,
@@ -54,10 +53,10 @@ impl Speaker {
     }
 
     /// TLS is wanted from here on.
-    async fn start_tls<S>(&self, conversation: &mut Conversation<S>) -> Result<(), String>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
+    async fn start_tls<S: Connection>(
+        &self,
+        conversation: &mut Conversation<S>,
+    ) -> Result<(), String> {
         let agreed = match &self.dialect {
             Dialect::Smtp(name) => {
                 conversation.say(&self.hello(name.as_deref())).await?;
@@ -83,10 +82,7 @@ impl Speaker {
     }
 
     /// Something that the server has to answer, and good-bye.
-    async fn talk<S>(&self, mut conversation: Conversation<S>) -> Result<(), String>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
+    async fn talk<S: Connection>(&self, mut conversation: Conversation<S>) -> Result<(), String> {
         match &self.dialect {
             Dialect::Smtp(name) => {
                 conversation.say(&self.hello(name.as_deref())).await?;
@@ -133,23 +129,16 @@ pub async fn ask(
         dialect,
         own: own.ip(),
     };
-    match security {
-        None => {
-            let mut conversation = Conversation::over(stream, limit);
-            speaker.greeting(&mut conversation).await?;
-            speaker.talk(conversation).await
-        }
-        Some(security) if at_once => {
-            let mut conversation = Conversation::over(security.over(stream, limit).await?, limit);
-            speaker.greeting(&mut conversation).await?;
-            speaker.talk(conversation).await
-        }
-        Some(security) => {
-            let mut conversation = Conversation::over(stream, limit);
-            speaker.greeting(&mut conversation).await?;
-            speaker.start_tls(&mut conversation).await?;
-            let stream = security.over(conversation.into_stream()?, limit).await?;
-            speaker.talk(Conversation::over(stream, limit)).await
-        }
-    }
+    let (stream, later): (Box<dyn Connection>, _) = match security {
+        Some(security) if at_once => (Box::new(security.over(stream, limit).await?), None),
+        security => (Box::new(stream), security),
+    };
+    let mut conversation = Conversation::over(stream, limit);
+    speaker.greeting(&mut conversation).await?;
+    let Some(security) = later else {
+        return speaker.talk(conversation).await;
+    };
+    speaker.start_tls(&mut conversation).await?;
+    let stream = security.over(conversation.into_stream()?, limit).await?;
+    speaker.talk(Conversation::over(stream, limit)).await
 }

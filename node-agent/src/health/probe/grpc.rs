@@ -11,10 +11,8 @@ use h2::{Reason, RecvStream};
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, Method, Request};
 use lvs_crds::health_check::{GrpcCheck, TlsCheck};
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::tls::{self, Security};
-use super::{NOT_ASKED, TimeLimit, quoted, tcp, words};
+use super::{NOT_ASKED, TimeLimit, quoted, tls, words};
 use crate::limits::ANSWER_HEAD_BYTES;
 
 /// Longest message of an answer, in bytes: the right one has two.
@@ -29,37 +27,17 @@ const OK: &str = "0";
 const NOT_FOUND: &str = "5";
 const UNIMPLEMENTED: &str = "12";
 
-/// Asks once, on a connection of its own, in plain text (HTTP/2 from the first byte) or as `tls` says. An error is why the
+/// Asks once, on a connection of its own, in plain text (HTTP/2 from the first byte) or as `tls_check` says. An error is why the
 /// server does not pass, in words.
 pub async fn ask(
     target: SocketAddr,
     check: &GrpcCheck,
-    tls: Option<&TlsCheck>,
+    tls_check: Option<&TlsCheck>,
     limit: TimeLimit,
 ) -> Result<(), String> {
     let service = check.service.as_deref().unwrap_or_default();
-    let security = tls.map(|tls| Security::new(tls, None, target, Some("h2")));
-    let security = security.transpose()?;
-    let stream = tcp::connect(target, limit).await?;
-    match security {
-        None => converse(stream, target, "http", service, limit).await,
-        Some(security) => {
-            let stream = security.over(stream, limit).await?;
-            converse(stream, target, "https", service, limit).await
-        }
-    }
-}
-
-async fn converse<S>(
-    stream: S,
-    target: SocketAddr,
-    scheme: &str,
-    service: &str,
-    limit: TimeLimit,
-) -> Result<(), String>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+    let stream = tls::connect(target, tls_check, Some("h2"), limit).await?;
+    let scheme = if tls_check.is_some() { "https" } else { "http" };
     let request = request(target, scheme)?;
     let late = "no answer within";
     let handshake = Builder::new()

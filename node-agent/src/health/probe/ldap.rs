@@ -3,11 +3,9 @@
 use std::net::SocketAddr;
 
 use lvs_crds::health_check::TlsCheck;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::message::{hear, say};
-use super::tls::Security;
-use super::{TimeLimit, quoted, tcp};
+use super::{TimeLimit, quoted, tls};
 
 /// Bind of version 3 with neither name nor password, as message 1.
 const BIND: [u8; 14] = [
@@ -32,19 +30,7 @@ pub async fn ask(
     check: Option<&TlsCheck>,
     limit: TimeLimit,
 ) -> Result<(), String> {
-    let security = check.map(|check| Security::new(check, None, target, None));
-    let security = security.transpose()?;
-    let stream = tcp::connect(target, limit).await?;
-    match security {
-        None => bind(stream, limit).await,
-        Some(security) => bind(security.over(stream, limit).await?, limit).await,
-    }
-}
-
-async fn bind<S>(mut stream: S, limit: TimeLimit) -> Result<(), String>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+    let mut stream = tls::connect(target, check, None, limit).await?;
     say(&mut stream, &BIND, limit).await?;
     let head = hear(&mut stream, 2, WHAT, limit).await?;
     let [SEQUENCE, first] = head[..] else {

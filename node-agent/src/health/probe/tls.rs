@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use lvs_crds::health_check::TlsCheck;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{CertificateError, Error};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::trust::{self, Settings};
-use super::{NOT_ASKED, TimeLimit, quoted, words};
+use super::{NOT_ASKED, TimeLimit, quoted, tcp, words};
 
 /// The name that the certificate must be for and, unless it is an address, that the server is told: `check.server_name`,
 /// else the host that is asked for, else the address.
@@ -40,6 +40,28 @@ fn without_port(host: &str) -> &str {
     }
 }
 
+/// A connection to a real server, in plain text or over TLS.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection for S {}
+
+/// A connection over which TLS is spoken from the first byte on, if there is a `check`; `protocol` is as in [`Security::new`].
+/// An error is why there is none, in words.
+pub async fn connect(
+    target: SocketAddr,
+    check: Option<&TlsCheck>,
+    protocol: Option<&'static str>,
+    limit: TimeLimit,
+) -> Result<Box<dyn Connection>, String> {
+    let security = check.map(|check| Security::new(check, None, target, protocol));
+    let security = security.transpose()?;
+    let stream = tcp::connect(target, limit).await?;
+    Ok(match security {
+        None => Box::new(stream),
+        Some(security) => Box::new(security.over(stream, limit).await?),
+    })
+}
+
 /// How TLS is spoken with one real server.
 pub struct Security {
     name: ServerName<'static>,
@@ -62,11 +84,11 @@ impl Security {
     }
 
     /// A handshake over a connection that stands. An error is why it failed, in words.
-    pub async fn over(
+    pub async fn over<S: Connection>(
         self,
-        stream: TcpStream,
+        stream: S,
         limit: TimeLimit,
-    ) -> Result<TlsStream<TcpStream>, String> {
+    ) -> Result<TlsStream<S>, String> {
         let Self { name, settings } = self;
         let handshake = TlsConnector::from(settings).connect(name, stream);
         limit
@@ -152,7 +174,7 @@ mod tests {
     use rustls::crypto::ring::default_provider;
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
     use rustls::{RootCertStore, ServerConfig};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio_rustls::TlsAcceptor;
 
     use super::super::trust::settings_of;
