@@ -19,7 +19,8 @@ pub(super) struct Observation {
     pub(super) offered_since: Option<Tick>,
     /// Since when this epoch has been known.
     pub(super) epoch_since: Tick,
-    /// Whether the present holder may have taken it from one that did not agree: that one's addresses may be there for F.
+    /// Whether the present holder may have taken it from one that held it: that one's addresses may be there for F, also where
+    /// it had agreed, as it may have died before it took them away.
     pub(super) seized: bool,
     /// Since when another candidate has been challenging the holder.
     pub(super) challenged_since: Option<Tick>,
@@ -66,7 +67,7 @@ impl Observation {
         };
         if lease.epoch != self.lease.epoch {
             self.epoch_since = now;
-            self.seized = self.lost || !(self.lease.offered || self.lease.holder.is_none());
+            self.seized = self.lost || self.lease.holder.is_some();
         }
         if lease.challenger != self.lease.challenger {
             self.challenged_since = lease.challenger.is_some().then_some(now);

@@ -312,6 +312,36 @@ fn a_holder_whose_watch_has_died_answers_a_challenge_all_the_same() {
     }
 }
 
+/// Found by a storm: a holder that nobody hears, and whose watch had died, refreshed its addresses beside its successor until
+/// its next renewal was answered, which took two seconds more.
+#[test]
+fn a_holder_whose_watch_has_died_knows_of_a_successor_that_it_does_not_hear() {
+    let mut followed = 0;
+    for seed in 0..200 {
+        let mut world = world(seed, &[100, 100, 100]);
+        let node = settled(&mut world);
+        for other in (0..3).filter(|other| *other != node) {
+            world.at(seconds(20), Fault::Reboot { node: other });
+            for (from, to) in [(node, other), (other, node)] {
+                deafen(&mut world, from, to, seconds(21));
+            }
+            // Long after the holder expected a challenge of those who fell silent.
+            let at = seconds(26) + milliseconds(seed * 37 % 2_000);
+            world.at(at, Fault::Start { node: other });
+        }
+        world.at(seconds(21), Fault::Watch { node, alive: false });
+        world.run_until(seconds(60));
+        followed += usize::from(master(&world) != node);
+        assert!(
+            world.overlaps.involuntary <= seconds(1) && world.overlaps.superseded_writes <= 2,
+            "{:?} {}",
+            world.overlaps,
+            story(seed, &world)
+        );
+    }
+    assert!(followed > 50, "in {followed} of 200 it was followed at all");
+}
+
 #[test]
 fn an_isolated_holder_gives_up_in_time() {
     let mut worst = (Duration::ZERO, Duration::ZERO);
@@ -526,14 +556,21 @@ fn storm(seed: u64, tracing: bool) -> World {
 fn judge(seed: u64, world: &mut World) -> Result<(), String> {
     let demand = |truth: bool, what: &str| if truth { Ok(()) } else { Err(what.to_owned()) };
     world.assert_one_holder_per_epoch();
-    let most = if suspends(seed) { 3 } else { 2 };
+    // A process that was stopped between its look at the time and its write is the other way for three.
+    let most = if suspends(seed) || world.wrote_late {
+        3
+    } else {
+        2
+    };
     demand(world.overlaps.most <= most, "too many carry the address")?;
     let longest = world.overlaps.involuntary.max(world.overlaps.voluntary);
     demand(longest <= FENCE, &format!("shared for {longest:?}"))?;
-    // Two seconds of refreshes every half second, by one that has lost the API server and waits for promises.
+    // Two seconds of refreshes every half second, by one that has lost the API server and waits for promises. Where a watch
+    // died that nobody knew of: until a read, or a renewal, is given up as lost, and the next one answered.
     let writes = world.overlaps.superseded_writes;
+    let bound = if world.lost_watch { 10 } else { 5 };
     demand(
-        writes <= 5,
+        writes <= bound,
         &format!("{writes} refreshes by the superseded"),
     )?;
     if !seed.is_multiple_of(16) {

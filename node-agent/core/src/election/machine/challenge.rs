@@ -17,6 +17,9 @@ const RIVAL_ALLOWANCE: Duration = Duration::from_millis(400);
 const CHALLENGE_EXPECTED: Duration = Duration::from_secs(3);
 /// How often a holder that expects a challenge reads the Lease within the time it has to answer.
 const READS_IN_A_WINDOW: u32 = 3;
+/// From one read to the next while a peer stays silent: a successor that is not heard is known of by then, well before the
+/// holder's next renewal would meet it.
+const READS_UNHEARD: Duration = Duration::from_millis(500);
 
 impl Machine {
     /// When the holder's silence permits a challenge; none = not on what is known now.
@@ -57,7 +60,7 @@ impl Machine {
     }
 
     /// From when the holder may have a successor before its Lease has run out: not while a third director may still carry
-    /// the addresses that the holder seized from it (I2: never more than two).
+    /// the addresses that the holder took from it (I2: never more than two).
     pub(super) fn fence_clear_at(&self) -> Tick {
         // Without heartbeats a Lease is seized only when it has run out, and the addresses with it.
         let (Some(observation), Some(_)) = (&self.observation, self.config.timing.heartbeat())
@@ -80,19 +83,25 @@ impl Machine {
         }
     }
 
-    /// When the holder reads the Lease by itself; none = no peer fell silent lately. Who is not heard may not hear, and will
-    /// challenge; the watch that would tell of it may have died with nobody knowing yet.
+    /// When the holder reads the Lease by itself; none = every peer is heard. Who is not heard may not hear, and will
+    /// challenge, or hold already; the watch that would tell of it may have died with nobody knowing yet.
     pub(super) fn listens_at(&self, now: Tick) -> Option<Tick> {
         let heartbeat = self.config.timing.heartbeat()?;
-        let pause = heartbeat.challenge_window() / READS_IN_A_WINDOW;
-        let latest = self
-            .config
+        let at = |silent_from: Tick| {
+            let pause = if now <= silent_from + CHALLENGE_EXPECTED {
+                heartbeat.challenge_window() / READS_IN_A_WINDOW
+            } else {
+                READS_UNHEARD
+            };
+            silent_from.max(self.read_at + pause)
+        };
+        self.config
             .others(&self.me.node)
             .filter_map(|other| self.peers.get(other))
-            .map(|peer| peer.heard_at + heartbeat.silence())
-            .filter(|silent_from| now <= *silent_from + CHALLENGE_EXPECTED)
-            .min()?;
-        Some(latest.max(self.read_at + pause).max(self.read_not_before))
+            // Who stood still has not read yet what came meanwhile.
+            .map(|peer| at(peer.heard_at.max(self.listening_since) + heartbeat.silence()))
+            .min()
+            .map(|at| at.max(self.read_not_before))
     }
 
     /// From when a challenged holder has let its time pass.

@@ -17,9 +17,14 @@ impl Machine {
         }
     }
 
-    /// An answer to a read that a write overtook proves no more than late news of a watch.
+    /// An answer to a read that a write overtook, by its beginning or by its answer, proves no more than late news of a
+    /// watch.
     pub(super) fn judge_read(&mut self, event: Event) -> Event {
         let overtaken = match event {
+            Event::Acknowledged(_) | Event::Conflict | Event::LeaseGone => {
+                self.read_overtaken |= self.reading;
+                false
+            }
             Event::Seen(_, Source::Read) | Event::Absent(Source::Read) | Event::ReadFailed => {
                 self.reading = false;
                 std::mem::take(&mut self.read_overtaken)

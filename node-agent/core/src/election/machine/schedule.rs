@@ -336,12 +336,11 @@ impl Machine {
         effects.push(Effect::Read);
     }
 
-    /// Reads where a challenge may be under way. The answer to a write tells more than a read, and while the API server is
-    /// out of reach neither tells anything.
+    /// Reads where a challenge may be under way, or a successor hold already, also while a write takes long. While the API
+    /// server is out of reach nothing is told.
     fn listen(&mut self, now: Tick, effects: &mut Vec<Effect>) {
         self.listen_at = self.listens_at(now);
-        let may =
-            !self.reading && !self.must_read && self.write.is_none() && self.api_lost.is_none();
+        let may = !self.reading && !self.must_read && self.api_lost.is_none();
         if may && self.listen_at.is_some_and(|at| now >= at) {
             self.read(now, effects);
         }

@@ -107,6 +107,7 @@ impl World {
             Fault::Undeafen { from, to } => drop(self.deaf.remove(&(from, to))),
             Fault::Watch { node, alive } => {
                 self.nodes[node].watches = alive;
+                self.lost_watch |= !alive;
                 if alive {
                     self.tell_watcher(node, Duration::ZERO);
                 }

@@ -108,6 +108,10 @@ pub struct World {
     bare_since: Option<Duration>,
     shared_since: Option<Duration>,
     freeze_at_write: BTreeMap<usize, Duration>,
+    /// A process went on between its look at the time and its write, long after.
+    pub wrote_late: bool,
+    /// A watch died, with nobody knowing.
+    pub lost_watch: bool,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     sequence: u64,
@@ -146,6 +150,8 @@ impl World {
             bare_since: Some(Duration::ZERO),
             shared_since: None,
             freeze_at_write: BTreeMap::new(),
+            wrote_late: false,
+            lost_watch: false,
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             sequence: 0,
@@ -418,6 +424,7 @@ impl World {
         {
             let until = now + length;
             self.nodes[node].frozen_until = until;
+            self.wrote_late = true;
             let incarnation = self.nodes[node].incarnation;
             self.note(|world| format!("{}: frozen before {action}", world.nodes[node].name));
             self.schedule(
