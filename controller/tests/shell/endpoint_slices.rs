@@ -15,6 +15,11 @@ fn endpoint_slice(service: &str, addresses: &[&str]) -> EndpointSlice {
     )
 }
 
+fn put_slice(scene: &Scene, namespace: &str, name: &str, version: &str, slice: EndpointSlice) {
+    let mut world = scene.world.lock();
+    put(&mut world.endpoint_slices, namespace, name, version, slice);
+}
+
 /// Addresses of real servers in the plans of VirtualServices that were sent.
 fn real_servers_sent(scene: &Scene) -> Vec<Vec<String>> {
     let sent = scene.stage.take("/nodeplans/");
@@ -64,13 +69,7 @@ async fn nothing_is_written_before_endpoint_slices_were_listed() {
     assert!(scene.outcomes.borrow().is_none());
 
     let slice = endpoint_slice("web", &["10.0.0.1", "10.0.0.2"]);
-    put(
-        &mut scene.world.lock().endpoint_slices,
-        "shop",
-        "web-1",
-        "1",
-        slice,
-    );
+    put_slice(&scene, "shop", "web-1", "1", slice);
     scene.pass().await;
     assert!(
         scene.stage.take("").is_empty(),
@@ -104,44 +103,20 @@ async fn slices_that_no_real_server_names_write_nothing() {
     let mut scene = Scene::new();
     name_service(&scene);
     let slice = endpoint_slice("web", &["10.0.0.1"]);
-    put(
-        &mut scene.world.lock().endpoint_slices,
-        "shop",
-        "web-1",
-        "1",
-        slice,
-    );
+    put_slice(&scene, "shop", "web-1", "1", slice);
     scene.pass().await;
     scene.watch_leases();
     scene.stage.take("");
 
     let other = endpoint_slice("other", &["10.0.0.7"]);
-    put(
-        &mut scene.world.lock().endpoint_slices,
-        "shop",
-        "other-1",
-        "1",
-        other,
-    );
+    put_slice(&scene, "shop", "other-1", "1", other);
     let elsewhere = endpoint_slice("web", &["10.0.0.8"]);
-    put(
-        &mut scene.world.lock().endpoint_slices,
-        "bank",
-        "web-1",
-        "1",
-        elsewhere,
-    );
+    put_slice(&scene, "bank", "web-1", "1", elsewhere);
     scene.pass().await;
     assert!(scene.stage.take("").is_empty());
 
     let moved = endpoint_slice("web", &["10.0.0.2"]);
-    put(
-        &mut scene.world.lock().endpoint_slices,
-        "shop",
-        "web-1",
-        "2",
-        moved,
-    );
+    put_slice(&scene, "shop", "web-1", "2", moved);
     scene.pass().await;
     assert_eq!(real_servers_sent(&scene), [["10.0.0.2"]; 2]);
 }

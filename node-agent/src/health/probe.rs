@@ -42,6 +42,8 @@ use crate::limits::LEAVE;
 
 /// How the words begin where this node could not ask, which says nothing of the real server.
 pub const NOT_ASKED: &str = "not asked: ";
+/// Who asks, for servers that want to know.
+const AGENT: &str = concat!("lvs-operator-agent/", env!("CARGO_PKG_VERSION"));
 
 /// Asks `target` once what `check` says. An error is why the real server does not pass, in words.
 ///

@@ -1,12 +1,10 @@
 //! A conversation by lines of text, as mail and files are talked about.
 
-use std::io;
-use std::io::ErrorKind;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-
+use super::message::{lost, say};
 use super::tls::Connection;
-use super::{TimeLimit, quoted, words};
+use super::{TimeLimit, quoted};
 use crate::limits::ANSWER_HEAD_BYTES;
 
 /// One over a connection that stands.
@@ -41,13 +39,7 @@ impl<S: Connection> Conversation<S> {
 
     /// Says lines that end already.
     pub async fn say_all(&mut self, lines: &str) -> Result<(), String> {
-        let stream = self.stream.get_mut();
-        let written = async {
-            stream.write_all(lines.as_bytes()).await?;
-            stream.flush().await
-        };
-        let written = self.limit.within("no reply within", written).await?;
-        written.map_err(|error| format!("connection broke: {}", words(&error)))
+        say(self.stream.get_mut(), lines.as_bytes(), self.limit).await
     }
 
     /// The next line, which is to begin with one of these words.
@@ -104,7 +96,7 @@ impl<S: Connection> Conversation<S> {
         let read = reader.read_until(b'\n', &mut line);
         let late = format!("no {what} within");
         let read = self.limit.within(&late, read).await?;
-        let length = read.map_err(|error| broken(&error, what))?;
+        let length = read.map_err(|error| lost(&error, what))?;
         *room -= length;
         if line.last() != Some(&b'\n') {
             return Err(if *room == 0 {
@@ -114,15 +106,6 @@ impl<S: Connection> Conversation<S> {
             });
         }
         Ok(String::from_utf8_lossy(line.trim_ascii_end()).into_owned())
-    }
-}
-
-fn broken(error: &io::Error, what: &str) -> String {
-    match error.kind() {
-        ErrorKind::ConnectionReset => format!("connection reset before a {what}"),
-        // A TLS connection that was ended without a word.
-        ErrorKind::UnexpectedEof => format!("connection closed before a {what}"),
-        _ => format!("connection broke: {}", words(error)),
     }
 }
 

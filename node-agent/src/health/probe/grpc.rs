@@ -12,16 +12,16 @@ use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, Method, Request};
 use lvs_crds::health_check::{GrpcCheck, TlsCheck};
 
-use super::{NOT_ASKED, TimeLimit, quoted, tls, words};
+use super::{AGENT, NOT_ASKED, TimeLimit, quoted, tls, words};
 use crate::limits::ANSWER_HEAD_BYTES;
 
 /// Longest message of an answer, in bytes: the right one has two.
 const LONGEST_MESSAGE_BYTES: usize = 1024;
 /// What stands before a message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
-const SERVING: u64 = 1;
 /// Words for the statuses of a service (grpc.health.v1.HealthCheckResponse).
-const STATUSES: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
+const STATUSES: [&str; 4] = ["UNKNOWN", SERVING, "NOT_SERVING", "SERVICE_UNKNOWN"];
+const SERVING: &str = "SERVING";
 /// Codes of gRPC: done, nobody has heard of the service, and nobody does health checks there.
 const OK: &str = "0";
 const NOT_FOUND: &str = "5";
@@ -64,10 +64,7 @@ fn request(target: SocketAddr, scheme: &str) -> Result<Request<()>, String> {
         .uri(format!("{scheme}://{target}/grpc.health.v1.Health/Check"))
         .header(CONTENT_TYPE, "application/grpc")
         .header(TE, "trailers")
-        .header(
-            USER_AGENT,
-            concat!("lvs-operator-agent/", env!("CARGO_PKG_VERSION")),
-        )
+        .header(USER_AGENT, AGENT)
         .body(())
         .map_err(|error| format!("{NOT_ASKED}{error}"))
 }
@@ -147,17 +144,15 @@ async fn message(body: &mut RecvStream) -> Result<Vec<u8>, String> {
 /// What a message says (HealthCheckResponse): field 1 is the status, and what is not there is 0.
 fn judge(message: &[u8]) -> Result<(), String> {
     let status = match message {
-        [0x08, status] => u64::from(*status),
+        [0x08, status] => *status,
         [] => 0,
         _ => return Err("answer is no answer of grpc.health.v1".to_owned()),
     };
-    if status == SERVING {
-        return Ok(());
+    match STATUSES.get(usize::from(status)) {
+        Some(&SERVING) => Ok(()),
+        Some(word) => Err(format!("status {word}, expected {SERVING}")),
+        None => Err(format!("status {status}, expected {SERVING}")),
     }
-    let word = usize::try_from(status).ok();
-    let word = word.and_then(|status| STATUSES.get(status));
-    let word = word.map_or_else(|| status.to_string(), ToString::to_string);
-    Err(format!("status {word}, expected SERVING"))
 }
 
 fn code_of(headers: &HeaderMap) -> Option<String> {

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::BodySearch;
 use super::tls::{self, Security};
-use super::{NOT_ASKED, TimeLimit, quoted, tcp, words};
+use super::{AGENT, NOT_ASKED, TimeLimit, quoted, tcp, words};
 use crate::limits::ANSWER_HEAD_BYTES;
 
 /// Asks once, on a connection of its own. An error is why the answer is not as expected, in words.
@@ -116,8 +116,7 @@ fn request(target: SocketAddr, check: &HttpCheck) -> Result<Request<String>, Str
         };
         headers.append(name, value);
     }
-    let agent = concat!("lvs-operator-agent/", env!("CARGO_PKG_VERSION"));
-    for (name, value) in [(ACCEPT, "*/*"), (USER_AGENT, agent)] {
+    for (name, value) in [(ACCEPT, "*/*"), (USER_AGENT, AGENT)] {
         headers
             .entry(name)
             .or_insert_with(|| HeaderValue::from_static(value));

@@ -45,9 +45,7 @@ pub async fn ask(
             return Err(format!("{WHAT} is none of LDAP"));
         }
         let digits = hear(&mut stream, count, WHAT, limit).await?;
-        digits
-            .iter()
-            .fold(0, |length, byte| (length << 8) | usize::from(*byte))
+        number(&digits).unwrap_or(usize::MAX)
     };
     let message = hear(&mut stream, length, WHAT, limit).await?;
     let verdict = judge(&message);
@@ -86,10 +84,15 @@ fn element(bytes: &[u8], type_: u8) -> Option<(&[u8], &[u8])> {
     if *first >= 0x80 {
         let digits = rest.get(..usize::from(first & 0x7f))?;
         rest = rest.get(digits.len()..)?;
-        length = digits.iter().try_fold(0_usize, |length, byte| {
-            length.checked_mul(256)?.checked_add(usize::from(*byte))
-        })?;
+        length = number(digits)?;
     }
     (*found == type_).then_some(())?;
     rest.split_at_checked(length)
+}
+
+/// The number that bytes are, the first of which weighs most; `None` where it is too large.
+fn number(digits: &[u8]) -> Option<usize> {
+    digits.iter().try_fold(0_usize, |number, byte| {
+        number.checked_mul(256)?.checked_add(usize::from(*byte))
+    })
 }

@@ -37,7 +37,7 @@ where
     let mut bytes = vec![0; length];
     let late = format!("no {what} within");
     let read = limit.within(&late, stream.read_exact(&mut bytes)).await?;
-    read.map_err(|error| ended(&error, what))?;
+    read.map_err(|error| lost(&error, what))?;
     Ok(bytes)
 }
 
@@ -52,9 +52,11 @@ where
     let _ = limit.for_leave().within("", end).await;
 }
 
-fn ended(error: &io::Error, what: &str) -> String {
+/// Why no answer that is called `what` could be read.
+pub fn lost(error: &io::Error, what: &str) -> String {
     match error.kind() {
         ErrorKind::ConnectionReset => format!("connection reset before a {what}"),
+        // A TLS connection that was ended without a word is among these.
         ErrorKind::UnexpectedEof => format!("connection closed before a {what}"),
         _ => format!("connection broke: {}", words(error)),
     }

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
+use lvs_crds::health_check::TlsCheck;
+
 use super::conversation::Conversation;
 use super::{TimeLimit, tls};
-use lvs_crds::health_check::TlsCheck;
 
 /// Asks once. A server that wants a password first passes, as it answers; one that loads its data, or has lost its master, says
 /// so and does not. An error is why, in words.
