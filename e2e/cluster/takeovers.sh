@@ -114,6 +114,9 @@ story_fence() {
         agent="$(pgrep -x lvs-agent)"
         [ "$(wc -w <<<"$agent")" -eq 1 ] || exit 1
         refreshes() { grep -F "eth1    inet $address/" "$log"; }
+        # Here, not by the redirection below, which happens beside what follows: the node may have a log of an earlier turn,
+        # whose refreshes are not those of this one.
+        : >"$log"
         TZ=UTC ip -o -ts monitor address >"$log" &
         monitor=$!
         trap "kill -CONT $agent; kill $monitor; ip address delete 198.51.100.1/32 dev lo 2>/dev/null" EXIT
