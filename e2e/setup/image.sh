@@ -20,9 +20,11 @@ if [ "${QUICK:-}" = 1 ]; then
     export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
 fi
 say "release binaries (usually 4 min cold on 2 cores, seconds when nothing changed)"
-# Static; and no path of this machine in the texts of panics.
-flags="$(printf '%s\x1f' -Ctarget-feature=+crt-static "--remap-path-prefix=$root=/lvs-operator" \
-    "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")"
+# Static; and no path of this machine in the texts of panics. Quick ones keep them: what one worktree built serves another.
+flags="$(printf '%s\x1f' -Ctarget-feature=+crt-static)"
+if [ "${QUICK:-}" != 1 ]; then
+    flags+="$(printf '%s\x1f' "--remap-path-prefix=$root=/lvs-operator" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")"
+fi
 CARGO_TARGET_DIR="$build" CARGO_ENCODED_RUSTFLAGS="${flags%$'\x1f'}" \
     nice -n 10 cargo build --quiet --release --locked --target "$target" --package lvs-controller --package lvs-agent
 binaries="$build/$target/release"
