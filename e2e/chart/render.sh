@@ -105,6 +105,19 @@ accepted "uninstall is prepared by a hook with its own rights" holds Job lvs-ope
     and (.spec.template.spec.containers[0].args | index("--policy=KeepTraffic") != null)' \
     --set uninstallPolicy=KeepTraffic
 
+accepted "no scrape twice: a PodMonitor replaces the annotations" holds PodMonitor lvs-operator \
+    '.spec.podMetricsEndpoints[0] | .port == "http" and .interval == "15s"' \
+    --set metrics.podMonitor.enabled=true,metrics.podMonitor.interval=15s,metrics.podMonitor.labels.release=prometheus
+accepted "the agent: no annotations beside a PodMonitor" agent \
+    '.spec.template.metadata.annotations | has("prometheus.io/scrape") | not' --set metrics.podMonitor.enabled=true
+accepted "the controllers: a NetworkPolicy on demand, for the HTTP port alone" holds NetworkPolicy lvs-operator-controller \
+    '.spec.ingress == [{ports: [{port: "http", protocol: "TCP"}]}] and .spec.podSelector.matchLabels["app.kubernetes.io/component"] == "controller"' \
+    --set networkPolicy.enabled=true
+accepted "the controllers: on the host's network on demand" holds Deployment lvs-operator-controller '.spec.template.spec
+    | .hostNetwork and .dnsPolicy == "ClusterFirstWithHostNet"' --set controller.hostNetwork=true
+accepted "further objects, with templates" holds ConfigMap lvs-system-notes '.data.release == "lvs-operator"' \
+    --set-json 'extraObjects=[{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Namespace }}-notes"}, "data": {"release": "{{ .Release.Name }}"}}]'
+
 # fields: the names of all fields below a JSON schema, references followed.
 # shellcheck disable=SC2016  # jq's variables
 fields='def fields($root; $at):

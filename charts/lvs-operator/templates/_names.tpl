@@ -29,7 +29,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* Annotations by which Prometheus finds a pod. */}}
 {{- define "lvs-operator.scrape" -}}
-{{- if .root.Values.metrics.prometheusAnnotations }}
+{{- if and .root.Values.metrics.prometheusAnnotations (not .root.Values.metrics.podMonitor.enabled) }}
 prometheus.io/scrape: "true"
 prometheus.io/port: {{ .port | quote }}
 prometheus.io/path: /metrics
