@@ -35,6 +35,28 @@ accepted "authorities of health checks" agent \
     --set agent.certificateAuthorities.configMapName=our-ca,agent.certificateAuthorities.key=bundle.pem
 accepted "without the default router" render --set defaultRouter.enabled=false
 
+# What a cluster of this release would refuse of the built-in kinds, unknown fields among it. The oldest that is
+# supported, and the newest whose schemas there are.
+modules="$("$here/../setup/kubernetes-validate.sh")"
+valid_for() {
+    local release="$1" manifests report
+    shift
+    manifests="$(render "$@")" || return
+    report="$(PYTHONPATH="$modules" /usr/bin/python3 -m kubernetes_validate --strict --kubernetes-version "$release" /dev/stdin <<<"$manifests" 2>&1)" ||
+        { grep -v '^INFO' <<<"$report"; return 1; }
+    [ "$(grep -c '^INFO .* passed' <<<"$report")" -gt 15 ] || { printf '%s\n' "$report"; return 1; }
+    # Its own kinds it does not know; no other may be passed over.
+    ! grep '^WARN' <<<"$report" | grep -v -e 'lvs.dev/v1alpha1' -e 'monitoring.coreos.com/v1'
+}
+for release in 1.32 1.37; do
+    accepted "valid for Kubernetes $release" valid_for "$release"
+    accepted "valid for Kubernetes $release with everything switched on" valid_for "$release" \
+        --set networkPolicy.enabled=true,metrics.podMonitor.enabled=true,controller.hostNetwork=true \
+        --set agent.certificateAuthorities.configMapName=our-ca,agent.apiServer.host=192.0.2.7,imagePullSecrets[0].name=registry
+done
+refused "a field that Kubernetes does not know" "'grammar' was unexpected" valid_for 1.32 \
+    --set-json 'extraObjects=[{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "grammar": "no"}]'
+
 # Wrong values are refused by name.
 refused "Kubernetes 1.31" "kubeVersion: >=1.32" "$helm" template x "$chart" --kube-version 1.31.9
 refused "a misspelt value" "'agnet' not allowed" render --set agnet.logLevel=debug

@@ -35,6 +35,7 @@ LAB_PACKAGES="
     ftp:ftp
     kmod:modprobe
     python3-minimal:/usr/bin/python3
+    python3.11-venv:/usr/lib/python3.11/ensurepip/__main__.py
     jq:jq
     socat:socat
     libcap2-bin:capsh

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # provision.sh [STEP…]: installs or builds what the lab needs, each thing once.
-# Steps: packages servers rust kubernetes helm kernel cargo-deny. Without
+# Steps: packages servers rust kubernetes helm kernel cargo-deny
+# kubernetes-validate. Without
 # arguments all of them. Safe to run concurrently and again; does nothing when all is there.
 set -euo pipefail
 # shellcheck source=cache.sh
 . "$(dirname "${BASH_SOURCE[0]}")/cache.sh"
 
-ALL="packages servers rust kubernetes helm kernel cargo-deny"
+ALL="packages servers rust kubernetes helm kernel cargo-deny kubernetes-validate"
 started=$SECONDS
 read -r -a steps <<<"${*:-$ALL}"
 for step in "${steps[@]}"; do
