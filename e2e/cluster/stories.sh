@@ -37,14 +37,14 @@ refused_with() {
 
 # With the token that an agent's pod has on node-1, as its kubelet wrote it.
 story_stolen_token() {
-    local token uid own other plans
+    local token uid own other plans leases content='application/merge-patch+json'
     uid="$(agent_on node-1 uid)"
     token="$(lab run node-1 "cat /var/lib/kubelet/pods/$uid/volumes/kubernetes.io~projected/api-token/token")"
     # shellcheck source=/dev/null
     . "$state/control-plane.env"
     as_agent() {
         curl --silent --show-error --fail-with-body --max-time 30 --cacert "$state/pki/ca.crt" \
-            --header "Authorization: Bearer $token" --header 'Content-Type: application/merge-patch+json' "${@:2}" "$API_URL$1"
+            --header "Authorization: Bearer $token" --header "Content-Type: $content" "${@:2}" "$API_URL$1"
     }
     plans="/apis/lvs.dev/v1alpha1/namespaces/$namespace/nodeplans"
     own="$(kubectl get nodeplans.lvs.dev --namespace "$namespace" --field-selector spec.nodeName=node-1 -o jsonpath='{.items[0].metadata.name}')"
@@ -57,6 +57,23 @@ story_stolen_token() {
     refused_with "nodeplans.lvs.dev \\\"$own\\\" is forbidden" \
         as_agent "$plans/$own" --request PATCH --data '{"metadata": {"labels": {"story": "x"}}}'
     refused_with "cannot list resource \\\"secrets\\\"" as_agent "/api/v1/namespaces/$namespace/secrets"
+    refused_with "cannot patch resource \\\"virtualservices\\\"" \
+        as_agent /apis/lvs.dev/v1alpha1/namespaces/default/virtualservices/web --request PATCH --data '{"spec": {"ports": [{"port": 81}]}}'
+    refused_with "cannot delete resource \\\"nodeplans\\\"" as_agent "$plans/$other" --request DELETE
+    leases="/apis/coordination.k8s.io/v1/namespaces/$namespace/leases"
+    refused_with "cannot delete resource \\\"leases\\\"" as_agent "$leases/lvs-router-default" --request DELETE
+    refused_with "cannot create resource \\\"leases\\\"" as_agent "$leases" --request POST --data '{}'
+    # Read, changed, written back, as an agent does: in another's name, and released for another.
+    lease_in_other_hands() {
+        local content=application/json
+        as_agent "$leases/lvs-router-default" | jq "$1" >"$state/stolen-lease.json"
+        as_agent "$leases/lvs-router-default?dryRun=All" --request PUT --data "@$state/stolen-lease.json"
+    }
+    refused_with "holderIdentity may become node-1/<incarnation>, or empty by the holder; not node-2/1" \
+        lease_in_other_hands '.spec |= (.holderIdentity = "node-2/1" | .leaseTransitions += 1)'
+    if [ "$(master)" != node-1 ]; then
+        refused_with "not empty while" lease_in_other_hands '.spec.holderIdentity = ""'
+    fi
 }
 
 # Another product's definition of the same kind and plural.
