@@ -202,3 +202,27 @@ fn check_choices(schema: &Value, path: &str) {
         check_choices(&property["items"], &path);
     }
 }
+
+#[test]
+fn every_reason_has_its_row_for_people_in_trouble() {
+    let page = include_str!("../../docs/troubleshooting.md");
+    let rows: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let explained = |word: &str| {
+        let quoted = format!("`{word}`");
+        rows.iter()
+            .filter_map(|row| row.split('|').nth(1))
+            .any(|reasons| reasons.contains(&quoted))
+    };
+    let missing: Vec<&str> = lvs_crds::condition::Reason::ALL
+        .iter()
+        .map(|reason| reason.as_str())
+        .filter(|word| !explained(word))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/troubleshooting.md has no row for {missing:?}"
+    );
+}
