@@ -58,6 +58,18 @@ pub use udp::UdpCheck;
     "sip is only for health checks of type SIP: remove sip or set type SIP"
 ))]
 #[x_kube(validation = (
+    "self.type in ['MySQL', 'PostgreSQL', 'Redis', 'LDAP', 'FTP', 'IMAP', 'POP3', 'RADIUS'] || !has(self.credentialsName)",
+    "credentialsName is only for health checks of type MySQL, PostgreSQL, Redis, LDAP, FTP, IMAP, POP3 or RADIUS: remove it or set one of these types; HTTP and HTTPS have http.credentialsName"
+))]
+#[x_kube(validation = (
+    "self.type != 'RADIUS' || has(self.credentialsName)",
+    "credentialsName is required with type RADIUS, for the shared secret: set it"
+))]
+#[x_kube(validation = (
+    "!has(self.credentialsName) || ((!has(self.mysql) || !has(self.mysql.user)) && (!has(self.postgresql) || !has(self.postgresql.user)))",
+    "credentialsName and the user of mysql or postgresql exclude each other: remove user, as the credentials name one"
+))]
+#[x_kube(validation = (
     "self.type == 'SMTP' || !has(self.smtp)",
     "smtp is only for health checks of type SMTP: remove smtp or set type SMTP"
 ))]
@@ -81,7 +93,7 @@ pub struct HealthCheck {
     /// Name of the check: a DNS label, unique in the VirtualService. Required.
     #[schemars(with = "PartName")]
     pub name: String,
-    /// What is asked. None: nothing, every real server counts as healthy; then the only check. TCP: a connection is accepted. HTTP, HTTPS: a request is answered as expected, in plain text or over TLS. SMTP: a mail server greets. DNS: a name server answers a question. UDP: a datagram is answered as expected. Ping: an ICMP echo is answered; of the port it tells nothing. GRPC: the server says that it serves. FTP, IMAP, POP3: the server greets. LDAP: an anonymous bind is answered. MySQL, PostgreSQL: the server gets as far as to judge a user. Redis: PING is answered. SIP: OPTIONS is answered. Required.
+    /// What is asked. None: nothing, every real server counts as healthy; then the only check. TCP: a connection is accepted. HTTP, HTTPS: a request is answered as expected, in plain text or over TLS. SMTP: a mail server greets. DNS: a name server answers a question. UDP: a datagram is answered as expected. Ping: an ICMP echo is answered; of the port it tells nothing. GRPC: the server says that it serves. FTP, IMAP, POP3: the server greets. LDAP: an anonymous bind is answered. MySQL, PostgreSQL: the server gets as far as to judge a user. Redis: PING is answered. SIP: OPTIONS is answered. RADIUS: a user is accepted, or Status-Server answered. Required.
     #[serde(rename = "type")]
     pub type_: HealthCheckType,
     /// Port of the VirtualService, by its name, whose real server port is asked and for which alone the check counts. Excludes port. Default: each port is asked for itself; of a range the first.
@@ -121,6 +133,10 @@ pub struct HealthCheck {
     /// Conversation with a mail server, only with type SMTP. Default: the director gives its address in EHLO.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smtp: Option<SmtpCheck>,
+    /// Credentials to log in with: a DNS label NAME, for keys NAMESPACE.NAME.username, .password and .secret of the Secret that agents are given (the chart's agent.healthCheckCredentials), where NAMESPACE is that of the VirtualService. Only with type MySQL, PostgreSQL, Redis, LDAP, FTP, IMAP, POP3 or RADIUS; a refused log-in is a failure then. Required with RADIUS. Default: no log-in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<PartName>")]
+    pub credentials_name: Option<String>,
     /// Question to a name server, over UDP. Required with type DNS, refused with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsCheck>,
@@ -157,6 +173,7 @@ impl HealthCheck {
             http: None,
             tls: None,
             smtp: None,
+            credentials_name: None,
             dns: None,
             udp: None,
             grpc: None,
@@ -164,6 +181,16 @@ impl HealthCheck {
             postgresql: None,
             sip: None,
         }
+    }
+
+    /// Whether some part of it names credentials.
+    pub fn names_credentials(&self) -> bool {
+        let http = self.http.as_ref().map(|http| &http.credentials_name);
+        let tls = self.tls.as_ref().map(|tls| &tls.credentials_name);
+        let mut names = [Some(&self.credentials_name), http, tls]
+            .into_iter()
+            .flatten();
+        names.any(Option::is_some)
     }
 
     const fn default_period_seconds() -> u16 {
@@ -219,6 +246,8 @@ pub enum HealthCheckType {
     Redis,
     /// That OPTIONS is answered.
     SIP,
+    /// That a user is accepted, or Status-Server answered.
+    RADIUS,
 }
 
 /// An HTTP request and what is expected of its answer. A redirect is an answer as any other; it is not followed.
@@ -227,6 +256,10 @@ pub enum HealthCheckType {
 #[x_kube(validation = (
     "!has(self.body) || self.method == 'GET'",
     "body needs method GET, as the answer to HEAD has none: remove body or set method GET"
+))]
+#[x_kube(validation = (
+    "!has(self.credentialsName) || !has(self.headers) || self.headers.all(header, header.name.size() != 13 || header.name.lowerAscii() != 'authorization')",
+    "http.credentialsName and the header Authorization exclude each other: remove one of them"
 ))]
 pub struct HttpCheck {
     /// GET or HEAD. Default GET.
@@ -240,6 +273,10 @@ pub struct HttpCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<HostHeader>")]
     pub host: Option<String>,
+    /// Credentials that the request carries (Authorization: Basic, RFC 7617): a DNS label NAME, for keys NAMESPACE.NAME.username and .password, as with credentialsName of the check. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<PartName>")]
+    pub credentials_name: Option<String>,
     /// Further headers, at most 16; without credentials, as anybody who may read the VirtualService reads them. Default: Accept: */* and a User-Agent, each unless it is among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -285,6 +322,7 @@ impl Default for HttpCheck {
             method: HttpMethod::default(),
             path: Self::default_path(),
             host: None,
+            credentials_name: None,
             headers: Vec::new(),
             status_codes: Self::default_status_codes(),
             body: None,

@@ -33,6 +33,15 @@ accepted "authorities of health checks" agent \
     '.spec.template.spec | (.volumes[] | select(.name == "certificate-authorities") | .configMap.name == "our-ca")
         and (.containers[0].env[] | select(.name == "SSL_CERT_FILE") | .value | endswith("/bundle.pem"))' \
     --set agent.certificateAuthorities.configMapName=our-ca,agent.certificateAuthorities.key=bundle.pem
+accepted "credentials of health checks, which need not exist yet" agent \
+    '.spec.template.spec | (.volumes[] | select(.name == "health-check-credentials") | .secret == {secretName: "checks", optional: true, defaultMode: 256})
+        and (.containers[0] | (.args | index("--health-check-credentials-secret=checks") != null) and
+            ((.volumeMounts[] | select(.name == "health-check-credentials").mountPath) as $path
+                | .args | index("--health-check-credentials-directory=" + $path) != null))' \
+    --set agent.healthCheckCredentials.secretName=checks
+accepted "no credentials of health checks unless they are given" agent \
+    '.spec.template.spec | [.volumes[], .containers[0].volumeMounts[] | select(.name == "health-check-credentials")] == []'
+accepted "no agent may read Secrets by the API" holds Role lvs-operator-agent '[.rules[].resources[]] | index("secrets") == null'
 accepted "without the default router" render --set defaultRouter.enabled=false
 
 # What a cluster of this release would refuse of the built-in kinds, unknown fields among it. The oldest that is

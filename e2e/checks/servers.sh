@@ -22,7 +22,20 @@ openssl x509 -req -days 2 -in "$work/request.pem" -CA "$work/authority.pem" -CAk
     -extfile <(echo subjectAltName=DNS:server.example.org) -out "$work/certificate.pem" 2>/dev/null
 chmod 644 "$work/key.pem"
 
-ask() { SSL_CERT_FILE="$work/authority.pem" target/debug/examples/ask "127.0.0.1:$1" "$2"; }
+# What checks log in with, as the Secret of an agent has it: one right name, one wrong.
+mkdir "$work/credentials"
+# credentials NAME FIELD TEXT
+credentials() { printf '%s\n' "$3" >"$work/credentials/shop.$1.$2"; }
+for name in right wrong; do
+    credentials "$name" username monitor
+    credentials "$name" password "$name"
+done
+logs_in() { printf '{"type": "%s", "credentialsName": "%s"}' "$1" "$2"; }
+refusal="log-in refused"
+
+ask() {
+    SSL_CERT_FILE="$work/authority.pem" LVS_HEALTH_CHECK_CREDENTIALS_DIRECTORY="$work/credentials" target/debug/examples/ask "127.0.0.1:$1" "$2"
+}
 
 # passes PORT CHECK: within 30 s, which a program may take to start.
 passes() {
@@ -68,13 +81,27 @@ passes "$port" '{"type": "Redis"}'
 fails "$port" '{"type": "MySQL", "timeoutSeconds": 1}' "no greeting within 1 s"
 redis-cli -p "$port" config set requirepass secret >/dev/null
 passes "$port" '{"type": "Redis"}'
+fails "$port" "$(logs_in Redis right)" "$refusal: WRONGPASS"
+redis-cli -p "$port" --no-auth-warning -a secret acl setuser monitor on '>right' +ping >/dev/null
+passes "$port" "$(logs_in Redis right)"
+fails "$port" "$(logs_in Redis wrong)" "$refusal: WRONGPASS"
+fails "$port" "$(logs_in Redis absent)" "not asked: no credentials absent for namespace shop: add key shop.absent.password to Secret checks"
 ended redis "$port" '{"type": "Redis"}' "$refused"
 port="$(free_port)"
 launch "$work" redis-tls redis-server --bind 127.0.0.1 --port 0 --tls-port "$port" --tls-auth-clients no --save '' --dir "$work" \
     --tls-cert-file "$work/certificate.pem" --tls-key-file "$work/key.pem" --tls-ca-cert-file "$work/authority.pem"
 passes "$port" "$(tls Redis Immediately)"
 fails "$port" '{"type": "Redis", "tls": {}}' 'certificate is for "server.example.org", not for 127.0.0.1'
-ended redis-tls "$port" "$(tls Redis Immediately)" "$refused"
+finish "$work" redis-tls
+launch "$work" redis-mutual redis-server --bind 127.0.0.1 --port 0 --tls-port "$port" --tls-auth-clients yes --save '' --dir "$work" \
+    --tls-cert-file "$work/certificate.pem" --tls-key-file "$work/key.pem" --tls-ca-cert-file "$work/authority.pem"
+client='{"type": "Redis", "tls": {"serverName": "server.example.org", "credentialsName": "client"}}'
+fails "$port" "$client" "not asked: no credentials client for namespace shop: add key shop.client.tls.crt to Secret checks"
+cp "$work/certificate.pem" "$work/credentials/shop.client.tls.crt"
+cp "$work/key.pem" "$work/credentials/shop.client.tls.key"
+passes "$port" "$client"
+fails "$port" "$(tls Redis Immediately)" "CertificateRequired"
+ended redis-mutual "$port" "$(tls Redis Immediately)" "$refused"
 
 named mariadbd
 port="$(free_port)"
@@ -85,6 +112,13 @@ launch "$work" mariadb mariadbd --no-defaults --user=root --datadir="$work/maria
 # More often than the server suffers of hosts that say nothing.
 for ((count = 0; count < 6; count++)); do passes "$port" '{"type": "MySQL"}'; done
 passes "$port" '{"type": "MySQL", "mysql": {"user": "root"}}'
+mariadb_do() { mariadb --no-defaults --user=root --socket="$work/mariadb.sock" --execute="$1"; }
+fails "$port" "$(logs_in MySQL right)" "$refusal: error 1045"
+mariadb_do "CREATE USER monitor@localhost IDENTIFIED BY 'right'"
+passes "$port" "$(logs_in MySQL right)"
+fails "$port" "$(logs_in MySQL wrong)" "$refusal: error 1045"
+mariadb_do "ALTER USER monitor@localhost ACCOUNT LOCK"
+fails "$port" "$(logs_in MySQL right)" "$refusal: error 4151"
 ended mariadb "$port" '{"type": "MySQL"}' "$refused"
 
 named postgres
@@ -99,6 +133,20 @@ launch "$work" postgresql "${as_postgres[@]}" "$bin/postgres" -D "$work/postgres
     -c unix_socket_directories=
 passes "$port" '{"type": "PostgreSQL"}'
 passes "$port" '{"type": "PostgreSQL", "postgresql": {"user": "postgres", "database": "absent"}}'
+postgresql_do() { PGPASSWORD=secret "$bin/psql" -q -h 127.0.0.1 -p "$port" -U postgres -c "$1" postgres; }
+fails "$port" "$(logs_in PostgreSQL right)" "$refusal: error \"28P01\""
+postgresql_do "CREATE USER monitor PASSWORD 'right'"
+passes "$port" "$(logs_in PostgreSQL right)"
+fails "$port" "$(logs_in PostgreSQL wrong)" "$refusal: error \"28P01\""
+fails "$port" '{"type": "PostgreSQL", "credentialsName": "right", "postgresql": {"database": "absent"}}' 'error "3D000"'
+for way in md5 password; do
+    sed "s/scram-sha-256\$/$way/" -i "$work/postgresql/data/pg_hba.conf"
+    [ "$way" = password ] || postgresql_do "SET password_encryption = md5; ALTER USER monitor PASSWORD 'right'"
+    postgresql_do "SELECT pg_reload_conf()" >/dev/null
+    passes "$port" "$(logs_in PostgreSQL right)"
+    fails "$port" "$(logs_in PostgreSQL wrong)" "$refusal: error \"28P01\""
+    sed "s/$way\$/scram-sha-256/" -i "$work/postgresql/data/pg_hba.conf"
+done
 ended postgresql "$port" '{"type": "PostgreSQL"}' "$refused"
 
 named slapd
@@ -112,20 +160,30 @@ TLSCertificateFile $work/certificate.pem
 TLSCertificateKeyFile $work/key.pem
 database mdb
 suffix dc=example,dc=org
+rootdn cn=monitor,dc=example,dc=org
+rootpw right
 directory $work/ldap
 C
 launch "$work" slapd slapd -d 0 -f "$work/slapd.conf" -h "ldap://127.0.0.1:$port ldaps://127.0.0.1:$secure"
 passes "$port" '{"type": "LDAP"}'
 passes "$secure" "$(tls LDAP Immediately)"
+credentials directory username cn=monitor,dc=example,dc=org
+credentials directory password right
+passes "$port" "$(logs_in LDAP directory)"
+credentials directory password wrong
+fails "$port" "$(logs_in LDAP directory)" "$refusal: result 49"
+credentials directory password right
 ended slapd "$port" '{"type": "LDAP"}' "$refused"
 echo 'disallow bind_anon' | cat - "$work/slapd.conf" >"$work/closed.conf"
 launch "$work" slapd-closed slapd -d 0 -f "$work/closed.conf" -h "ldap://127.0.0.1:$port"
 passes "$port" '{"type": "LDAP"}'
+passes "$port" "$(logs_in LDAP directory)"
 ended slapd-closed "$port" '{"type": "LDAP"}' "$refused"
 
 named dovecot
 imap="$(free_port)" imaps="$(free_port)" pop3="$(free_port)" pop3s="$(free_port)"
 mkdir "$work/dovecot"
+install -d -o mail -g mail "$work/mailboxes"
 cat >"$work/dovecot.conf" <<C
 base_dir = $work/dovecot
 state_dir = $work/dovecot
@@ -138,8 +196,14 @@ ssl_key = <$work/key.pem
 disable_plaintext_auth = yes
 passdb {
   driver = static
-  args = password=secret
+  args = password=right
 }
+userdb {
+  driver = static
+  args = uid=mail gid=mail home=$work/mailboxes/%u
+}
+first_valid_uid = 1
+mail_location = maildir:~/mail
 service imap-login {
   inet_listener imap {
     port = $imap
@@ -164,6 +228,12 @@ passes "$imaps" "$(tls IMAP Immediately)"
 passes "$pop3" '{"type": "POP3"}'
 passes "$pop3" "$(tls POP3 StartTLS)"
 passes "$pop3s" "$(tls POP3 Immediately)"
+for type in IMAP POP3; do
+    port="$imaps" && [ "$type" = IMAP ] || port="$pop3s"
+    passes "$port" "{\"type\": \"$type\", \"credentialsName\": \"right\", \"tls\": {\"serverName\": \"server.example.org\"}}"
+    fails "$port" "{\"type\": \"$type\", \"credentialsName\": \"wrong\", \"tls\": {\"serverName\": \"server.example.org\"}}" "$refusal: "
+done
+passes "$imap" "$(logs_in IMAP right)"
 fails "$pop3" '{"type": "IMAP"}' "greeting is"
 fails "$imaps" '{"type": "IMAP", "timeoutSeconds": 1}' "no greeting within 1 s"
 fails "$imap" '{"type": "IMAP", "tls": {"serverName": "other.example.org", "start": "StartTLS"}}' \
@@ -213,7 +283,92 @@ C
 launch "$work" vsftpd vsftpd "$work/vsftpd.conf"
 passes "$port" '{"type": "FTP"}'
 passes "$port" "$(tls FTP StartTLS)"
+# It lets in whoever says that he is nobody.
+credentials anonymous username anonymous
+credentials anonymous password lvs@example.org
+passes "$port" "$(logs_in FTP anonymous)"
+fails "$port" "$(logs_in FTP right)" "$refusal: 530"
 ended vsftpd "$port" '{"type": "FTP"}' "$refused"
+
+named freeradius
+port="$(free_port)"
+mkdir "$work/radius"
+cat >"$work/radius/radiusd.conf" <<C
+libdir = /usr/lib/freeradius
+raddbdir = $work/radius
+logdir = $work/radius
+run_dir = $work/radius
+security {
+    status_server = yes
+    reject_delay = 0
+}
+client loopback {
+    ipaddr = 127.0.0.1
+    secret = shared
+    require_message_authenticator = yes
+}
+modules {
+    pap {
+    }
+    files {
+        filename = $work/radius/users
+    }
+}
+server checks {
+    listen {
+        type = auth
+        ipaddr = 127.0.0.1
+        port = $port
+    }
+    authorize {
+        files
+        pap
+    }
+    authenticate {
+        Auth-Type PAP {
+            pap
+        }
+    }
+}
+C
+printf '%sINCLUDE /usr/share/freeradius/dictionary\n' '$' >"$work/radius/dictionary"
+echo 'monitor Cleartext-Password := "right"' >"$work/radius/users"
+launch "$work" freeradius freeradius -f -l stdout -d "$work/radius"
+credentials status secret shared
+credentials right secret shared
+credentials wrong secret shared
+credentials stranger secret other
+passes "$port" "$(logs_in RADIUS status)"
+passes "$port" "$(logs_in RADIUS right)"
+fails "$port" "$(logs_in RADIUS wrong)" "$refusal: Access-Reject"
+fails "$port" '{"type": "RADIUS", "credentialsName": "stranger", "timeoutSeconds": 1}' \
+    "no reply within 1 s: the server is down, does not know this node or has another secret"
+ended freeradius "$port" "$(logs_in RADIUS status)" "port unreachable"
+
+named lighttpd, that wants user and password
+port="$(free_port)"
+mkdir "$work/web"
+cat >"$work/lighttpd.conf" <<C
+server.modules = ("mod_auth", "mod_authn_file", "mod_openssl")
+server.bind = "127.0.0.1"
+server.port = $port
+server.document-root = "$work/web"
+index-file.names = ("page")
+ssl.engine = "enable"
+ssl.pemfile = "$work/certificate.pem"
+ssl.privkey = "$work/key.pem"
+auth.backend = "plain"
+auth.backend.plain.userfile = "$work/web/users"
+auth.require = ("" => ("method" => "basic", "realm" => "checks", "require" => "valid-user"))
+C
+echo up >"$work/web/page"
+echo monitor:right >"$work/web/users"
+launch "$work" lighttpd lighttpd -D -f "$work/lighttpd.conf"
+page() { printf '{"type": "HTTPS", "http": {"host": "server.example.org"%s}}' "$1"; }
+passes "$port" "$(page ', "credentialsName": "right", "body": {"type": "Text", "value": "up"}')"
+fails "$port" "$(page ', "credentialsName": "wrong"')" "$refusal: status 401, expected 200-299"
+fails "$port" "$(page '')" "status 401, expected 200-299"
+ended lighttpd "$port" "$(page ', "credentialsName": "right"')" "$refused"
 
 named kamailio
 port="$(free_port)"
@@ -265,4 +420,4 @@ fails "$port" '{"type": "DNS", "dns": {"name": "mail.example.org"}}' "NXDOMAIN f
 fails "$port" '{"type": "DNS", "dns": {"name": "www.example.net"}}' "REFUSED for A of www.example.net"
 ended named "$port" '{"type": "DNS", "dns": {"name": "www.example.org"}}' "port unreachable"
 
-echo "$asked questions to 10 programs answered as they must be"
+echo "$asked questions to 12 programs answered as they must be"

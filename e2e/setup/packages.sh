@@ -31,6 +31,7 @@ LAB_PACKAGES="
     dnsmasq-base:dnsmasq
     bind9-dnsutils:dig
     lighttpd:lighttpd
+    lighttpd-mod-openssl:/usr/lib/lighttpd/mod_openssl.so
     vsftpd:vsftpd
     ftp:ftp
     kmod:modprobe
@@ -59,8 +60,10 @@ SERVER_PACKAGES="
     dovecot-pop3d:/usr/lib/dovecot/pop3-login
     etcd-server:etcd
     exim4-daemon-light:exim4
+    freeradius:freeradius
     kamailio:kamailio
     lighttpd:lighttpd
+    lighttpd-mod-openssl:/usr/lib/lighttpd/mod_openssl.so
     mariadb-client-core:my_print_defaults
     mariadb-server-core:mariadbd
     postgresql-15:/usr/lib/postgresql/15/bin/postgres
@@ -70,7 +73,7 @@ SERVER_PACKAGES="
 "
 # Daemons among them whose packages enable themselves.
 SERVICES="etcd etcd-server containerd keepalived ldirectord lighttpd vsftpd ipvsadm nftables
-    bind9 named dovecot exim4 kamailio postgresql redis-server slapd"
+    bind9 named dovecot exim4 freeradius kamailio postgresql redis-server slapd"
 
 case "${1:-lab}" in
 lab) PACKAGES="$LAB_PACKAGES" ;;

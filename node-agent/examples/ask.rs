@@ -1,5 +1,6 @@
 //! One health check, asked once: `ask ADDRESS:PORT CHECK` with a check as in `spec.healthChecks`, as JSON. Prints `passes`,
-//! or why not, as the status of a RealServer has it.
+//! or why not, as the status of a RealServer has it. Credentials are those of namespace `shop`, in the files of the folder that
+//! `LVS_HEALTH_CHECK_CREDENTIALS_DIRECTORY` names.
 
 #![allow(clippy::print_stdout)]
 
@@ -7,7 +8,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use lvs_agent::health::credentials::CredentialFiles;
 use lvs_agent::health::probe;
+use lvs_core::health::Means;
 use lvs_crds::health_check::HealthCheck;
 use serde_json::{Value, from_value, json};
 
@@ -25,7 +28,13 @@ async fn main() -> anyhow::Result<ExitCode> {
         fields.entry("name").or_insert_with(|| json!("check"));
     }
     let check: HealthCheck = from_value(fields).with_context(|| check.clone())?;
-    Ok(match probe::ask(target, &check).await {
+    let means = Means {
+        namespace: "shop".to_owned(),
+    };
+    let files = std::env::var_os("LVS_HEALTH_CHECK_CREDENTIALS_DIRECTORY");
+    let files = files.map(|folder| CredentialFiles::new(folder.into(), "checks".to_owned()));
+    let files = files.unwrap_or_default();
+    Ok(match probe::ask(target, &check, &means, &files).await {
         Ok(()) => {
             println!("passes");
             ExitCode::SUCCESS

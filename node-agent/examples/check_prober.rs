@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use lvs_agent::health::HealthExchange;
+use lvs_agent::health::credentials::CredentialFiles;
 use lvs_core::health::{Check, Health};
 use lvs_crds::health_check::{HealthCheck, HealthCheckType};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -62,13 +63,14 @@ async fn main() -> anyhow::Result<()> {
         let check = Check {
             target: SocketAddr::new(address, u16::try_from(port)?),
             question: Arc::clone(question),
+            means: Arc::default(),
         };
         let cadence = check.cadence();
         wanted.insert(check, cadence);
     }
     let exchange = HealthExchange::default();
     exchange.want(&wanted, |_| Health::Unknown);
-    let asker = tokio::spawn(exchange.clone().ask());
+    let asker = tokio::spawn(exchange.clone().ask(CredentialFiles::default()));
     let half = Duration::from_secs(seconds.into()) / 2;
     tokio::time::sleep(half).await;
     let before = processor_seconds()?;

@@ -77,6 +77,13 @@ pub struct RunArguments {
     /// it there are no heartbeats, and a director that dies is noticed when its Lease has run out.
     #[arg(long, env = "LVS_HEARTBEAT_KEY_DIRECTORY")]
     pub heartbeat_key_directory: Option<PathBuf>,
+    /// Directory with the credentials of health checks: files NAMESPACE.NAME.FIELD, read anew for each check. Without it no
+    /// check that names credentials is made.
+    #[arg(long, env = "LVS_HEALTH_CHECK_CREDENTIALS_DIRECTORY")]
+    pub health_check_credentials_directory: Option<PathBuf>,
+    /// Name of the Secret that is mounted there, to be told where credentials are missing.
+    #[arg(long, env = "LVS_HEALTH_CHECK_CREDENTIALS_SECRET", default_value = "")]
+    pub health_check_credentials_secret: String,
     /// Seconds between looks at the kernel when nothing else happens; drift is repaired within this time. 1..3600.
     #[arg(
         long,

@@ -15,8 +15,10 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::leadership::clock;
 use crate::limits::{QUESTIONS, QUESTIONS_AT_ONCE};
+use credentials::CredentialFiles;
 use metrics::Results;
 
+pub mod credentials;
 mod metrics;
 pub mod probe;
 
@@ -59,8 +61,8 @@ impl HealthExchange {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks on a thread of its own, until the process ends or that thread does, which is an error.
-    pub async fn ask(self) -> anyhow::Result<()> {
+    /// Asks on a thread of its own, with these credentials, until the process ends or that thread does, which is an error.
+    pub async fn ask(self, credentials: CredentialFiles) -> anyhow::Result<()> {
         allow_files()?;
         let (sender, ended) = tokio::sync::oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -72,15 +74,15 @@ impl HealthExchange {
             .spawn(move || {
                 // Dropped when it returns, and also when it panics.
                 let _sender = sender;
-                runtime.block_on(self.run());
+                runtime.block_on(self.run(credentials));
             })
             .context("starting the thread of health checks")?;
         let _: Result<(), _> = ended.await;
         anyhow::bail!("the thread of health checks ended")
     }
 
-    async fn run(self) {
-        let mut under_way = UnderWay::default();
+    async fn run(self, credentials: CredentialFiles) {
+        let mut under_way = UnderWay::new(credentials);
         loop {
             let now = clock::now();
             let (starts, next) = {
@@ -132,17 +134,30 @@ fn allow_files() -> anyhow::Result<()> {
 }
 
 /// Questions that have no answer yet.
-#[derive(Default)]
 struct UnderWay {
+    credentials: Arc<CredentialFiles>,
     questions: JoinSet<Outcome>,
     checks: BTreeMap<Id, (Check, u64)>,
 }
 
 impl UnderWay {
+    fn new(credentials: CredentialFiles) -> Self {
+        Self {
+            credentials: Arc::new(credentials),
+            questions: JoinSet::new(),
+            checks: BTreeMap::new(),
+        }
+    }
+
     fn begin(&mut self, Start { key, serial, .. }: Start<Check>) {
-        let Check { target, question } = key.clone();
+        let Check {
+            target,
+            question,
+            means,
+        } = key.clone();
+        let credentials = Arc::clone(&self.credentials);
         let asking = async move {
-            match probe::ask(target, &question).await {
+            match probe::ask(target, &question, &means, &credentials).await {
                 Ok(()) => Outcome::Success,
                 Err(words) if words.starts_with(probe::NOT_ASKED) => Outcome::NotAsked(words),
                 Err(words) => Outcome::Failure(words),

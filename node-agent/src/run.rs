@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::api_endpoints::{self, ApiAccess};
 use crate::args::RunArguments;
 use crate::drive::{Wiring, drive};
+use crate::health::credentials::CredentialFiles;
 use crate::http::{self, Health};
 use crate::kernel::Host;
 use crate::kernel::link_watch::LinkWatch;
@@ -140,7 +141,11 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         ("link watch", ended)
     });
     tasks.spawn(async { ("endpoints", endpoints.ask().await) });
-    tasks.spawn(async { ("health checks", real_servers.ask().await) });
+    let secret = arguments.health_check_credentials_secret;
+    let directory = arguments.health_check_credentials_directory;
+    let credentials = directory.map(|directory| CredentialFiles::new(directory, secret));
+    let credentials = credentials.unwrap_or_default();
+    tasks.spawn(async { ("health checks", real_servers.ask(credentials).await) });
     match ClaimWatch::open() {
         Ok(watch) => {
             let (addresses, notice) = claims;

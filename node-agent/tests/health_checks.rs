@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lvs_agent::health::HealthExchange;
+use lvs_agent::health::credentials::CredentialFiles;
 use lvs_core::health::{Check, Health};
 use lvs_crds::health_check::{HealthCheck, HealthCheckType};
 use prometheus_client::encoding::text::encode;
@@ -25,6 +26,7 @@ fn check(target: SocketAddr, type_: HealthCheckType) -> Check {
     Check {
         target,
         question: Arc::new(question),
+        means: Arc::default(),
     }
 }
 
@@ -59,7 +61,7 @@ async fn each_real_server_is_asked_for_itself_and_what_changes_rings() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let good_check = check(good.local_addr().unwrap(), HealthCheckType::TCP);
     let silent_check = check(silent.local_addr().unwrap(), HealthCheckType::HTTP);
-    let asker = tokio::spawn(exchange.clone().ask());
+    let asker = tokio::spawn(exchange.clone().ask(CredentialFiles::default()));
     want(&exchange, &[&good_check, &silent_check]);
     until(&exchange, &good_check, &Health::Up).await;
     assert_eq!(
@@ -109,7 +111,7 @@ async fn what_is_remembered_stands_until_the_listener_speaks_against_it() {
     exchange.want(&wanted, |_| Health::Up);
     assert!(!exchange.is_new(&wanted));
     assert_eq!(exchange.with(|checks| checks.health(&gone)), Health::Up);
-    let asker = tokio::spawn(exchange.clone().ask());
+    let asker = tokio::spawn(exchange.clone().ask(CredentialFiles::default()));
     let refused = Health::Down("connect refused".to_owned());
     until(&exchange, &gone, &refused).await;
     asker.abort();

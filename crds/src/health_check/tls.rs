@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::text::ServerName;
+use crate::text::{PartName, ServerName};
 
 /// How a check speaks TLS 1.2 or 1.3, and whom it trusts.
 #[derive(
@@ -19,6 +19,10 @@ pub struct TlsCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<ServerName>")]
     pub server_name: Option<String>,
+    /// Certificate that the director shows: a DNS label NAME, for keys NAMESPACE.NAME.tls.crt and .tls.key in PEM, as with credentialsName of the check. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<PartName>")]
+    pub credentials_name: Option<String>,
     /// When TLS begins. Immediately: with the first byte (imaps, pops, ldaps). StartTLS: after a command in plain text, only with type SMTP, FTP, IMAP or POP3. Default Immediately.
     #[serde(default)]
     pub start: TlsStart,

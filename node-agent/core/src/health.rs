@@ -22,7 +22,7 @@ mod weight;
 
 pub use checks::{Cadence, Change, Checks, Start};
 pub use drain::{LeavingRealServer, NodeView};
-pub use key::{Check, wanted_checks};
+pub use key::{Check, Means, wanted_checks};
 pub use machine::{Health, Machine, Outcome, Thresholds};
 pub use memory::remembered;
 pub use policy::{Policy, RealServerServing, ServiceServing, Serving};

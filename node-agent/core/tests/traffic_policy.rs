@@ -230,6 +230,24 @@ fn every_check_is_made_once_however_many_services_want_it() {
 }
 
 #[test]
+fn each_namespace_logs_in_with_its_own_credentials() {
+    let of = |name: &str, namespace: &str| {
+        let mut plan = plan(web());
+        plan.name = name.to_owned();
+        plan.spec.source.namespace = namespace.to_owned();
+        let checks = &mut plan.spec.director.as_mut().unwrap().checks;
+        checks[0].credentials_name = Some("page".to_owned());
+        plan
+    };
+    let wanted = wanted_checks(&[of("vs-1", "shop"), of("vs-2", "bank"), of("vs-3", "shop")]);
+    assert_eq!(wanted.len(), 6);
+    for namespace in ["shop", "bank"] {
+        let own = wanted.keys().filter(|c| c.means.namespace == namespace);
+        assert_eq!(own.count(), 3, "{namespace}");
+    }
+}
+
+#[test]
 fn a_director_that_finds_too_few_is_worth_less_and_what_is_unknown_counts_as_up() {
     let mut story = Story::of(web());
     let mut router = world::plan("vr-edge");

@@ -22,7 +22,10 @@ mod mysql;
 mod pattern;
 mod ping;
 mod postgresql;
+mod radius;
 mod redis;
+mod scram;
+mod shown;
 mod sip;
 mod tcp;
 mod tls;
@@ -34,10 +37,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use greeting::Dialect;
+use lvs_core::health::Means;
 use lvs_crds::health_check::{HealthCheck, HealthCheckType};
 use nix::errno::Errno;
+use tls::Terms;
 use tokio::time::{Instant, timeout_at};
 
+use super::credentials::CredentialFiles;
 use crate::limits::LEAVE;
 
 /// How the words begin where this node could not ask, which says nothing of the real server.
@@ -45,46 +51,74 @@ pub const NOT_ASKED: &str = "not asked: ";
 /// Who asks, for servers that want to know.
 const AGENT: &str = concat!("lvs-operator-agent/", env!("CARGO_PKG_VERSION"));
 
-/// Asks `target` once what `check` says. An error is why the real server does not pass, in words.
+/// Asks `target` once what `check` says, with `means` and the credentials that they lead to in `files`. An error is why the
+/// real server does not pass, in words, in which nothing stands of any credentials.
 ///
 /// Ends within `check.timeout_seconds`. Which port that is, is the caller's to say; `check.port_name` and `check.port` are not
 /// looked at. A check of type None passes without a question.
-pub async fn ask(target: SocketAddr, check: &HealthCheck) -> Result<(), String> {
+pub async fn ask(
+    target: SocketAddr,
+    check: &HealthCheck,
+    means: &Means,
+    files: &CredentialFiles,
+) -> Result<(), String> {
     let limit = TimeLimit::from_now(check.timeout_seconds);
-    let tls = check.tls.as_ref();
+    let credentials = |name| files.of(&means.namespace, name);
+    let tls = match check.type_ {
+        HealthCheckType::HTTPS => Some(check.tls.clone().unwrap_or_default()),
+        _ => check.tls.clone(),
+    };
+    let tls = tls.as_ref().map(|tls| {
+        let shown = tls.credentials_name.as_deref().map(credentials);
+        Terms::new(tls, shown)
+    });
+    let tls = tls.transpose()?;
+    let tls = tls.as_ref();
+    // Of RADIUS the user is optional.
+    let login = check
+        .credentials_name
+        .as_deref()
+        .filter(|_| check.type_ != HealthCheckType::RADIUS && check.type_ != HealthCheckType::Redis)
+        .map(|name| credentials(name).login());
+    let login = login.transpose()?;
+    let login = login.as_ref();
     match check.type_ {
         HealthCheckType::None => Ok(()),
         HealthCheckType::TCP => tcp::connect(target, limit).await.map(drop),
-        HealthCheckType::HTTP => {
+        HealthCheckType::HTTP | HealthCheckType::HTTPS => {
             let http = check.http.clone().unwrap_or_default();
-            http::ask(target, &http, limit).await
-        }
-        HealthCheckType::HTTPS => {
-            let http = check.http.clone().unwrap_or_default();
-            let tls = tls.cloned().unwrap_or_default();
-            http::ask_secure(target, &http, &tls, limit).await
+            let login = http.credentials_name.as_deref();
+            let login = login.map(|name| credentials(name).login()).transpose()?;
+            http::ask(target, &http, login.as_ref(), tls, limit).await
         }
         HealthCheckType::SMTP => {
             let smtp = check.smtp.clone().unwrap_or_default();
-            greeting::ask(target, Dialect::Smtp(smtp.hello_name), tls, limit).await
+            greeting::ask(target, Dialect::Smtp(smtp.hello_name), None, tls, limit).await
         }
-        HealthCheckType::FTP => greeting::ask(target, Dialect::Ftp, tls, limit).await,
-        HealthCheckType::IMAP => greeting::ask(target, Dialect::Imap, tls, limit).await,
-        HealthCheckType::POP3 => greeting::ask(target, Dialect::Pop3, tls, limit).await,
+        HealthCheckType::FTP => greeting::ask(target, Dialect::Ftp, login, tls, limit).await,
+        HealthCheckType::IMAP => greeting::ask(target, Dialect::Imap, login, tls, limit).await,
+        HealthCheckType::POP3 => greeting::ask(target, Dialect::Pop3, login, tls, limit).await,
         HealthCheckType::GRPC => {
             let grpc = check.grpc.clone().unwrap_or_default();
             grpc::ask(target, &grpc, tls, limit).await
         }
-        HealthCheckType::LDAP => ldap::ask(target, tls, limit).await,
+        HealthCheckType::LDAP => ldap::ask(target, login, tls, limit).await,
         HealthCheckType::MySQL => {
             let mysql = check.mysql.clone().unwrap_or_default();
-            mysql::ask(target, &mysql, limit).await
+            mysql::ask(target, &mysql, login, limit).await
         }
         HealthCheckType::PostgreSQL => {
             let postgresql = check.postgresql.clone().unwrap_or_default();
-            postgresql::ask(target, &postgresql, limit).await
+            postgresql::ask(target, &postgresql, login, limit).await
         }
-        HealthCheckType::Redis => redis::ask(target, tls, limit).await,
+        HealthCheckType::Redis => {
+            let credentials = check.credentials_name.as_deref().map(credentials);
+            redis::ask(target, credentials, tls, limit).await
+        }
+        HealthCheckType::RADIUS => match check.credentials_name.as_deref() {
+            Some(name) => radius::ask(target, credentials(name), limit).await,
+            None => Err(format!("{NOT_ASKED}the check names no credentials")),
+        },
         HealthCheckType::SIP => {
             let sip = check.sip.clone().unwrap_or_default();
             sip::ask(target, &sip, limit).await

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod calls;
+mod database_log_ins;
 mod databases;
 mod datagrams;
 mod directories;
@@ -10,6 +11,7 @@ mod greetings;
 mod grpcs;
 mod heads;
 mod https;
+mod log_ins;
 mod mail;
 mod pings;
 mod played;

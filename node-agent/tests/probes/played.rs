@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use lvs_agent::health::credentials::CredentialFiles;
 use lvs_agent::health::probe::ask;
+use lvs_core::health::Means;
 use lvs_crds::health_check::{HealthCheck, HealthCheckType, HttpBody, HttpBodyType, HttpCheck};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -153,10 +155,31 @@ pub fn body(type_: HttpBodyType, value: &str) -> HealthCheck {
     })
 }
 
+/// Namespace whose credentials [`log_in`] uses.
+pub const NAMESPACE: &str = "shop";
+
 /// What the question comes to, which is in time.
 pub async fn verdict(target: SocketAddr, check: &HealthCheck) -> Result<(), String> {
+    log_in(target, check, &[]).await
+}
+
+/// The same with these credentials, each by the name of its key without the namespace.
+pub async fn log_in(
+    target: SocketAddr,
+    check: &HealthCheck,
+    credentials: &[(&str, &str)],
+) -> Result<(), String> {
+    let directory = tempfile::tempdir().unwrap();
+    for (key, text) in credentials {
+        let path = directory.path().join(format!("{NAMESPACE}.{key}"));
+        std::fs::write(path, text).unwrap();
+    }
+    let files = CredentialFiles::new(directory.path().to_owned(), "checks".to_owned());
+    let means = Means {
+        namespace: NAMESPACE.to_owned(),
+    };
     let begin = Instant::now();
-    let verdict = ask(target, check).await;
+    let verdict = ask(target, check, &means, &files).await;
     let elapsed = begin.elapsed();
     let latest = Duration::from_secs(check.timeout_seconds.into()) + LATENESS;
     assert!(elapsed < latest, "{verdict:?} after {elapsed:?}");

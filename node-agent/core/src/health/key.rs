@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lvs_crds::health_check::{HealthCheck, HealthCheckType};
-use lvs_crds::node_plan::{DirectorPlan, PlanState, PlannedRealServer, PlannedService};
+use lvs_crds::node_plan::{NodePlanSpec, PlanState, PlannedRealServer, PlannedService};
 use lvs_crds::traffic_policy::AdministrativeState;
 
 use super::checks::Cadence;
@@ -20,6 +20,15 @@ pub struct Check {
     pub target: SocketAddr,
     /// What, without what only a service says: name and ports. Shared by all targets.
     pub question: Arc<HealthCheck>,
+    /// With what, as far as the question does not say it itself. Shared by all targets.
+    pub means: Arc<Means>,
+}
+
+/// What a question needs of the VirtualService that wants it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Means {
+    /// Namespace whose credentials are used; empty where the question names none.
+    pub namespace: String,
 }
 
 impl Check {
@@ -41,14 +50,12 @@ impl Check {
 }
 
 /// The questions of a director's plan, by the name of the check.
-pub(super) struct Questions<'a>(BTreeMap<&'a str, Arc<HealthCheck>>);
+pub(super) struct Questions<'a>(BTreeMap<&'a str, (Arc<HealthCheck>, Arc<Means>)>);
 
 impl<'a> Questions<'a> {
-    pub(super) fn of(director: &'a DirectorPlan) -> Self {
-        let asking = director
-            .checks
-            .iter()
-            .filter(|check| check.type_ != HealthCheckType::None);
+    pub(super) fn of(plan: &'a NodePlanSpec) -> Self {
+        let checks = plan.director.iter().flat_map(|director| &director.checks);
+        let asking = checks.filter(|check| check.type_ != HealthCheckType::None);
         Self(
             asking
                 .map(|check| {
@@ -58,7 +65,15 @@ impl<'a> Questions<'a> {
                         port: None,
                         ..check.clone()
                     };
-                    (check.name.as_str(), Arc::new(question))
+                    let means = Means {
+                        namespace: if check.names_credentials() {
+                            plan.source.namespace.clone()
+                        } else {
+                            String::new()
+                        },
+                    };
+                    let entry = (Arc::new(question), Arc::new(means));
+                    (check.name.as_str(), entry)
                 })
                 .collect(),
         )
@@ -72,13 +87,14 @@ impl<'a> Questions<'a> {
         real_server: &PlannedRealServer,
     ) -> impl Iterator<Item = Check> {
         service.checks.iter().filter_map(|reference| {
-            let question = self.0.get(reference.check_name.as_str())?;
+            let (question, means) = self.0.get(reference.check_name.as_str())?;
             let has_port = question.type_ != HealthCheckType::Ping;
             let port = reference.port.unwrap_or(real_server.port);
             let port = if has_port { port } else { 0 };
             (port != 0 || !has_port).then(|| Check {
                 target: SocketAddr::new(real_server.address, port),
                 question: Arc::clone(question),
+                means: Arc::clone(means),
             })
         })
     }
@@ -90,8 +106,8 @@ pub fn wanted_checks(plans: &[PlanInput]) -> BTreeMap<Check, Cadence> {
     let held = plans
         .iter()
         .filter(|plan| plan.spec.state != PlanState::Withdrawn);
-    for director in held.filter_map(|plan| plan.spec.director.as_ref()) {
-        let questions = Questions::of(director);
+    for (plan, director) in held.filter_map(|plan| Some((plan, plan.spec.director.as_ref()?))) {
+        let questions = Questions::of(&plan.spec);
         for service in &director.services {
             let serving = service.real_servers.iter().filter(|real_server| {
                 real_server.administrative_state != AdministrativeState::Disabled

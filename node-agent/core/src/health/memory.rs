@@ -25,7 +25,7 @@ pub fn remembered(
         let Some(director) = &plan.spec.director else {
             continue;
         };
-        let questions = Questions::of(director);
+        let questions = Questions::of(&plan.spec);
         for service in &director.services {
             let Some(state) = service_key(service)
                 .filter(|key| journal.services.get(key) == Some(&plan.name))

@@ -130,7 +130,7 @@ impl Policy {
             let Some(director) = &plan.spec.director else {
                 continue;
             };
-            let questions = Questions::of(director);
+            let questions = Questions::of(&plan.spec);
             let router = plan.spec.virtual_router_name.as_str();
             // A backup does not know of every connection that it would take over, and directors that rely on equal tables
             // take a real server out at the same time.

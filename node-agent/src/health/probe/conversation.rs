@@ -49,9 +49,20 @@ impl<S: Connection> Conversation<S> {
         expected(line, begins, what)
     }
 
+    /// The next line, whatever it is.
+    pub async fn next(&mut self, what: &str) -> Result<String, String> {
+        let mut room = ANSWER_HEAD_BYTES;
+        self.line(what, &mut room).await
+    }
+
     /// The next reply of one or more lines that are led by a number (RFC 959, 4.2; RFC 5321, 4.2.1), which is to be this
     /// one; its last line.
     pub async fn expect_code(&mut self, code: &str, what: &str) -> Result<String, String> {
+        expected(self.next_code(what).await?, &[code], what)
+    }
+
+    /// The same, whichever number it is.
+    pub async fn next_code(&mut self, what: &str) -> Result<String, String> {
         let mut room = ANSWER_HEAD_BYTES;
         let mut line = self.line(what, &mut room).await?;
         if line.as_bytes().get(3) == Some(&b'-') {
@@ -65,7 +76,7 @@ impl<S: Connection> Conversation<S> {
                 }
             }
         }
-        expected(line, &[code], what)
+        Ok(line)
     }
 
     /// Reads lines until one begins with this; that one.
@@ -107,6 +118,19 @@ impl<S: Connection> Conversation<S> {
         }
         Ok(String::from_utf8_lossy(line.trim_ascii_end()).into_owned())
     }
+}
+
+/// Whether a reply to a log-in begins with one of these. An error has no more of it than its first word, as what follows may
+/// be what was sent.
+pub fn accepted(reply: &str, begins: &[&str]) -> Result<(), String> {
+    const LONGEST_WORD: usize = 16;
+    if begins.iter().any(|word| reply.starts_with(word)) {
+        return Ok(());
+    }
+    let word = reply.split(' ').next().unwrap_or_default();
+    let is_code = word.len() <= LONGEST_WORD && word.is_ascii();
+    let word = if is_code { word } else { "no code" };
+    Err(format!("log-in refused: {}", word.trim_start_matches('-')))
 }
 
 fn expected(line: String, begins: &[&str], what: &str) -> Result<String, String> {

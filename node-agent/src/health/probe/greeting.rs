@@ -2,11 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lvs_crds::health_check::{TlsCheck, TlsStart};
-
-use super::conversation::Conversation;
-use super::tls::{Connection, Security};
+use super::conversation::{Conversation, accepted};
+use super::tls::{Connection, Security, Terms};
 use super::{NOT_ASKED, TimeLimit, quoted, tcp, words};
+use crate::health::credentials::Login;
 
 /// How one kind of server is talked to.
 #[derive(Clone, Debug)]
@@ -22,12 +21,13 @@ pub enum Dialect {
 }
 
 /// Who speaks it, from which address.
-struct Speaker {
+struct Speaker<'a> {
     dialect: Dialect,
     own: IpAddr,
+    login: Option<&'a Login>,
 }
 
-impl Speaker {
+impl Speaker<'_> {
     /// The first command of mail.
     fn hello(&self, name: Option<&str>) -> String {
         // An address where a name is wanted: RFC 5321, 4.1.3.
@@ -81,8 +81,50 @@ impl Speaker {
         agreed.map(drop)
     }
 
-    /// Something that the server has to answer, and good-bye.
+    /// User and password are accepted.
+    async fn log_in<S: Connection>(
+        &self,
+        conversation: &mut Conversation<S>,
+        login: &Login,
+    ) -> Result<(), String> {
+        let what = "reply to the log-in";
+        let Login { username, password } = login;
+        match &self.dialect {
+            // Mail is taken without one.
+            Dialect::Smtp(_) => Ok(()),
+            Dialect::Ftp => {
+                conversation.say(&format!("USER {username}")).await?;
+                let reply = conversation.next_code(what).await?;
+                accepted(&reply, &["331", "230"])?;
+                if reply.starts_with("230") {
+                    return Ok(());
+                }
+                conversation.say(&format!("PASS {password}")).await?;
+                // 202: a password is superfluous.
+                accepted(&conversation.next_code(what).await?, &["230", "202"])
+            }
+            Dialect::Imap => {
+                let (username, password) = (string(username), string(password));
+                let line = format!("l LOGIN {username} {password}");
+                conversation.say(&line).await?;
+                let reply = conversation.find("l ", what).await?;
+                let reply = reply.get(2..).unwrap_or_default().to_ascii_uppercase();
+                accepted(&reply, &["OK"])
+            }
+            Dialect::Pop3 => {
+                conversation.say(&format!("USER {username}")).await?;
+                accepted(&conversation.next(what).await?, &["+OK"])?;
+                conversation.say(&format!("PASS {password}")).await?;
+                accepted(&conversation.next(what).await?, &["+OK"])
+            }
+        }
+    }
+
+    /// A log-in if there is one, something that the server has to answer, and good-bye.
     async fn talk<S: Connection>(&self, mut conversation: Conversation<S>) -> Result<(), String> {
+        if let Some(login) = self.login {
+            self.log_in(&mut conversation, login).await?;
+        }
         match &self.dialect {
             Dialect::Smtp(name) => {
                 conversation.say(&self.hello(name.as_deref())).await?;
@@ -102,6 +144,11 @@ impl Speaker {
     }
 }
 
+/// A text in quotation marks (RFC 9051, 4.3).
+fn string(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 /// The tagged answer of an IMAP server (RFC 9051, 7.1), which must be OK.
 fn ok_of(reply: String, command: &str) -> Result<String, String> {
     let said = reply.split(' ').nth(1).unwrap_or_default();
@@ -112,22 +159,25 @@ fn ok_of(reply: String, command: &str) -> Result<String, String> {
     Err(format!("reply to {command} is {reply}, expected OK"))
 }
 
-/// Asks once, in plain text or as `check` says. An error is why that went otherwise, in words.
+/// Asks once, in plain text or over TLS on these terms, and logs in if there is a `login`. An error is why that went
+/// otherwise, in words.
 pub async fn ask(
     target: SocketAddr,
     dialect: Dialect,
-    check: Option<&TlsCheck>,
+    login: Option<&Login>,
+    terms: Option<&Terms<'_>>,
     limit: TimeLimit,
 ) -> Result<(), String> {
-    let security = check.map(|check| Security::new(check, None, target, None));
+    let security = terms.map(|terms| Security::new(terms, None, target, None));
     let security = security.transpose()?;
-    let at_once = check.is_some_and(|check| check.start == TlsStart::Immediately);
+    let at_once = terms.is_some_and(Terms::begin_at_once);
     let stream = tcp::connect(target, limit).await?;
     let own = stream.local_addr();
     let own = own.map_err(|error| format!("{NOT_ASKED}{}", words(&error)))?;
     let speaker = Speaker {
         dialect,
         own: own.ip(),
+        login,
     };
     let (stream, later): (Box<dyn Connection>, _) = match security {
         Some(security) if at_once => (Box::new(security.over(stream, limit).await?), None),

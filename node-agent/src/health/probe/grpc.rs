@@ -10,7 +10,7 @@ use h2::client::{Builder, SendRequest};
 use h2::{Reason, RecvStream};
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, Method, Request};
-use lvs_crds::health_check::{GrpcCheck, TlsCheck};
+use lvs_crds::health_check::GrpcCheck;
 
 use super::{AGENT, NOT_ASKED, TimeLimit, quoted, tls, words};
 use crate::limits::ANSWER_HEAD_BYTES;
@@ -27,17 +27,17 @@ const OK: &str = "0";
 const NOT_FOUND: &str = "5";
 const UNIMPLEMENTED: &str = "12";
 
-/// Asks once, on a connection of its own, in plain text (HTTP/2 from the first byte) or as `tls_check` says. An error is why the
+/// Asks once, on a connection of its own, in plain text (HTTP/2 from the first byte) or over TLS on these terms. An error is why the
 /// server does not pass, in words.
 pub async fn ask(
     target: SocketAddr,
     check: &GrpcCheck,
-    tls_check: Option<&TlsCheck>,
+    terms: Option<&tls::Terms<'_>>,
     limit: TimeLimit,
 ) -> Result<(), String> {
     let service = check.service.as_deref().unwrap_or_default();
-    let stream = tls::connect(target, tls_check, Some("h2"), limit).await?;
-    let scheme = if tls_check.is_some() { "https" } else { "http" };
+    let stream = tls::connect(target, terms, Some("h2"), limit).await?;
+    let scheme = if terms.is_some() { "https" } else { "http" };
     let request = request(target, scheme)?;
     let late = "no answer within";
     let handshake = Builder::new()

@@ -6,38 +6,43 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 
-use http::header::{ACCEPT, CONNECTION, HOST, LOCATION, USER_AGENT};
-use http::{HeaderName, HeaderValue, Request, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, LOCATION, USER_AGENT};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use lvs_crds::health_check::{HttpCheck, TlsCheck};
+use lvs_crds::health_check::HttpCheck;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::BodySearch;
-use super::tls::{self, Security};
+use super::tls::{self, Security, Terms};
 use super::{AGENT, NOT_ASKED, TimeLimit, quoted, tcp, words};
+use crate::health::credentials::Login;
 use crate::limits::ANSWER_HEAD_BYTES;
 
-/// Asks once, on a connection of its own. An error is why the answer is not as expected, in words.
-pub async fn ask(target: SocketAddr, check: &HttpCheck, limit: TimeLimit) -> Result<(), String> {
-    let question = Question::new(target, check)?;
-    let stream = tcp::connect(target, limit).await?;
-    question.ask(stream, limit).await
-}
-
-/// The same over TLS.
-pub async fn ask_secure(
+/// Asks once, on a connection of its own, as `login` if there is one, over TLS if there are `terms`. An error is why the answer
+/// is not as expected, in words.
+pub async fn ask(
     target: SocketAddr,
     check: &HttpCheck,
-    tls: &TlsCheck,
+    login: Option<&Login>,
+    terms: Option<&Terms<'_>>,
     limit: TimeLimit,
 ) -> Result<(), String> {
-    let question = Question::new(target, check)?;
-    let security = Security::new(tls, check.host.as_deref(), target, Some("http/1.1"))?;
+    let question = Question::new(target, check, login)?;
+    let host = check.host.as_deref();
+    let security = terms.map(|terms| Security::new(terms, host, target, Some("http/1.1")));
+    let security = security.transpose()?;
     let stream = tcp::connect(target, limit).await?;
-    let stream = security.over(stream, limit).await?;
-    question.ask(stream, limit).await
+    match security {
+        Some(security) => {
+            let stream = security.over(stream, limit).await?;
+            question.ask(stream, limit).await
+        }
+        None => question.ask(stream, limit).await,
+    }
 }
 
 /// What is sent, and what is expected.
@@ -49,13 +54,17 @@ struct Question<'a> {
 
 impl<'a> Question<'a> {
     /// An error is what of the check itself cannot be asked, in words.
-    fn new(target: SocketAddr, check: &'a HttpCheck) -> Result<Self, String> {
+    fn new(
+        target: SocketAddr,
+        check: &'a HttpCheck,
+        login: Option<&Login>,
+    ) -> Result<Self, String> {
         let maximum_bytes = usize::try_from(check.maximum_body_bytes).unwrap_or(usize::MAX);
         let search = check.body.as_ref();
         let search = search.map(|body| BodySearch::new(body, maximum_bytes));
         Ok(Self {
             check,
-            request: request(target, check)?,
+            request: request(target, check, login)?,
             search: search.transpose()?,
         })
     }
@@ -97,7 +106,11 @@ impl<'a> Question<'a> {
     }
 }
 
-fn request(target: SocketAddr, check: &HttpCheck) -> Result<Request<String>, String> {
+fn request(
+    target: SocketAddr,
+    check: &HttpCheck,
+    login: Option<&Login>,
+) -> Result<Request<String>, String> {
     let host = check.host.clone().unwrap_or_else(|| target.to_string());
     let mut request = Request::builder()
         .method(check.method.as_str())
@@ -116,6 +129,9 @@ fn request(target: SocketAddr, check: &HttpCheck) -> Result<Request<String>, Str
         };
         headers.append(name, value);
     }
+    if let Some(login) = login {
+        headers.insert(AUTHORIZATION, basic(login)?);
+    }
     for (name, value) in [(ACCEPT, "*/*"), (USER_AGENT, AGENT)] {
         headers
             .entry(name)
@@ -124,10 +140,34 @@ fn request(target: SocketAddr, check: &HttpCheck) -> Result<Request<String>, Str
     Ok(request)
 }
 
+/// User and password as RFC 7617 has them.
+fn basic(login: &Login) -> Result<HeaderValue, String> {
+    let Login { username, password } = login;
+    if username.contains(':') {
+        return Err(format!(
+            "{NOT_ASKED}the user name has a colon, which HTTP cannot carry"
+        ));
+    }
+    let encoded = STANDARD.encode(format!("{username}:{password}"));
+    let value = HeaderValue::try_from(format!("Basic {encoded}"));
+    let mut value = value.map_err(|_| format!("{NOT_ASKED}the credentials cannot be sent"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 /// A status that is not expected, and where a redirect leads.
 fn unexpected(answer: &Response<Incoming>, check: &HttpCheck) -> String {
     let status = answer.status();
     let expected = check.status_codes.join(", ");
+    if check.credentials_name.is_some() {
+        // What else stands in the answer may be what was sent.
+        let refused = if status == StatusCode::UNAUTHORIZED {
+            "log-in refused: "
+        } else {
+            ""
+        };
+        return format!("{refused}status {}, expected {expected}", status.as_u16());
+    }
     let location = answer.headers().get(LOCATION);
     let place = location.filter(|_| status.is_redirection()).map(|place| {
         let place = String::from_utf8_lossy(place.as_bytes());

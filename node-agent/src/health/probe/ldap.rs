@@ -1,37 +1,42 @@
-//! Does a directory server answer an anonymous bind (RFC 4511)?
+//! Does a directory server answer a bind (RFC 4511), anonymous or not?
 
 use std::net::SocketAddr;
 
-use lvs_crds::health_check::TlsCheck;
-
 use super::message::{hear, say};
-use super::{TimeLimit, quoted, tls};
+use super::tls::{self, Terms};
+use super::{NOT_ASKED, TimeLimit, quoted};
+use crate::health::credentials::Login;
 
-/// Bind of version 3 with neither name nor password, as message 1.
-const BIND: [u8; 14] = [
-    0x30, 0x0c, 0x02, 0x01, 0x01, 0x60, 0x07, 0x02, 0x01, 0x03, 0x04, 0x00, 0x80, 0x00,
-];
 /// Good-bye, as message 2.
 const UNBIND: [u8; 7] = [0x30, 0x05, 0x02, 0x01, 0x02, 0x42, 0x00];
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 const ENUMERATED: u8 = 0x0a;
 const OCTETS: u8 = 0x04;
+const BIND: u8 = 0x60;
+const PASSWORD: u8 = 0x80;
 const BIND_ANSWER: u8 = 0x61;
+/// Of the protocol.
+const VERSION: u8 = 3;
 const WHAT: &str = "reply to the bind";
 /// Results of a server that works: success, and that it wants to know who asks.
 const SUCCESS: u8 = 0;
 const STRONGER_AUTHENTICATION: u8 = 8;
 const INAPPROPRIATE_AUTHENTICATION: u8 = 48;
+/// Result by which such a server refuses name or password.
+const INVALID_CREDENTIALS: u8 = 49;
 
-/// Asks once. An error is why the server does not pass, in words.
+/// Asks once, as the user whose distinguished name a log-in has, else as nobody. An error is why the server does not pass, in
+/// words.
 pub async fn ask(
     target: SocketAddr,
-    check: Option<&TlsCheck>,
+    login: Option<&Login>,
+    terms: Option<&Terms<'_>>,
     limit: TimeLimit,
 ) -> Result<(), String> {
-    let mut stream = tls::connect(target, check, None, limit).await?;
-    say(&mut stream, &BIND, limit).await?;
+    let bind = bind(login)?;
+    let mut stream = tls::connect(target, terms, None, limit).await?;
+    say(&mut stream, &bind, limit).await?;
     let head = hear(&mut stream, 2, WHAT, limit).await?;
     let [SEQUENCE, first] = head[..] else {
         return Err(format!("{WHAT} is none of LDAP"));
@@ -48,7 +53,7 @@ pub async fn ask(
         number(&digits).unwrap_or(usize::MAX)
     };
     let message = hear(&mut stream, length, WHAT, limit).await?;
-    let verdict = judge(&message);
+    let verdict = judge(&message, login.is_some());
     if verdict.is_ok() {
         // What comes of this is not looked at.
         let _ = say(&mut stream, &UNBIND, limit).await;
@@ -56,7 +61,44 @@ pub async fn ask(
     verdict
 }
 
-fn judge(message: &[u8]) -> Result<(), String> {
+/// A bind, as message 1.
+fn bind(login: Option<&Login>) -> Result<Vec<u8>, String> {
+    let (name, password) = match login {
+        // RFC 4513, 5.1.2: a directory takes that for nobody, and lets him in.
+        Some(login) if login.password.is_empty() || login.username.is_empty() => {
+            return Err(format!(
+                "{NOT_ASKED}user name and password of a log-in by LDAP must not be empty"
+            ));
+        }
+        Some(login) => (&*login.username, &*login.password),
+        None => ("", ""),
+    };
+    let content = [
+        written(INTEGER, &[VERSION]),
+        written(OCTETS, name.as_bytes()),
+        written(PASSWORD, password.as_bytes()),
+    ];
+    let message = [written(INTEGER, &[1]), written(BIND, &content.concat())];
+    Ok(written(SEQUENCE, &message.concat()))
+}
+
+/// An element of this type.
+fn written(type_: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![type_];
+    match u8::try_from(content.len()) {
+        Ok(length) if length < 0x80 => bytes.push(length),
+        // Two bytes say the length: nothing here is longer.
+        _ => {
+            let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
+            bytes.push(0x82);
+            bytes.extend(length.to_be_bytes());
+        }
+    }
+    bytes.extend(content);
+    bytes
+}
+
+fn judge(message: &[u8], is_login: bool) -> Result<(), String> {
     let answer = || {
         let (number, rest) = element(message, INTEGER)?;
         let (answer, _) = element(rest, BIND_ANSWER)?;
@@ -68,7 +110,13 @@ fn judge(message: &[u8]) -> Result<(), String> {
     };
     match answer() {
         None => Err(format!("{WHAT} is none of LDAP")),
-        Some((SUCCESS | STRONGER_AUTHENTICATION | INAPPROPRIATE_AUTHENTICATION, _)) => Ok(()),
+        Some((SUCCESS, _)) => Ok(()),
+        Some((STRONGER_AUTHENTICATION | INAPPROPRIATE_AUTHENTICATION, _)) if !is_login => Ok(()),
+        // What the server says of it may have the name.
+        Some((INVALID_CREDENTIALS, _)) if is_login => {
+            Err(format!("log-in refused: result {INVALID_CREDENTIALS}"))
+        }
+        Some((result, _)) if is_login => Err(format!("{WHAT} is result {result}")),
         Some((result, words)) => {
             let words = String::from_utf8_lossy(words);
             Err(format!("{WHAT} is result {result} {}", quoted(&words)))

@@ -1,37 +1,53 @@
 //! Does a server of MySQL or MariaDB judge a user?
 //!
 //! To connect and to end the connection after the greeting would be enough to see that it lives, but the server counts such
-//! hosts and blocks them after a hundred (`max_connect_errors`). So a user is named, with an empty password.
+//! hosts and blocks them after a hundred (`max_connect_errors`). So a user is named, with an empty password, unless there are
+//! credentials.
 
 use std::net::SocketAddr;
 
 use lvs_crds::health_check::MySqlCheck;
 use tokio::net::TcpStream;
 
+use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+
 use super::message::{await_end, hear, say, split_at_zero};
-use super::{TimeLimit, quoted, tcp};
+use super::{NOT_ASKED, TimeLimit, quoted, tcp};
+use crate::health::credentials::Login;
 
 const DEFAULT_USER: &str = "lvs";
 /// Version of the protocol in the greeting; all servers of this century have it.
 const PROTOCOL: u8 = 10;
-/// What a packet begins with: an error, a success, the wish for another way to log in.
+/// What a packet begins with: an error, a success, the wish for another way to log in, more of this one.
 const ERROR: u8 = 0xff;
 const SUCCESS: u8 = 0x00;
 const OTHER_WAY: u8 = 0xfe;
+const MORE: u8 = 0x01;
+/// What comes with the last: the server knows this password, or wants to have it itself.
+const KNOWN: u8 = 3;
 /// LONG_PASSWORD, PROTOCOL_41, SECURE_CONNECTION and PLUGIN_AUTH.
 const CAPABILITIES: u32 = 0x0000_0001 | 0x0000_0200 | 0x0000_8000 | 0x0008_0000;
 const LONGEST_PACKET: u32 = 1 << 24;
 /// utf8_general_ci, which every version knows.
 const CHARACTERS: u8 = 33;
 const RESERVED: [u8; 23] = [0; 23];
-const WAY: &[u8] = b"mysql_native_password\0";
+/// Ways to log in that are known here.
+const NATIVE: &[u8] = b"mysql_native_password";
+const CACHING: &[u8] = b"caching_sha2_password";
+/// Bytes of the number that a password is mixed with.
+const NUMBER_BYTES: usize = 20;
 const QUIT: u8 = 0x01;
 /// Errors by which a server that works refuses a user: access denied, to a database, without the plugin, by another
 /// protocol of passwords, to a locked account, without TLS.
 const REFUSALS: [u16; 7] = [1044, 1045, 1698, 1251, 3118, 4151, 3159];
 
-/// Asks once. An error is why the server does not pass, in words.
-pub async fn ask(target: SocketAddr, check: &MySqlCheck, limit: TimeLimit) -> Result<(), String> {
+/// Asks once. With a log-in it must be accepted. An error is why the server does not pass, in words.
+pub async fn ask(
+    target: SocketAddr,
+    check: &MySqlCheck,
+    login: Option<&Login>,
+    limit: TimeLimit,
+) -> Result<(), String> {
     let mut connection = Connection {
         stream: tcp::connect(target, limit).await?,
         limit,
@@ -42,9 +58,12 @@ pub async fn ask(target: SocketAddr, check: &MySqlCheck, limit: TimeLimit) -> Re
         Some(&ERROR) => return Err(Refusal::of(&greeting).words()),
         _ => return Err("greeting is none of MySQL".to_owned()),
     }
+    if let Some(login) = login {
+        return connection.log_in(login, number, &greeting).await;
+    }
     let user = check.user.as_deref().unwrap_or(DEFAULT_USER);
     connection
-        .say(number.wrapping_add(1), &log_in(user))
+        .say(number.wrapping_add(1), &log_in(user, NATIVE, &[]))
         .await?;
     let (number, mut reply) = connection.packet("reply to the log-in").await?;
     if reply.first() == Some(&OTHER_WAY) {
@@ -78,6 +97,54 @@ struct Connection {
 }
 
 impl Connection {
+    /// Logs in after the greeting, and says good-bye.
+    async fn log_in(mut self, login: &Login, number: u8, greeting: &[u8]) -> Result<(), String> {
+        let Login { username, password } = login;
+        let (way, random) = way_of(greeting).ok_or("greeting is none of MySQL")?;
+        let answer = mixed(way, &random, password).unwrap_or_default();
+        let first = log_in(username, way, &answer);
+        self.say(number.wrapping_add(1), &first).await?;
+        loop {
+            let (number, reply) = self.packet("reply to the log-in").await?;
+            match *reply {
+                [SUCCESS, ..] => {
+                    self.say(0, &[QUIT]).await?;
+                    await_end(&mut self.stream, self.limit).await;
+                    return Ok(());
+                }
+                [MORE, KNOWN] => {}
+                [MORE, ..] => {
+                    // It wants the password itself, and that over TLS, until it has heard it once since it started.
+                    return Err(format!(
+                        "{NOT_ASKED}the server knows no short form of this password yet: log in once by another client, or make \
+                         the user one of mysql_native_password"
+                    ));
+                }
+                [OTHER_WAY, ref rest @ ..] => {
+                    let (way, random) = split_at_zero(rest).unwrap_or((b"an old one", rest));
+                    let random = random.get(..NUMBER_BYTES).unwrap_or(random);
+                    let answer = mixed(way, random, password).ok_or_else(|| {
+                        let way = quoted(&String::from_utf8_lossy(way));
+                        format!(
+                            "{NOT_ASKED}the server wants the password in way {way}: make the user one of mysql_native_password"
+                        )
+                    })?;
+                    self.say(number.wrapping_add(1), &answer).await?;
+                }
+                [ERROR, ..] => {
+                    let refusal = Refusal::of(&reply);
+                    return Err(if REFUSALS.contains(&refusal.number) {
+                        // Its text has the user.
+                        format!("log-in refused: error {}", refusal.number)
+                    } else {
+                        refusal.words()
+                    });
+                }
+                _ => return Err("reply to the log-in is none of MySQL".to_owned()),
+            }
+        }
+    }
+
     /// The number and the content of the next packet.
     async fn packet(&mut self, what: &str) -> Result<(u8, Vec<u8>), String> {
         let head = hear(&mut self.stream, 4, what, self.limit).await?;
@@ -100,8 +167,54 @@ impl Connection {
     }
 }
 
-/// Names a user with an empty password (HandshakeResponse41).
-fn log_in(user: &str) -> Vec<u8> {
+/// The way to log in that the server would have, if it is known here, and the number that it gives.
+fn way_of(greeting: &[u8]) -> Option<(&'static [u8], Vec<u8>)> {
+    let (_version, rest) = split_at_zero(greeting.get(1..)?)?;
+    // Number of the connection, the first part of the random number, a zero, what the server can do, characters, and status.
+    let (first, rest) = (rest.get(4..12)?, rest.get(13..)?);
+    // What it can do besides, a length, and ten bytes that say nothing.
+    let rest = rest.get(2 + 1 + 2 + 2 + 1 + 10..)?;
+    let second = rest.get(..NUMBER_BYTES - first.len())?;
+    let name = split_at_zero(rest.get(second.len() + 1..).unwrap_or_default());
+    let way = name.map(|(name, _)| name).filter(|name| *name == CACHING);
+    Some((way.map_or(NATIVE, |_| CACHING), [first, second].concat()))
+}
+
+/// A password mixed with the number that the server gave, so that it is not said itself; `None` where the way is not known. An
+/// empty one is nothing, in every way.
+fn mixed(way: &[u8], random: &[u8], password: &str) -> Option<Vec<u8>> {
+    let is_caching = way == CACHING;
+    if !is_caching && way != NATIVE {
+        return None;
+    }
+    if password.is_empty() {
+        return Some(Vec::new());
+    }
+    let digest = |parts: [&[u8]; 2]| {
+        let algorithm = if is_caching {
+            &SHA256
+        } else {
+            &SHA1_FOR_LEGACY_USE_ONLY
+        };
+        let mut context = Context::new(algorithm);
+        for part in parts {
+            context.update(part);
+        }
+        context.finish()
+    };
+    let once = digest([password.as_bytes(), b""]);
+    let twice = digest([once.as_ref(), b""]);
+    let mask = if is_caching {
+        digest([twice.as_ref(), random])
+    } else {
+        digest([random, twice.as_ref()])
+    };
+    let bytes = once.as_ref().iter().zip(mask.as_ref());
+    Some(bytes.map(|(byte, mask)| byte ^ mask).collect())
+}
+
+/// Names a user, with a password that is mixed already (HandshakeResponse41).
+fn log_in(user: &str, way: &[u8], answer: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     content.extend(CAPABILITIES.to_le_bytes());
     content.extend(LONGEST_PACKET.to_le_bytes());
@@ -109,9 +222,10 @@ fn log_in(user: &str) -> Vec<u8> {
     content.extend(RESERVED);
     content.extend(user.as_bytes());
     content.push(0);
-    // The password's length.
+    content.push(u8::try_from(answer.len()).unwrap_or_default());
+    content.extend(answer);
+    content.extend(way);
     content.push(0);
-    content.extend(WAY);
     content
 }
 

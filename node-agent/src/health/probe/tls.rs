@@ -5,15 +5,37 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
-use lvs_crds::health_check::TlsCheck;
+use lvs_crds::health_check::{TlsCheck, TlsStart};
 use rustls::pki_types::{ServerName, UnixTime};
-use rustls::{CertificateError, Error};
+use rustls::{CertificateError, ClientConfig, Error};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::shown::ShownCertificate;
 use super::trust::{self, Settings};
 use super::{NOT_ASKED, TimeLimit, quoted, tcp, words};
+use crate::health::credentials::Credentials;
+
+/// How TLS is to be spoken in one question.
+pub struct Terms<'a> {
+    check: &'a TlsCheck,
+    /// The certificate that is shown, where the check names one.
+    shown: Option<ShownCertificate>,
+}
+
+impl<'a> Terms<'a> {
+    /// As `check` says, showing the certificate of these credentials. An error is why it cannot be shown, in words.
+    pub fn new(check: &'a TlsCheck, shown: Option<Credentials<'_>>) -> Result<Self, String> {
+        let shown = shown.map(ShownCertificate::read).transpose()?;
+        Ok(Self { check, shown })
+    }
+
+    /// Whether TLS begins with the first byte.
+    pub fn begin_at_once(&self) -> bool {
+        self.check.start == TlsStart::Immediately
+    }
+}
 
 /// The name that the certificate must be for and, unless it is an address, that the server is told: `check.server_name`,
 /// else the host that is asked for, else the address.
@@ -45,15 +67,15 @@ pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection for S {}
 
-/// A connection over which TLS is spoken from the first byte on, if there is a `check`; `protocol` is as in [`Security::new`].
+/// A connection over which TLS is spoken from the first byte on, if there are `terms`; `protocol` is as in [`Security::new`].
 /// An error is why there is none, in words.
 pub async fn connect(
     target: SocketAddr,
-    check: Option<&TlsCheck>,
+    terms: Option<&Terms<'_>>,
     protocol: Option<&'static str>,
     limit: TimeLimit,
 ) -> Result<Box<dyn Connection>, String> {
-    let security = check.map(|check| Security::new(check, None, target, protocol));
+    let security = terms.map(|terms| Security::new(terms, None, target, protocol));
     let security = security.transpose()?;
     let stream = tcp::connect(target, limit).await?;
     Ok(match security {
@@ -69,18 +91,27 @@ pub struct Security {
 }
 
 impl Security {
-    /// As `check` says with who is at `target`, for `host` where the question names one, offering to speak `protocol` over it
+    /// As `terms` say with who is at `target`, for `host` where the question names one, offering to speak `protocol` over it
     /// (ALPN). An error is what of the check itself cannot be done, in words.
     pub fn new(
-        check: &TlsCheck,
+        terms: &Terms<'_>,
         host: Option<&str>,
         target: SocketAddr,
         protocol: Option<&'static str>,
     ) -> Result<Self, String> {
-        Ok(Self {
-            name: server_name_of(check, host, target)?,
-            settings: trust::settings_for(check.verification, protocol)?,
-        })
+        let Terms { check, shown } = terms;
+        let name = server_name_of(check, host, target)?;
+        let mut settings = trust::settings_for(check.verification)?;
+        if shown.is_some() || protocol.is_some() {
+            // What is in them is shared, not copied.
+            let mut own = ClientConfig::clone(&settings);
+            own.alpn_protocols = protocol.map(Into::into).into_iter().collect();
+            if let Some(shown) = shown {
+                own.client_auth_cert_resolver = shown.resolver();
+            }
+            settings = own.into();
+        }
+        Ok(Self { name, settings })
     }
 
     /// A handshake over a connection that stands. An error is why it failed, in words.

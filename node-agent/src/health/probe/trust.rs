@@ -28,25 +28,12 @@ static ANYBODY: LazyLock<Result<Settings, String>> = LazyLock::new(|| {
     Ok(for_checks(settings.with_no_client_auth()))
 });
 
-/// Settings that trust so much, and offer to speak this protocol (ALPN) or say nothing of it. An error is why nobody can be
-/// trusted, in words.
-pub fn settings_for(
-    verification: TlsVerification,
-    protocol: Option<&'static str>,
-) -> Result<Settings, String> {
-    let settings = match verification {
+/// Settings that trust so much. An error is why nobody can be trusted, in words.
+pub fn settings_for(verification: TlsVerification) -> Result<Settings, String> {
+    match verification {
         TlsVerification::Full => authorities_of_this_process(),
         TlsVerification::None => ANYBODY.clone(),
-    }?;
-    Ok(match protocol {
-        Some(protocol) => {
-            // What is in it is shared, not copied.
-            let mut offering = ClientConfig::clone(&settings);
-            offering.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-            Arc::new(offering)
-        }
-        None => settings,
-    })
+    }
 }
 
 /// Settings that trust these authorities.
