@@ -49,6 +49,7 @@ allow lvs-core lvs-crds
 allow lvs-ipvs lvs-core lvs-crds
 allow lvs-controller lvs-plan lvs-crds lvs-core
 allow lvs-agent lvs-core lvs-ipvs lvs-crds
+allow kubectl-lvs lvs-crds lvs-plan lvs-core
 pure lvs-plan
 pure lvs-core
 

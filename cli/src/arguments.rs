@@ -1,0 +1,77 @@
+//! Arguments of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::keyword::Tool;
+
+/// kubectl lvs: Linux Virtual Server the Kubernetes way.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-lvs", bin_name = "kubectl lvs", version)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make VirtualRouters, VirtualServices and RealServers of a keepalived.conf, an ldirectord.cf or the output of `ipvsadm --save --numeric`, and say what became of every line.
+    Import(ImportArguments),
+    /// Say what becomes of a keyword of keepalived, ldirectord or ipvsadm, such as keepalived:quorum.
+    ExplainKeyword {
+        /// The keyword, with its tool and a colon in front or without.
+        keyword: String,
+    },
+    /// Write the dictionary of all keywords, in Markdown.
+    Dictionary,
+}
+
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// Files of one tool. The first says what is balanced; each further one is that of another director of the same set.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Tool whose files they are. Default: by the names of the files, or their first words.
+    #[arg(long, value_enum)]
+    pub from: Option<Tool>,
+    /// Name of the Node that a file is of, once for each file; with it the file's priority becomes that of a director.
+    #[arg(long)]
+    pub node_name: Vec<String>,
+    /// Configuration id by which keepalived chooses lines that begin with @, once for each file. Default: the node's name up to its first dot.
+    #[arg(long)]
+    pub config_id: Vec<String>,
+    /// Namespace of the objects; it is granted the addresses and real servers.
+    #[arg(long, short, default_value = "default")]
+    pub namespace: String,
+    /// Format of the objects, on standard output.
+    #[arg(long, short, value_enum, default_value_t = Output::Yaml)]
+    pub output: Output,
+    /// Format of the report, on standard error or in --report-file.
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    pub report: ReportFormat,
+    /// File for the report.
+    #[arg(long)]
+    pub report_file: Option<PathBuf>,
+}
+
+/// Format of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Documents of YAML.
+    Yaml,
+    /// A List in JSON.
+    Json,
+}
+
+/// Format of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// A line for each line.
+    Text,
+    /// JSON.
+    Json,
+}

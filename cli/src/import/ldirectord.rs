@@ -1,0 +1,497 @@
+//! ldirectord(8): ldirectord.cf.
+
+mod check;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::Parts;
+use super::draft::{Server, Service, forwarding, is_nat, is_scheduler, service_name, unique};
+use super::keepalived::addresses_between;
+use super::quantity::{bounded, endpoint, port, prefix_length, unicast};
+use super::report::{Fate, Ledger, LineIndex};
+use crate::keyword::Tool;
+use check::Question;
+
+/// The last value of each directive, and its line.
+type Directives = BTreeMap<String, (LineIndex, String)>;
+
+/// A `virtual` with what is indented below it.
+struct Block {
+    line: LineIndex,
+    head: String,
+    six: bool,
+    directives: Directives,
+    reals: Vec<(LineIndex, String)>,
+}
+
+/// Reads a file.
+pub fn import(ledger: &mut Ledger, path: &Path, text: &str) -> Parts {
+    let mut globals = Directives::new();
+    let mut blocks: Vec<Block> = Vec::new();
+    for line in ledger.add_file(path, text) {
+        let whole = ledger.text(line).replace('\t', "    ");
+        let text = whole.split('#').next().unwrap_or_default();
+        if text.trim().is_empty() {
+            continue;
+        }
+        let Some((word, value)) = text.split_once('=') else {
+            ledger.note(line, Fate::NotOffered, "", "no directive with a value");
+            continue;
+        };
+        let (word, value) = (word.trim(), value.trim().to_owned());
+        let block = if text.starts_with("    ") {
+            blocks.last_mut()
+        } else {
+            None
+        };
+        let place = if block.is_some() { "virtual" } else { "global" };
+        let Some(row) = Tool::Ldirectord.find(place, word) else {
+            ledger.note(
+                line,
+                Fate::NotOffered,
+                "",
+                format!(
+                    "no directive of ldirectord is called {word}, {}",
+                    if place == "global" {
+                        "outside virtual"
+                    } else {
+                        "within virtual"
+                    }
+                ),
+            );
+            continue;
+        };
+        match (block, word) {
+            (None, "virtual" | "virtual6") => blocks.push(Block {
+                line,
+                head: value,
+                six: word == "virtual6",
+                directives: Directives::new(),
+                reals: Vec::new(),
+            }),
+            (Some(block), "real" | "real6") => block.reals.push((line, value)),
+            (block, _) => {
+                // What a block says is told with the name of its object.
+                if block.is_none() {
+                    ledger.note(line, row.fate, row.field, row.remark);
+                }
+                let directives = block.map_or(&mut globals, |block| &mut block.directives);
+                if let Some((before, _)) = directives.insert(word.to_owned(), (line, value)) {
+                    ledger.note(before, Fate::Translated, "", "what is said later counts");
+                }
+            }
+        }
+    }
+    let mut taken = BTreeSet::new();
+    let services = blocks
+        .iter()
+        .filter_map(|block| service(ledger, block, &globals, &mut taken))
+        .collect();
+    Parts {
+        routers: Vec::new(),
+        services,
+    }
+}
+
+impl Block {
+    /// A directive of the block, else of the whole file.
+    fn get<'a>(&'a self, globals: &'a Directives, word: &str) -> Option<&'a (LineIndex, String)> {
+        self.directives.get(word).or_else(|| globals.get(word))
+    }
+
+    /// Says of every line of it that it is left out.
+    fn refuse(&self, ledger: &mut Ledger, why: &str) {
+        let lines = self
+            .directives
+            .values()
+            .map(|(line, _)| *line)
+            .chain(self.reals.iter().map(|(line, _)| *line));
+        for line in lines.chain([self.line]) {
+            ledger.note(line, Fate::NotOffered, "", why);
+        }
+    }
+}
+
+/// Text without quotes around it.
+fn unquoted(text: &str) -> &str {
+    let text = text.trim();
+    text.strip_prefix('"')
+        .and_then(|inner| inner.strip_suffix('"'))
+        .unwrap_or(text)
+}
+
+fn service(
+    ledger: &mut Ledger,
+    block: &Block,
+    globals: &Directives,
+    taken: &mut BTreeSet<String>,
+) -> Option<Service> {
+    let mut spec = Map::new();
+    let mark = bounded(&block.head, 1, u32::MAX)
+        .filter(|(_, changed)| !changed)
+        .map(|(mark, _)| mark);
+    let (name, number, protocol) = if let Some(mark) = mark {
+        spec.insert("grouping".to_owned(), json!("FirewallMark"));
+        spec.insert(
+            "firewallMark".to_owned(),
+            json!({"marking": "External", "value": mark}),
+        );
+        spec.insert("ports".to_owned(), json!([{"port": 0}]));
+        if block.six {
+            spec.insert("addressFamilies".to_owned(), json!(["IPv6"]));
+        }
+        ledger.note(block.line, Fate::Changed, "VirtualService spec.addresses, spec.ports", "which addresses and ports have the mark is not said here: name them, and set marking Managed instead of rules of your own");
+        (format!("vs-mark-{mark}"), 0, "TCP")
+    } else {
+        let found =
+            endpoint(&block.head).and_then(|(address, number)| Some((unicast(address)?, number)));
+        let Some((address, number)) = found.filter(|(_, number)| *number != 0) else {
+            block.refuse(ledger, "the virtual service is no address that clients can reach with a port; a name must be written as an address");
+            return None;
+        };
+        let named = block
+            .directives
+            .get("protocol")
+            .map(|(line, text)| (*line, text.as_str()));
+        let protocol = match named {
+            Some((_, "tcp")) => "TCP",
+            Some((_, "udp")) => "UDP",
+            _ if number == 53 => "UDP",
+            _ => "TCP",
+        };
+        if let Some((line, text)) = named.filter(|(_, text)| !matches!(*text, "tcp" | "udp")) {
+            ledger.note(
+                line,
+                Fate::NotOffered,
+                "",
+                format!("{text:?} is neither tcp nor udp"),
+            );
+        }
+        let mut entry = json!({"port": number});
+        if protocol != "TCP" {
+            entry["protocol"] = json!(protocol);
+        }
+        spec.insert("addresses".to_owned(), json!([address.to_string()]));
+        spec.insert("ports".to_owned(), json!([entry]));
+        (service_name(&address, number, protocol), number, protocol)
+    };
+    let name = unique(&name, taken);
+    ledger.note(
+        block.line,
+        Fate::Translated,
+        format!("VirtualService {name}"),
+        "",
+    );
+    scheduling(ledger, block, &mut spec, protocol);
+    let quiescent =
+        block
+            .get(globals, "quiescent")
+            .is_none_or(|(line, text)| match text.as_str() {
+                "yes" => true,
+                "no" => false,
+                _ => {
+                    ledger.note(*line, Fate::NotOffered, "", "neither yes nor no: yes");
+                    true
+                }
+            });
+    if quiescent {
+        spec.insert("onFailure".to_owned(), json!("Quiesce"));
+    }
+    let mut servers = Vec::new();
+    for (line, text) in &block.reals {
+        servers.extend(real(ledger, *line, text, number));
+    }
+    let method = servers.first().map_or_else(
+        || forwarding("DR"),
+        |server: &Server| server.forwarding.clone(),
+    );
+    let mut service = Service {
+        line: block.line,
+        name,
+        spec,
+        forwarding: method,
+        port: number,
+        servers,
+        other_targets: Vec::new(),
+    };
+    service
+        .spec
+        .insert("forwarding".to_owned(), service.forwarding.clone());
+    let question = Question {
+        block,
+        globals,
+        number,
+        protocol,
+        is_mark: mark.is_some(),
+        server_port: service.servers.first().map_or(0, |server| server.port),
+    };
+    for (word, (line, _)) in &block.directives {
+        if let Some((fate, why)) = question.unused(word) {
+            ledger.note(*line, fate, "", why);
+        } else if let Some(row) = Tool::Ldirectord.find("virtual", word) {
+            let field = match row.field.split_once(' ') {
+                Some((kind @ "VirtualService", rest)) => format!("{kind} {} {rest}", service.name),
+                _ => row.field.to_owned(),
+            };
+            ledger.note(*line, row.fate, field, row.remark);
+        }
+    }
+    let (checks, disabled) = question.checks(ledger);
+    service
+        .spec
+        .insert("healthChecks".to_owned(), json!(checks));
+    if disabled {
+        service
+            .servers
+            .iter_mut()
+            .for_each(|server| server.disabled = true);
+    }
+    let word = if block.six { "fallback6" } else { "fallback" };
+    if let Some((line, text)) = block.get(globals, word) {
+        fallback(ledger, *line, text, &mut service);
+    }
+    Some(service)
+}
+
+fn scheduling(ledger: &mut Ledger, block: &Block, spec: &mut Map<String, Value>, protocol: &str) {
+    let mut scheduler = "wrr";
+    if let Some((line, text)) = block.directives.get("scheduler") {
+        if is_scheduler(text) {
+            scheduler = text;
+        } else {
+            ledger.note(
+                *line,
+                Fate::NotOffered,
+                "",
+                format!("no scheduler is called {text:?}: wrr"),
+            );
+        }
+    }
+    let mut value = json!({"name": scheduler});
+    if let Some((line, text)) = block.directives.get("schedflags") {
+        for flag in text.split(',') {
+            match flag.trim() {
+                "flag-2" | "sh-port" | "mh-port" if matches!(scheduler, "sh" | "mh") => {
+                    value["options"] = json!([format!("{scheduler}-port")]);
+                }
+                "flag-1" | "sh-fallback" | "mh-fallback" if matches!(scheduler, "sh" | "mh") => {}
+                other => ledger.note(
+                    *line,
+                    Fate::NotOffered,
+                    "",
+                    format!("flag {other} of scheduler {scheduler}"),
+                ),
+            }
+        }
+    }
+    spec.insert("scheduler".to_owned(), value);
+    let persistent = block.directives.get("persistent").and_then(|(line, text)| {
+        let value = bounded(text, 1, 2_678_400);
+        if value.is_none() {
+            ledger.note(
+                *line,
+                Fate::NotOffered,
+                "",
+                format!("{text:?} is no number"),
+            );
+        }
+        value
+    });
+    if let Some((seconds, _)) = persistent {
+        spec.insert("persistence".to_owned(), json!({"timeoutSeconds": seconds}));
+    }
+    if let Some((line, text)) = block.directives.get("netmask") {
+        match (prefix_length(text), spec.get_mut("persistence")) {
+            (Some(length), Some(persistence)) if block.six => {
+                persistence["ipv6PrefixLength"] = json!(length);
+            }
+            (Some(length), Some(persistence)) if length <= 32 => {
+                persistence["ipv4PrefixLength"] = json!(length);
+            }
+            (_, None) => ledger.note(
+                *line,
+                Fate::NotOffered,
+                "",
+                "it is nothing without persistent",
+            ),
+            _ => ledger.note(*line, Fate::NotOffered, "", format!("{text:?} is no mask")),
+        }
+    }
+    if let Some((line, text)) = block
+        .directives
+        .get("ops")
+        .filter(|(_, text)| text == "yes")
+    {
+        if protocol == "UDP" {
+            spec.insert("packetScheduling".to_owned(), json!("OnePacket"));
+        } else {
+            ledger.note(
+                *line,
+                Fate::NotOffered,
+                "",
+                format!("{text} needs protocol udp"),
+            );
+        }
+    }
+}
+
+/// `address[->address][:port] gate|masq|ipip [weight] ["request", "receive"] [l:number] [u:number]`
+fn real(ledger: &mut Ledger, line: LineIndex, text: &str, service_port: u16) -> Vec<Server> {
+    let mut words = text.split_whitespace();
+    let target = words.next().unwrap_or_default();
+    let (first, last) = match target.split_once("->") {
+        Some((first, last)) => (first, Some(last)),
+        None => (target, None),
+    };
+    // The port stands behind the last address of a range. A doubled colon is a slip of ldirectord's own sample.
+    let with_port = last
+        .unwrap_or(first)
+        .replace("::", if first.contains('[') { "::" } else { ":" });
+    let found = endpoint(&with_port).and_then(|(end, number)| {
+        let end = unicast(end)?;
+        let start = if last.is_some() { unicast(first)? } else { end };
+        Some((addresses_between(start, end)?, number))
+    });
+    let Some((addresses, number)) = found else {
+        ledger.note(line, Fate::NotOffered, "", "no address that directors can reach, or a range of more than 256; a name must be written as an address");
+        return Vec::new();
+    };
+    let mut server = Server {
+        line,
+        address: IpAddr::from([0, 0, 0, 0]),
+        port: number,
+        weight: 1,
+        forwarding: forwarding("DR"),
+        thresholds: (0, 0),
+        disabled: false,
+    };
+    let mut method = false;
+    for word in words {
+        let mut limit = |target: &mut u32, text: &str| match bounded(text, 0, 2_147_483_647) {
+            Some((value, _)) => *target = value,
+            None => ledger.note(line, Fate::NotOffered, "", format!("{word} is no limit")),
+        };
+        let bare = word.trim_matches(['"', '<', '>']);
+        match word {
+            "gate" | "masq" | "ipip" if !method => {
+                method = true;
+                server.forwarding = forwarding(match word {
+                    "masq" => "NAT",
+                    "ipip" => "TUN",
+                    _ => "DR",
+                });
+            }
+            _ if bare.starts_with("l:") => {
+                limit(&mut server.thresholds.1, bare.trim_start_matches("l:"));
+            }
+            _ if bare.starts_with("u:") => {
+                limit(&mut server.thresholds.0, bare.trim_start_matches("u:"));
+            }
+            _ => match bounded(word, 0, 65_535) {
+                Some((weight, changed)) => {
+                    server.weight = u16::try_from(weight).unwrap_or(u16::MAX);
+                    if changed {
+                        ledger.note(line, Fate::Changed, "", format!("weight {weight}"));
+                    }
+                }
+                None => ledger.note(
+                    line,
+                    Fate::NotOffered,
+                    "",
+                    format!("{word}: checks are the same for all real servers of a VirtualService"),
+                ),
+            },
+        }
+    }
+    if server.thresholds.1 > server.thresholds.0 {
+        ledger.note(
+            line,
+            Fate::Changed,
+            "",
+            "no lower limit of connections, as it is above the upper one",
+        );
+        server.thresholds.1 = 0;
+    }
+    if number != service_port && number != 0 && (service_port == 0 || !is_nat(&server.forwarding)) {
+        ledger.note(
+            line,
+            Fate::Changed,
+            "",
+            "the port stays what the client has asked for, as in IPVS",
+        );
+    }
+    addresses
+        .into_iter()
+        .map(|address| Server {
+            address,
+            ..server.clone()
+        })
+        .collect()
+}
+
+/// `address[:port] [gate|masq|ipip]`
+fn fallback(ledger: &mut Ledger, line: LineIndex, text: &str, service: &mut Service) {
+    let mut words = text.split_whitespace();
+    let Some((address, number)) = words.next().and_then(endpoint) else {
+        ledger.note(line, Fate::NotOffered, "", "no address and port");
+        return;
+    };
+    let own_port = (number != 0 && service.port != 0 && number != service.port).then_some(number);
+    if address == "localhost"
+        || address
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+    {
+        let mut sorry = json!({"type": "Director"});
+        if let Some(port) = own_port {
+            sorry["port"] = json!(port);
+        }
+        service.spec.insert("sorryServer".to_owned(), sorry);
+        ledger.note(
+            line,
+            Fate::Translated,
+            format!("VirtualService {}", service.name),
+            "the director itself",
+        );
+        return;
+    }
+    let Some(address) = unicast(address) else {
+        ledger.note(
+            line,
+            Fate::NotOffered,
+            "",
+            "no address that directors can reach; a name must be written as an address",
+        );
+        return;
+    };
+    let method = forwarding(match words.next() {
+        Some("masq") => "NAT",
+        Some("ipip") => "TUN",
+        _ => "DR",
+    });
+    let mut sorry = json!({"type": "Address", "address": {"address": address.to_string()}});
+    if method != service.forwarding {
+        sorry["address"]["forwarding"] = method.clone();
+    }
+    match own_port {
+        Some(port) if is_nat(&method) => sorry["address"]["port"] = json!(port),
+        Some(_) => ledger.note(
+            line,
+            Fate::Changed,
+            "",
+            "the port stays what the client has asked for, as in IPVS",
+        ),
+        None => {}
+    }
+    service.spec.insert("sorryServer".to_owned(), sorry);
+    service.other_targets.push(address);
+}
+
+/// A port by number or name.
+fn port_of(text: &str) -> Option<u16> {
+    port(text).filter(|port| *port != 0)
+}

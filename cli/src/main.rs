@@ -1,0 +1,113 @@
+//! kubectl-lvs, the plugin behind `kubectl lvs`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail, ensure};
+use clap::Parser;
+use kubectl_lvs::arguments::{Arguments, Command, ImportArguments, Output, ReportFormat};
+use kubectl_lvs::import::{self, Imported, LocalFiles, Source};
+use kubectl_lvs::{dictionary, yaml};
+use serde_json::json;
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is there to be told that it could not be told.
+            let _ = writeln!(std::io::stderr(), "kubectl lvs: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command {
+        Command::Import(arguments) => import(&arguments),
+        Command::ExplainKeyword { keyword } => {
+            let text = dictionary::explain(&keyword);
+            ensure!(
+                !text.is_empty(),
+                "no tool has the keyword {keyword}; docs/dictionary.md lists those that are known"
+            );
+            print(&text)
+        }
+        Command::Dictionary => print(&dictionary::markdown()),
+    }
+}
+
+fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
+    for (name, count) in [
+        ("--node-name", arguments.node_name.len()),
+        ("--config-id", arguments.config_id.len()),
+    ] {
+        ensure!(
+            count == 0 || count == arguments.files.len(),
+            "{name} is given {count} times for {} files: give it once for each",
+            arguments.files.len()
+        );
+    }
+    let mut sources = Vec::new();
+    for (index, path) in arguments.files.iter().enumerate() {
+        let text = import::read(path).map_err(anyhow::Error::msg)?;
+        let node_name = arguments.node_name.get(index).cloned();
+        let short_name = || {
+            node_name
+                .as_deref()
+                .and_then(|name| name.split('.').next())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let config_id = arguments
+            .config_id
+            .get(index)
+            .cloned()
+            .unwrap_or_else(short_name);
+        sources.push(Source {
+            path: path.clone(),
+            text,
+            node_name,
+            config_id,
+        });
+    }
+    let tool = match arguments.from {
+        Some(tool) => tool,
+        None => match sources
+            .iter()
+            .find_map(|source| import::guess(&source.path, &source.text))
+        {
+            Some(tool) => tool,
+            None => bail!("whose configuration it is cannot be told: give --from"),
+        },
+    };
+    let imported = import::import(tool, &sources, &arguments.namespace, &LocalFiles);
+    report(arguments, &imported)?;
+    match arguments.output {
+        Output::Yaml => print(&yaml::stream(&imported.objects)?),
+        Output::Json => {
+            let list = json!({"apiVersion": "v1", "kind": "List", "items": imported.objects});
+            print(&format!("{list:#}\n"))
+        }
+    }
+}
+
+fn report(arguments: &ImportArguments, imported: &Imported) -> anyhow::Result<()> {
+    let text = match arguments.report {
+        ReportFormat::Text => imported.report.text(),
+        ReportFormat::Json => format!("{:#}\n", serde_json::to_value(&imported.report)?),
+    };
+    match &arguments.report_file {
+        Some(path) => {
+            std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+        }
+        None => std::io::stderr()
+            .write_all(text.as_bytes())
+            .context("write the report"),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("write to standard output")
+}
