@@ -108,8 +108,12 @@ reasons! {
     /// A port named by the RealServer is not a port of the VirtualService, or a port of the VirtualService is none of the
     /// Service whose endpoints serve.
     PortNotFound,
-    /// The port or forwarding of the RealServer does not fit the VirtualService.
+    /// The port, forwarding or health check of the RealServer does not fit the VirtualService.
     PortNotPermitted,
+    /// No VirtualService that selects the RealServer has a health check of the name of one of its own.
+    HealthCheckNotFound,
+    /// The plan of a VirtualService has no room for more health checks of RealServers; its own count.
+    TooManyHealthChecks,
     /// The selector matches no RealServer, or none of them is up; the Service of a RealServer has no endpoint.
     NoRealServers,
     /// A Service has more endpoints than a RealServer or a plan can hold; the others are left out.

@@ -12,7 +12,9 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::text::{HeaderName, HeaderValue, HostHeader, HttpPath, PartName, StatusRange};
+use crate::text::{
+    HeaderName, HeaderValue, HostHeader, HttpPath, PartName, StatusRange, UnicastAddress,
+};
 
 pub use database::{MySqlCheck, PostgreSqlCheck};
 pub use dns::{DnsCheck, DnsRecordType};
@@ -86,11 +88,15 @@ pub use udp::UdpCheck;
     "a health check of type Ping asks an address and no port: remove port or set another type"
 ))]
 #[x_kube(validation = (
-    "self.type != 'None' || (!has(self.portName) && !has(self.port) && !has(self.retryPeriodSeconds))",
-    "a health check of type None asks nothing: remove portName, port and retryPeriodSeconds, or set another type"
+    "self.type != 'None' || (!has(self.portName) && !has(self.port) && !has(self.retryPeriodSeconds) && !has(self.address) && !has(self.sourceAddress))",
+    "a health check of type None asks nothing: remove portName, port, address, sourceAddress and retryPeriodSeconds, or set another type"
+))]
+#[x_kube(validation = (
+    "!has(self.address) || !has(self.sourceAddress) || !isIP(self.address) || !isIP(self.sourceAddress) || ip(self.address).family() == ip(self.sourceAddress).family()",
+    "address and sourceAddress are of different families: set both IPv4 or both IPv6, or remove one of them"
 ))]
 pub struct HealthCheck {
-    /// Name of the check: a DNS label, unique in the VirtualService. Required.
+    /// Name of the check: a DNS label, unique in the VirtualService or RealServer. Required.
     #[schemars(with = "PartName")]
     pub name: String,
     /// What is asked. None: nothing, every real server counts as healthy; then the only check. TCP: a connection is accepted. HTTP, HTTPS: a request is answered as expected, in plain text or over TLS. SMTP: a mail server greets. DNS: a name server answers a question. UDP: a datagram is answered as expected. Ping: an ICMP echo is answered; of the port it tells nothing. GRPC: the server says that it serves. FTP, IMAP, POP3: the server greets. LDAP: an anonymous bind is answered. MySQL, PostgreSQL: the server gets as far as to judge a user. Redis: PING is answered. SIP: OPTIONS is answered. RADIUS: a user is accepted, or Status-Server answered. Required.
@@ -104,6 +110,14 @@ pub struct HealthCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
+    /// Address that is asked instead of the real server's own, for all real servers alike (keepalived: connect_ip): IPv4 or IPv6, one that the namespace may aim at as at a real server. Default: the real server's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<UnicastAddress>")]
+    pub address: Option<String>,
+    /// Address of the director from which addresses of the same family are asked (keepalived: bindto): one that each director has for itself, not one that moves. A director that does not have it does not ask. Default: the one that its routes say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<UnicastAddress>")]
+    pub source_address: Option<String>,
     /// Seconds from the start of a check to the start of the next, 1..3600; up to 5 % shorter, so that checks do not fall into step. One that takes longer is followed when it has ended. Default 6.
     #[serde(default = "HealthCheck::default_period_seconds")]
     #[schemars(range(min = 1, max = 3600))]
@@ -165,6 +179,8 @@ impl HealthCheck {
             type_,
             port_name: None,
             port: None,
+            address: None,
+            source_address: None,
             period_seconds: Self::default_period_seconds(),
             retry_period_seconds: None,
             timeout_seconds: Self::default_timeout_seconds(),

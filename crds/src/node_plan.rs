@@ -172,9 +172,9 @@ pub struct DirectorPlan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub services: Vec<PlannedService>,
-    /// Checks to which services refer by name, sorted; which port each asks is said there.
+    /// Checks to which services and real servers refer by name, sorted; which port each asks is said there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 200))]
     pub checks: Vec<HealthCheck>,
 }
 
@@ -366,7 +366,7 @@ pub struct PlannedService {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4096))]
     pub real_servers: Vec<PlannedRealServer>,
-    /// What is asked of every real server; it is up while all of it succeeds. Empty = nothing.
+    /// What is asked of every real server that does not say otherwise; it is up while all of it succeeds. Empty = nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512))]
     pub checks: Vec<CheckReference>,
@@ -386,6 +386,19 @@ pub struct PlannedService {
     /// Seconds in which a real server that came up gets more and more of its weight; 0 = all of it at once.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub slow_start_seconds: u32,
+}
+
+impl PlannedService {
+    /// What is asked of one of its real servers.
+    pub fn checks_of<'a>(&'a self, real_server: &'a PlannedRealServer) -> &'a [CheckReference] {
+        real_server.checks.as_deref().unwrap_or(&self.checks)
+    }
+
+    /// Whether anything is asked of any of its real servers, those to come included.
+    pub fn has_checks(&self) -> bool {
+        let mut real_servers = self.real_servers.iter();
+        !self.checks.is_empty() || real_servers.any(|one| !self.checks_of(one).is_empty())
+    }
 }
 
 #[expect(
@@ -457,6 +470,10 @@ pub struct PlannedRealServer {
     /// Whether it is to serve.
     #[serde(default, skip_serializing_if = "AdministrativeState::is_enabled")]
     pub administrative_state: AdministrativeState,
+    /// What is asked of it; empty = nothing, unset = what its service says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub checks: Option<Vec<CheckReference>>,
 }
 
 /// Work as real server.

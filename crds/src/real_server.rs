@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::health_check::HealthCheck;
 use crate::text::{Address, ObjectName, PartName};
 use crate::traffic_policy::AdministrativeState;
 use crate::value::Forwarding;
@@ -89,6 +90,11 @@ pub struct RealServerSpec {
     /// Limits of connections to this host, counted by each director for each port (ipvsadm -x, -y). Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_thresholds: Option<ConnectionThresholds>,
+    /// What directors ask of this host instead of what VirtualServices say, at most 8: each replaces the whole check of the same name, which without checks of the VirtualService is tcp; type None switches that check off. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub health_checks: Vec<HealthCheck>,
     /// Whether it is to serve. Enabled: it is. Draining: it gets no new connections and keeps those it has, until drain.timeoutSeconds of the VirtualService have passed where that is set. Disabled: it is taken out of the kernel. Default Enabled.
     #[serde(default, skip_serializing_if = "AdministrativeState::is_enabled")]
     pub administrative_state: AdministrativeState,

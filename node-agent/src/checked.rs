@@ -16,7 +16,7 @@ const SERVICES_NAMED: usize = 64;
 pub fn real_servers(plan: &str, spec: &NodePlanSpec, serving: &Serving) -> Vec<CheckedRealServer> {
     let mut found: Vec<CheckedRealServer> = Vec::new();
     let told = services(spec)
-        .filter(|service| !service.checks.is_empty() || service.drain_timeout_seconds.is_some());
+        .filter(|service| service.has_checks() || service.drain_timeout_seconds.is_some());
     for service in told {
         let Some(standing) = serving.of(plan, service) else {
             continue;
@@ -65,7 +65,7 @@ pub fn real_servers(plan: &str, spec: &NodePlanSpec, serving: &Serving) -> Vec<C
 /// Services of the plan that have checks and no quorum.
 pub fn without_quorum(plan: &str, spec: &NodePlanSpec, serving: &Serving) -> Vec<String> {
     let lost: BTreeSet<String> = services(spec)
-        .filter(|service| !service.checks.is_empty())
+        .filter(|service| service.has_checks())
         .filter(|service| {
             let standing = serving.of(plan, service);
             standing.is_some_and(|standing| !standing.has_quorum)

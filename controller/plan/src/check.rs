@@ -88,6 +88,16 @@ pub enum Finding {
         /// Address.
         address: IpAddr,
     },
+    /// A check that the plan names and does not hold.
+    #[error("plan {plan}: {service} names check {check}, which the plan does not hold")]
+    CheckMissing {
+        /// Plan.
+        plan: String,
+        /// The service.
+        service: String,
+        /// Name of the check.
+        check: String,
+    },
     /// A service by address whose address the plan does not hold.
     #[error("plan {plan}: {service} has no address")]
     ServiceWithoutAddress {
@@ -334,6 +344,18 @@ impl Critic {
                     plan: name.to_owned(),
                     service: text.clone(),
                 });
+            }
+            let of_real_servers = service.real_servers.iter();
+            let of_real_servers = of_real_servers.flat_map(|one| one.checks.iter().flatten());
+            for reference in service.checks.iter().chain(of_real_servers) {
+                let mut held = director.checks.iter();
+                if !held.any(|check| check.name == reference.check_name) {
+                    self.findings.insert(Finding::CheckMissing {
+                        plan: name.to_owned(),
+                        service: text.clone(),
+                        check: reference.check_name.clone(),
+                    });
+                }
             }
             let mut previous = None;
             for destination in &service.real_servers {

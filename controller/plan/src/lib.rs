@@ -27,6 +27,7 @@ pub mod mark;
 pub mod name;
 pub mod node;
 mod preparation;
+mod real_server_check;
 pub mod report;
 pub mod resolution;
 pub mod router;

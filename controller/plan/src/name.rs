@@ -12,6 +12,12 @@ pub fn plan_name(kind: SourceKind, node_name: &str, source_uid: &str) -> String 
     format!("{prefix}-{:016x}", digest([node_name, source_uid]))
 }
 
+/// Name in a plan of a check that a RealServer has instead of its VirtualService's, after what it says: `override-` and 16
+/// hexadecimal digits. All checks of a plan are of one namespace, so a collision is nobody else's.
+pub fn check_name(question: &str) -> String {
+    format!("override-{:016x}", digest([question]))
+}
+
 /// Token that confirms the removal of exactly these things.
 pub fn removal_token<'a>(removed: impl IntoIterator<Item = &'a str>) -> String {
     format!("{:016x}", digest(removed))

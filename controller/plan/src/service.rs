@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use lvs_crds::VirtualServiceSpec;
 use lvs_crds::node_plan::{
-    DirectorPlan, MarkMatch, NodePlanSpec, PlannedAddress, PlannedFirewallMark, PlannedRealServer,
-    PlannedService, ServiceAddress, ServiceFirewallMark,
+    CheckReference, DirectorPlan, MarkMatch, NodePlanSpec, PlannedAddress, PlannedFirewallMark,
+    PlannedRealServer, PlannedService, ServiceAddress, ServiceFirewallMark,
 };
 use lvs_crds::value::{AddressFamily, ForwardingType};
 use lvs_crds::virtual_service::{Grouping, Marking, ServicePort};
 
 use crate::address_range::parse_address;
-use crate::health_check;
+use crate::real_server_check;
 use crate::selector;
 use crate::sorry_server;
 use crate::target::{Target, Targets};
@@ -35,6 +35,7 @@ pub fn build(
         return None;
     }
     let kept = kept_destinations(targets, stored);
+    let checks = &targets.checks;
     let mut plan = DirectorPlan {
         addresses: addresses
             .iter()
@@ -43,7 +44,7 @@ pub fn build(
                 devices: a.devices.clone(),
             })
             .collect(),
-        checks: health_check::definitions(spec),
+        checks: checks.definitions(),
         ..DirectorPlan::default()
     };
     plan.addresses.sort();
@@ -89,9 +90,13 @@ pub fn build(
                         None,
                     );
                     let family = AddressFamily::of(&accepted.address);
-                    let computed = destinations(&targets.targets, index, family);
+                    let asked = |name: &str| {
+                        let checks = checks.of_real_servers.get(name)?;
+                        Some(checks.references(port))
+                    };
+                    let computed = destinations(&targets.targets, index, family, asked);
                     let real_servers = merge(computed, kept.get(&key));
-                    let checks = health_check::references(spec, port);
+                    let checks = checks.of_service.references(port);
                     plan.services
                         .push(service(key, port.name.clone(), real_servers, checks));
                 }
@@ -113,9 +118,14 @@ pub fn build(
                         address_family,
                     }),
                 );
-                let computed = destinations(&targets.targets, 0, address_family);
+                let asked = |name: &str| {
+                    let checks = checks.of_real_servers.get(name)?;
+                    Some(checks.references_of_all(accepted_ports(spec, addresses)))
+                };
+                let computed = destinations(&targets.targets, 0, address_family, asked);
                 let real_servers = merge(computed, kept.get(&key));
-                let checks = health_check::references_of_all(spec, accepted_ports(spec, addresses));
+                let ports = accepted_ports(spec, addresses);
+                let checks = checks.of_service.references_of_all(ports);
                 plan.services.push(service(key, None, real_servers, checks));
             }
             let marking = spec
@@ -130,6 +140,7 @@ pub fn build(
             }
         }
     }
+    real_server_check::hold_what_is_named(&mut plan, stored);
     Some(plan)
 }
 
@@ -166,7 +177,13 @@ fn matches(spec: &VirtualServiceSpec, addresses: &[AcceptedAddress]) -> Vec<Mark
     matches.into_iter().collect()
 }
 
-fn destinations(targets: &[Target], index: usize, family: AddressFamily) -> Vec<PlannedRealServer> {
+/// Destinations of one port. `asked` are the checks of a RealServer that has its own.
+fn destinations(
+    targets: &[Target],
+    index: usize,
+    family: AddressFamily,
+    asked: impl Fn(&str) -> Option<Vec<CheckReference>>,
+) -> Vec<PlannedRealServer> {
     targets
         .iter()
         .filter_map(|target| {
@@ -179,6 +196,7 @@ fn destinations(targets: &[Target], index: usize, family: AddressFamily) -> Vec<
                 upper_threshold: target.upper_threshold,
                 lower_threshold: target.lower_threshold,
                 administrative_state: target.administrative_state,
+                checks: asked(&target.name),
             })
         })
         .collect()

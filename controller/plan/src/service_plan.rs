@@ -14,6 +14,7 @@ use crate::mark::Marks;
 use crate::name::plan_name;
 use crate::node::{self, DirectorSide};
 use crate::preparation;
+use crate::real_server_check;
 use crate::resolution::{Decisions, Disposition, ServiceDecision, Stored};
 use crate::router_plan::{additional_addresses, waits_for_release};
 use crate::service;
@@ -176,6 +177,7 @@ fn plan_service(
         None
     });
     decision.targets.note_unreachable(key, &tenure.addresses);
+    real_server_check::plan(&context, &mut decision.targets, &mut decision.problems);
 
     let released: Vec<AcceptedAddress> = tenure
         .addresses

@@ -12,6 +12,7 @@ use lvs_crds::virtual_service::{ServicePort, VirtualServiceStatus};
 
 use crate::input::{Lease, ObjectKey};
 use crate::name::plan_name;
+use crate::real_server_check;
 use crate::report::{Verdict, summarise};
 use crate::resolution::{Decisions, PlannedNodePlan};
 
@@ -99,6 +100,11 @@ pub(crate) fn report(decisions: &Decisions<'_>) -> Report {
                 .or_default()
                 .extend(verdicts.iter().cloned());
         }
+    }
+    let unknown_names = real_server_check::unknown_names(decisions.inputs, &decisions.services);
+    for (key, verdicts) in &unknown_names {
+        let known = problems.entry(key).or_default();
+        known.extend(verdicts.iter().cloned());
     }
     for (key, object) in decisions
         .inputs

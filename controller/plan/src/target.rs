@@ -13,6 +13,7 @@ use lvs_crds::virtual_service::{Grouping, ServicePort};
 
 use crate::address_range::parse_address;
 use crate::input::{Body, Inputs, ObjectKey, RealServerObject};
+use crate::real_server_check::PlannedChecks;
 use crate::report::Verdict;
 use crate::router::TargetGrant;
 use crate::selector;
@@ -87,6 +88,8 @@ pub struct Targets {
     pub partly_unknown: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Every selected RealServer, usable or not.
     pub selected: BTreeSet<ObjectKey>,
+    /// What directors ask of them.
+    pub checks: PlannedChecks,
 }
 
 impl Targets {

@@ -9,7 +9,7 @@
 
 mod support;
 
-use lvs_crds::node_plan::{NodePlanSpec, PlanState, SourceKind};
+use lvs_crds::node_plan::{CheckReference, NodePlanSpec, PlanState, SourceKind};
 use lvs_crds::value::ForwardingType;
 use lvs_plan::resolution::{Base, Resolution};
 use lvs_plan::{Checked, Finding, check, resolve};
@@ -94,6 +94,25 @@ fn a_mark_that_takes_the_packets_of_a_port() {
             director.firewall_marks[0].matches[0].address = address;
         },
         |finding| matches!(finding, Finding::SameService { .. }),
+    );
+}
+
+#[test]
+fn a_check_that_the_plan_does_not_hold() {
+    let missing = |finding: &Finding| matches!(finding, Finding::CheckMissing { .. });
+    let forget = |resolution: &mut Resolution| {
+        bank(resolution).director.as_mut().unwrap().checks.clear();
+    };
+    broken(forget, missing);
+    broken(
+        |resolution| {
+            let director = bank(resolution).director.as_mut().unwrap();
+            director.services[0].real_servers[0].checks = Some(vec![CheckReference {
+                check_name: "gone".to_owned(),
+                port: None,
+            }]);
+        },
+        missing,
     );
 }
 

@@ -4,7 +4,8 @@
 mod world;
 
 use lvs_core::health::{Health, Policy, judge, remembered, wanted_checks};
-use lvs_crds::node_plan::{DirectorPlan, LeadershipPlan, PlannedService};
+use lvs_crds::health_check::{HealthCheck, HealthCheckType};
+use lvs_crds::node_plan::{CheckReference, DirectorPlan, LeadershipPlan, PlannedService};
 use lvs_crds::real_server::RealServerState;
 use lvs_crds::tracking::TrackedRealServers;
 use lvs_crds::traffic_policy::{
@@ -322,4 +323,64 @@ proptest! {
             prop_assert!(!quiesce || destinations.len() >= 3, "weight 0 is a destination");
         }
     }
+}
+
+fn reference(name: &str, port: Option<u16>) -> CheckReference {
+    CheckReference {
+        check_name: name.to_owned(),
+        port,
+    }
+}
+
+/// The service with a TCP check, of which the first real server has another check, at another port and address, and the
+/// second none.
+fn with_checks_of_their_own() -> Story {
+    let mut web = web();
+    web.real_servers[0].checks = Some(vec![reference("override-1", Some(9090))]);
+    web.real_servers[1].checks = Some(Vec::new());
+    let mut story = Story::of(web);
+    let director = story.world.plans[0].spec.director.as_mut().unwrap();
+    director.checks.push(HealthCheck {
+        address: Some("10.0.0.99".to_owned()),
+        ..HealthCheck::new("override-1".to_owned(), HealthCheckType::HTTP)
+    });
+    story
+}
+
+#[test]
+fn a_real_server_is_asked_what_it_says_itself() {
+    let story = with_checks_of_their_own();
+    let asked: Vec<String> = wanted_checks(&story.world.plans)
+        .into_keys()
+        .map(|check| format!("{} {:?}", check.target, check.question.type_))
+        .collect();
+    assert_eq!(asked, ["10.0.0.23:8080 TCP", "10.0.0.99:9090 HTTP"]);
+}
+
+#[test]
+fn one_whose_checks_are_switched_off_is_up_and_one_asked_elsewhere_stands_by_that() {
+    let mut story = with_checks_of_their_own();
+    assert_eq!(story.pass(), [ALL[1]]);
+    story.set("10.0.0.99", Health::Up);
+    assert_eq!(story.pass(), [ALL[0], ALL[1]]);
+    story.set("10.0.0.99", down());
+    story.set(HOSTS[0], Health::Up);
+    assert_eq!(story.pass(), [ALL[1]], "its own port is not what is asked");
+}
+
+#[test]
+fn checks_of_real_servers_alone_are_checks_of_the_service() {
+    let mut story = with_checks_of_their_own();
+    story.planned().checks.clear();
+    assert!(story.planned().has_checks());
+    story.planned().real_servers[0].checks = None;
+    assert!(!story.planned().has_checks());
+}
+
+#[test]
+fn one_question_about_many_real_servers_at_one_address_is_asked_once() {
+    let mut story = Story::of(web());
+    let director = story.world.plans[0].spec.director.as_mut().unwrap();
+    director.checks[0].address = Some("10.0.0.99".to_owned());
+    assert_eq!(wanted_checks(&story.world.plans).len(), 1);
 }

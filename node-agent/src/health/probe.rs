@@ -27,6 +27,7 @@ mod redis;
 mod scram;
 mod shown;
 mod sip;
+mod target;
 mod tcp;
 mod tls;
 mod trust;
@@ -40,6 +41,7 @@ use greeting::Dialect;
 use lvs_core::health::Means;
 use lvs_crds::health_check::{HealthCheck, HealthCheckType};
 use nix::errno::Errno;
+use target::Target;
 use tls::Terms;
 use tokio::time::{Instant, timeout_at};
 
@@ -54,8 +56,8 @@ const AGENT: &str = concat!("lvs-operator-agent/", env!("CARGO_PKG_VERSION"));
 /// Asks `target` once what `check` says, with `means` and the credentials that they lead to in `files`. An error is why the
 /// real server does not pass, in words, in which nothing stands of any credentials.
 ///
-/// Ends within `check.timeout_seconds`. Which port that is, is the caller's to say; `check.port_name` and `check.port` are not
-/// looked at. A check of type None passes without a question.
+/// Ends within `check.timeout_seconds`. Which address and port that is, is the caller's to say; `check.address`,
+/// `check.port_name` and `check.port` are not looked at. A check of type None passes without a question.
 pub async fn ask(
     target: SocketAddr,
     check: &HealthCheck,
@@ -63,6 +65,7 @@ pub async fn ask(
     files: &CredentialFiles,
 ) -> Result<(), String> {
     let limit = TimeLimit::from_now(check.timeout_seconds);
+    let target = Target::of(target, check)?;
     let credentials = |name| files.of(&means.namespace, name);
     let tls = match check.type_ {
         HealthCheckType::HTTPS => Some(check.tls.clone().unwrap_or_default()),
@@ -127,7 +130,7 @@ pub async fn ask(
             Some(dns) => dns::ask(target, dns, limit).await,
             None => Err("not asked: the check has no member dns".to_owned()),
         },
-        HealthCheckType::Ping => ping::ask(target.ip(), limit).await,
+        HealthCheckType::Ping => ping::ask(target, limit).await,
         HealthCheckType::UDP => match &check.udp {
             Some(udp) => udp::ask(target, udp, limit).await,
             None => Err("not asked: the check has no member udp".to_owned()),

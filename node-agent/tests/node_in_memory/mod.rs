@@ -250,6 +250,7 @@ pub fn service(address: &str, scheduler: SchedulerName, weights: &[u16]) -> Plan
                 upper_threshold: 0,
                 lower_threshold: 0,
                 administrative_state: AdministrativeState::Enabled,
+                checks: None,
             })
             .collect(),
         checks: Vec::new(),

@@ -36,3 +36,21 @@ async fn a_host_that_answers_passes_and_many_questions_at_once_do_not_mix() {
         assert_eq!(verdict(loopback, &ping()).await, Ok(()));
     }
 }
+
+#[tokio::test]
+async fn an_echo_goes_out_from_the_source_address_or_not_at_all() {
+    if !may_ping() {
+        return;
+    }
+    let here: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let from = |source: &str| HealthCheck {
+        source_address: Some(source.to_owned()),
+        ..ping()
+    };
+    assert_eq!(verdict(here, &from("127.0.0.7")).await, Ok(()));
+    let why = failure(here, &from("192.0.2.77")).await;
+    assert_eq!(
+        why,
+        "not asked: this node does not have sourceAddress 192.0.2.77"
+    );
+}

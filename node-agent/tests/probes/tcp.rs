@@ -86,3 +86,31 @@ async fn ipv6_is_asked_as_ipv4_is() {
     drop(listener);
     assert_eq!(failure(closed, &tcp).await, "connect refused");
 }
+
+#[tokio::test]
+async fn the_source_address_is_what_the_server_sees() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = listener.local_addr().unwrap();
+    let from = |source: &str| HealthCheck {
+        source_address: Some(source.to_owned()),
+        ..check(HealthCheckType::TCP)
+    };
+    for source in ["127.0.0.7", "127.0.0.8"] {
+        assert_eq!(verdict(target, &from(source)).await, Ok(()));
+        let (_, seen) = listener.accept().await.unwrap();
+        assert_eq!(seen.ip().to_string(), source);
+    }
+    // One of the other family is for real servers of that family.
+    assert_eq!(verdict(target, &from("2001:db8::7")).await, Ok(()));
+    for type_ in [HealthCheckType::TCP, HealthCheckType::SIP] {
+        let absent = HealthCheck {
+            type_,
+            ..from("192.0.2.77")
+        };
+        let why = failure(target, &absent).await;
+        assert_eq!(
+            why,
+            "not asked: this node does not have sourceAddress 192.0.2.77"
+        );
+    }
+}

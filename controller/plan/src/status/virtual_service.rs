@@ -46,7 +46,7 @@ fn port_state(
     let (state, effective_weight) = match (destination.administrative_state, seen) {
         _ if !is_known => (RealServerState::Unknown, destination.weight),
         (_, Some(seen)) => (seen.state, seen.effective_weight),
-        (_, None) if !service.checks.is_empty() => (RealServerState::Unknown, 0),
+        (_, None) if !service.checks_of(destination).is_empty() => (RealServerState::Unknown, 0),
         (AdministrativeState::Disabled, None) => (RealServerState::Disabled, 0),
         (AdministrativeState::Draining, None) => (RealServerState::Draining, 0),
         (AdministrativeState::Enabled, None) if destination.weight == 0 => {

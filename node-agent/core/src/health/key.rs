@@ -1,7 +1,7 @@
 //! What tells one check from another: each is made once, however many services want it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::desired::PlanInput;
 pub struct Check {
     /// Who is asked.
     pub target: SocketAddr,
-    /// What, without what only a service says: name and ports. Shared by all targets.
+    /// What, without what only a service says, name and ports, and without whom. Shared by all targets.
     pub question: Arc<HealthCheck>,
     /// With what, as far as the question does not say it itself. Shared by all targets.
     pub means: Arc<Means>,
@@ -50,7 +50,14 @@ impl Check {
 }
 
 /// The questions of a director's plan, by the name of the check.
-pub(super) struct Questions<'a>(BTreeMap<&'a str, (Arc<HealthCheck>, Arc<Means>)>);
+pub(super) struct Questions<'a>(BTreeMap<&'a str, Asked>);
+
+/// What is asked with what, and whom where that is not the real server.
+struct Asked {
+    question: Arc<HealthCheck>,
+    means: Arc<Means>,
+    address: Option<IpAddr>,
+}
 
 impl<'a> Questions<'a> {
     pub(super) fn of(plan: &'a NodePlanSpec) -> Self {
@@ -63,6 +70,7 @@ impl<'a> Questions<'a> {
                         name: String::new(),
                         port_name: None,
                         port: None,
+                        address: None,
                         ..check.clone()
                     };
                     let means = Means {
@@ -72,8 +80,13 @@ impl<'a> Questions<'a> {
                             String::new()
                         },
                     };
-                    let entry = (Arc::new(question), Arc::new(means));
-                    (check.name.as_str(), entry)
+                    let address = check.address.as_ref();
+                    let asked = Asked {
+                        question: Arc::new(question),
+                        means: Arc::new(means),
+                        address: address.and_then(|text| text.parse().ok()),
+                    };
+                    (check.name.as_str(), asked)
                 })
                 .collect(),
         )
@@ -81,18 +94,24 @@ impl<'a> Questions<'a> {
 
     /// The checks that a service makes of one of its real servers. Where there is no port to ask there is none, but of the
     /// types that ask the host itself.
-    pub(super) fn checks(
-        &self,
-        service: &PlannedService,
-        real_server: &PlannedRealServer,
-    ) -> impl Iterator<Item = Check> {
-        service.checks.iter().filter_map(|reference| {
-            let (question, means) = self.0.get(reference.check_name.as_str())?;
+    pub(super) fn checks<'b>(
+        &'b self,
+        service: &'b PlannedService,
+        real_server: &'b PlannedRealServer,
+    ) -> impl Iterator<Item = Check> + use<'a, 'b> {
+        let references = service.checks_of(real_server).iter();
+        references.filter_map(|reference| {
+            let asked = self.0.get(reference.check_name.as_str())?;
+            let Asked {
+                question,
+                means,
+                address,
+            } = asked;
             let has_port = question.type_ != HealthCheckType::Ping;
             let port = reference.port.unwrap_or(real_server.port);
             let port = if has_port { port } else { 0 };
             (port != 0 || !has_port).then(|| Check {
-                target: SocketAddr::new(real_server.address, port),
+                target: SocketAddr::new(address.unwrap_or(real_server.address), port),
                 question: Arc::clone(question),
                 means: Arc::clone(means),
             })

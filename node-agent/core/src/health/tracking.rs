@@ -33,7 +33,7 @@ pub fn judge(desired: &mut DesiredState, plans: &[PlanInput], serving: &Serving)
         let worst = director
             .services
             .iter()
-            .filter(|service| !service.checks.is_empty())
+            .filter(|service| service.has_checks())
             .filter_map(|service| {
                 let standing = serving.of(&plan.name, service)?;
                 missing(service, standing, tracked.minimum_ready)

@@ -103,6 +103,7 @@ fn planned_real_server() -> impl Strategy<Value = PlannedRealServer> {
                     upper_threshold,
                     lower_threshold,
                     administrative_state: AdministrativeState::Enabled,
+                    checks: None,
                 }
             },
         )

@@ -106,6 +106,7 @@ pub fn real_server(
         upper_threshold: 0,
         lower_threshold: 0,
         administrative_state: AdministrativeState::Enabled,
+        checks: None,
     }
 }
 

@@ -1,10 +1,9 @@
 //! Does a name server answer a question, over UDP?
 
-use std::net::SocketAddr;
-
 use lvs_crds::health_check::DnsCheck;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::target::Target;
 use super::udp::Conversation;
 use super::{NOT_ASKED, TimeLimit, quoted};
 
@@ -27,7 +26,7 @@ const CODES: [&str; 11] = [
 ];
 
 /// Asks once. An error is why the answer is not as expected, in words.
-pub async fn ask(target: SocketAddr, check: &DnsCheck, limit: TimeLimit) -> Result<(), String> {
+pub async fn ask(target: Target, check: &DnsCheck, limit: TimeLimit) -> Result<(), String> {
     let mut number = [0; 2];
     // By chance, so that an answer that comes is one to this question.
     SystemRandom::new()

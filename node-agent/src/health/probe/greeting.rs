@@ -1,8 +1,9 @@
 //! Do servers greet that talk by lines of text: mail, mailboxes, files?
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::conversation::{Conversation, accepted};
+use super::target::Target;
 use super::tls::{Connection, Security, Terms};
 use super::{NOT_ASKED, TimeLimit, quoted, tcp, words};
 use crate::health::credentials::Login;
@@ -162,7 +163,7 @@ fn ok_of(reply: String, command: &str) -> Result<String, String> {
 /// Asks once, in plain text or over TLS on these terms, and logs in if there is a `login`. An error is why that went
 /// otherwise, in words.
 pub async fn ask(
-    target: SocketAddr,
+    target: Target,
     dialect: Dialect,
     login: Option<&Login>,
     terms: Option<&Terms<'_>>,

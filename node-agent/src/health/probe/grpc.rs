@@ -2,7 +2,6 @@
 
 use std::io;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::pin::pin;
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, Method, Request};
 use lvs_crds::health_check::GrpcCheck;
 
+use super::target::Target;
 use super::{AGENT, NOT_ASKED, TimeLimit, quoted, tls, words};
 use crate::limits::ANSWER_HEAD_BYTES;
 
@@ -30,7 +30,7 @@ const UNIMPLEMENTED: &str = "12";
 /// Asks once, on a connection of its own, in plain text (HTTP/2 from the first byte) or over TLS on these terms. An error is why the
 /// server does not pass, in words.
 pub async fn ask(
-    target: SocketAddr,
+    target: Target,
     check: &GrpcCheck,
     terms: Option<&tls::Terms<'_>>,
     limit: TimeLimit,
@@ -58,7 +58,7 @@ pub async fn ask(
     }
 }
 
-fn request(target: SocketAddr, scheme: &str) -> Result<Request<()>, String> {
+fn request(target: Target, scheme: &str) -> Result<Request<()>, String> {
     Request::builder()
         .method(Method::POST)
         .uri(format!("{scheme}://{target}/grpc.health.v1.Health/Check"))

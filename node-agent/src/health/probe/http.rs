@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::io;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::pin::pin;
 
 use base64::Engine;
@@ -17,6 +16,7 @@ use lvs_crds::health_check::HttpCheck;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::BodySearch;
+use super::target::Target;
 use super::tls::{self, Security, Terms};
 use super::{AGENT, NOT_ASKED, TimeLimit, quoted, tcp, words};
 use crate::health::credentials::Login;
@@ -25,7 +25,7 @@ use crate::limits::ANSWER_HEAD_BYTES;
 /// Asks once, on a connection of its own, as `login` if there is one, over TLS if there are `terms`. An error is why the answer
 /// is not as expected, in words.
 pub async fn ask(
-    target: SocketAddr,
+    target: Target,
     check: &HttpCheck,
     login: Option<&Login>,
     terms: Option<&Terms<'_>>,
@@ -54,11 +54,7 @@ struct Question<'a> {
 
 impl<'a> Question<'a> {
     /// An error is what of the check itself cannot be asked, in words.
-    fn new(
-        target: SocketAddr,
-        check: &'a HttpCheck,
-        login: Option<&Login>,
-    ) -> Result<Self, String> {
+    fn new(target: Target, check: &'a HttpCheck, login: Option<&Login>) -> Result<Self, String> {
         let maximum_bytes = usize::try_from(check.maximum_body_bytes).unwrap_or(usize::MAX);
         let search = check.body.as_ref();
         let search = search.map(|body| BodySearch::new(body, maximum_bytes));
@@ -107,7 +103,7 @@ impl<'a> Question<'a> {
 }
 
 fn request(
-    target: SocketAddr,
+    target: Target,
     check: &HttpCheck,
     login: Option<&Login>,
 ) -> Result<Request<String>, String> {

@@ -1,8 +1,7 @@
 //! Does a directory server answer a bind (RFC 4511), anonymous or not?
 
-use std::net::SocketAddr;
-
 use super::message::{hear, say};
+use super::target::Target;
 use super::tls::{self, Terms};
 use super::{NOT_ASKED, TimeLimit, quoted};
 use crate::health::credentials::Login;
@@ -29,7 +28,7 @@ const INVALID_CREDENTIALS: u8 = 49;
 /// Asks once, as the user whose distinguished name a log-in has, else as nobody. An error is why the server does not pass, in
 /// words.
 pub async fn ask(
-    target: SocketAddr,
+    target: Target,
     login: Option<&Login>,
     terms: Option<&Terms<'_>>,
     limit: TimeLimit,

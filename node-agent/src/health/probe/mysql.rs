@@ -4,14 +4,13 @@
 //! hosts and blocks them after a hundred (`max_connect_errors`). So a user is named, with an empty password, unless there are
 //! credentials.
 
-use std::net::SocketAddr;
-
 use lvs_crds::health_check::MySqlCheck;
 use tokio::net::TcpStream;
 
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
 use super::message::{await_end, hear, say, split_at_zero};
+use super::target::Target;
 use super::{NOT_ASKED, TimeLimit, quoted, tcp};
 use crate::health::credentials::Login;
 
@@ -43,7 +42,7 @@ const REFUSALS: [u16; 7] = [1044, 1045, 1698, 1251, 3118, 4151, 3159];
 
 /// Asks once. With a log-in it must be accepted. An error is why the server does not pass, in words.
 pub async fn ask(
-    target: SocketAddr,
+    target: Target,
     check: &MySqlCheck,
     login: Option<&Login>,
     limit: TimeLimit,

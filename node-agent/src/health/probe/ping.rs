@@ -12,7 +12,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
-use super::{NOT_ASKED, TimeLimit, words};
+use super::target::Target;
+use super::{TimeLimit, words};
 use crate::kernel::link_watch::readable;
 
 /// Bytes of the head of a message (RFC 792): type, code, checksum, and four that come back.
@@ -50,13 +51,12 @@ impl Family {
 }
 
 /// Asks once. An error is why no reply came, in words.
-pub async fn ask(address: IpAddr, limit: TimeLimit) -> Result<(), String> {
-    let family = Family::of(address);
-    let not_asked = |error: &io::Error| format!("{NOT_ASKED}{}", words(error));
-    let echo = echo(&family).map_err(|error| not_asked(&error))?;
-    let socket = socket(&family, address).map_err(|error| match error.kind() {
+pub async fn ask(target: Target, limit: TimeLimit) -> Result<(), String> {
+    let family = Family::of(target.address.ip());
+    let echo = echo(&family).map_err(|error| target.unopened(&error))?;
+    let socket = socket(&family, target).map_err(|error| match error.kind() {
         ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => unanswered(&error),
-        _ => not_asked(&error),
+        _ => target.unopened(&error),
     })?;
     socket
         .get_ref()
@@ -101,10 +101,13 @@ fn checksum(bytes: &[u8]) -> u16 {
     !sum
 }
 
-fn socket(family: &Family, address: IpAddr) -> io::Result<AsyncFd<Socket>> {
+fn socket(family: &Family, target: Target) -> io::Result<AsyncFd<Socket>> {
     let socket = Socket::new(family.domain, Type::RAW, Some(family.protocol))?;
     socket.set_nonblocking(true)?;
-    socket.connect(&SocketAddr::new(address, 0).into())?;
+    if target.source.is_some() {
+        socket.bind(&target.own_end().into())?;
+    }
+    socket.connect(&SocketAddr::new(target.address.ip(), 0).into())?;
     readable(socket)
 }
 
@@ -187,8 +190,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_echo_that_nobody_answers_ends_in_time_though_others_are_answered() {
-        let here = "127.0.0.1".parse().unwrap();
-        let family = Family::of(here);
+        let here = Target {
+            address: "127.0.0.1:0".parse().unwrap(),
+            source: None,
+        };
+        let family = Family::of(here.address.ip());
         // Where raw sockets are forbidden there is nothing to show here.
         let Ok(socket) = socket(&family, here) else {
             return;

@@ -1,13 +1,12 @@
 //! Does a PostgreSQL server judge a user? As pg_isready asks. With credentials: does it let him in?
 
-use std::net::SocketAddr;
-
 use lvs_crds::health_check::PostgreSqlCheck;
 use md5::{Digest, Md5};
 use tokio::net::TcpStream;
 
 use super::message::{await_end, hear, say, split_at_zero};
 use super::scram::{Exchange, Proven};
+use super::target::Target;
 use super::{NOT_ASKED, TimeLimit, hexadecimal, quoted, tcp};
 use crate::health::credentials::Login;
 
@@ -41,7 +40,7 @@ const WHAT: &str = "reply to the log-in";
 
 /// Asks once. With a log-in it must be accepted. An error is why the server does not pass, in words.
 pub async fn ask(
-    target: SocketAddr,
+    target: Target,
     check: &PostgreSqlCheck,
     login: Option<&Login>,
     limit: TimeLimit,

@@ -1,11 +1,10 @@
 //! Does a RADIUS server accept a user (RFC 2865), or answer Status-Server (RFC 5997)?
 
-use std::net::SocketAddr;
-
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::target::Target;
 use super::udp::Conversation;
 use super::{NOT_ASKED, TimeLimit, hexadecimal};
 use crate::health::credentials::Credentials;
@@ -31,7 +30,7 @@ const LONGEST_PASSWORD_BYTES: usize = 128;
 
 /// Asks once. An error is why the server does not pass, in words.
 pub async fn ask(
-    target: SocketAddr,
+    target: Target,
     credentials: Credentials<'_>,
     limit: TimeLimit,
 ) -> Result<(), String> {

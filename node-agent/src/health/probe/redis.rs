@@ -1,16 +1,15 @@
 //! Does a Redis server answer PING?
 
-use std::net::SocketAddr;
-
 use super::TimeLimit;
 use super::conversation::{Conversation, accepted};
+use super::target::Target;
 use super::tls::{self, Terms};
 use crate::health::credentials::Credentials;
 
 /// Asks once. Without credentials a server that wants a password first passes, as it answers; one that loads its data, or has
 /// lost its master, says so and does not. An error is why, in words.
 pub async fn ask(
-    target: SocketAddr,
+    target: Target,
     credentials: Option<Credentials<'_>>,
     terms: Option<&Terms<'_>>,
     limit: TimeLimit,

@@ -6,12 +6,13 @@ use lvs_crds::health_check::{SipCheck, SipTransport};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::conversation::Conversation;
+use super::target::Target;
 use super::{NOT_ASKED, TimeLimit, hexadecimal, quoted, tcp, udp, words};
 
 const WHAT: &str = "reply to OPTIONS";
 
 /// Asks once. An error is why the server does not pass, in words.
-pub async fn ask(target: SocketAddr, check: &SipCheck, limit: TimeLimit) -> Result<(), String> {
+pub async fn ask(target: Target, check: &SipCheck, limit: TimeLimit) -> Result<(), String> {
     match check.transport {
         SipTransport::UDP => {
             let conversation = udp::Conversation::open(target).await?;
@@ -74,7 +75,7 @@ impl Call {
         })
     }
 
-    fn request(&self, own: SocketAddr, target: SocketAddr, transport: SipTransport) -> String {
+    fn request(&self, own: SocketAddr, target: Target, transport: SipTransport) -> String {
         let id = &self.id;
         let transport = transport.as_str();
         format!(

@@ -4,26 +4,34 @@ use std::io;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{NOT_ASKED, TimeLimit, words};
+use super::target::Target;
+use super::{TimeLimit, words};
 
 /// A connection that ends with a reset when it is dropped, or why there is none, in words.
-pub async fn connect(target: SocketAddr, limit: TimeLimit) -> Result<TcpStream, String> {
-    let socket = socket(target).map_err(|error| format!("{NOT_ASKED}{}", words(&error)))?;
+pub async fn connect(target: Target, limit: TimeLimit) -> Result<TcpStream, String> {
+    let socket = socket(target).map_err(|error| target.unopened(&error))?;
     limit
-        .within("connect timed out after", socket.connect(target))
+        .within("connect timed out after", socket.connect(target.address))
         .await?
         .map_err(|error| unconnected(&error))
 }
 
-fn socket(target: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = match target {
+fn socket(target: Target) -> io::Result<TcpSocket> {
+    let socket = match target.address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
     // Why not an orderly close: at the head of the module above.
     socket.set_zero_linger()?;
+    if target.source.is_some() {
+        // The port is chosen when it is known who is asked: otherwise each would be used once among all of them.
+        setsockopt(&socket, IpBindAddressNoPort, &true)?;
+        socket.bind(target.own_end())?;
+    }
     Ok(socket)
 }
 

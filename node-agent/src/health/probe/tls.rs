@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::shown::ShownCertificate;
+use super::target::Target;
 use super::trust::{self, Settings};
 use super::{NOT_ASKED, TimeLimit, quoted, tcp, words};
 use crate::health::credentials::Credentials;
@@ -70,7 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection for S {}
 /// A connection over which TLS is spoken from the first byte on, if there are `terms`; `protocol` is as in [`Security::new`].
 /// An error is why there is none, in words.
 pub async fn connect(
-    target: SocketAddr,
+    target: Target,
     terms: Option<&Terms<'_>>,
     protocol: Option<&'static str>,
     limit: TimeLimit,
@@ -96,11 +97,11 @@ impl Security {
     pub fn new(
         terms: &Terms<'_>,
         host: Option<&str>,
-        target: SocketAddr,
+        target: Target,
         protocol: Option<&'static str>,
     ) -> Result<Self, String> {
         let Terms { check, shown } = terms;
-        let name = server_name_of(check, host, target)?;
+        let name = server_name_of(check, host, target.address)?;
         let mut settings = trust::settings_for(check.verification)?;
         if shown.is_some() || protocol.is_some() {
             // What is in them is shared, not copied.

@@ -2,16 +2,17 @@
 
 use std::io;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use lvs_crds::health_check::UdpCheck;
 use tokio::net::UdpSocket;
 
+use super::target::Target;
 use super::{NOT_ASKED, TimeLimit, hexadecimal, quoted, words};
 use crate::limits::DATAGRAM_BYTES;
 
 /// Asks once, from a port of its own. An error is why the answer is not as expected, in words.
-pub async fn ask(target: SocketAddr, check: &UdpCheck, limit: TimeLimit) -> Result<(), String> {
+pub async fn ask(target: Target, check: &UdpCheck, limit: TimeLimit) -> Result<(), String> {
     let payload = bytes_of(&check.payload)?;
     let wanted = bytes_of(check.reply_prefix.as_deref().unwrap_or_default())?;
     let reply = exchange(target, &payload, limit).await?;
@@ -29,11 +30,7 @@ pub async fn ask(target: SocketAddr, check: &UdpCheck, limit: TimeLimit) -> Resu
 }
 
 /// The first datagram that comes back.
-pub async fn exchange(
-    target: SocketAddr,
-    payload: &[u8],
-    limit: TimeLimit,
-) -> Result<Vec<u8>, String> {
+pub async fn exchange(target: Target, payload: &[u8], limit: TimeLimit) -> Result<Vec<u8>, String> {
     let conversation = Conversation::begin(target, payload).await?;
     conversation.next(limit).await
 }
@@ -43,23 +40,19 @@ pub struct Conversation(UdpSocket);
 
 impl Conversation {
     /// Opens it, at a port that the kernel chooses. An error is why that failed, in words.
-    pub async fn open(target: SocketAddr) -> Result<Self, String> {
-        let any: IpAddr = match target {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = UdpSocket::bind((any, 0)).await;
-        let socket = socket.map_err(|error| format!("{NOT_ASKED}{}", words(&error)))?;
+    pub async fn open(target: Target) -> Result<Self, String> {
+        let socket = UdpSocket::bind(target.own_end()).await;
+        let socket = socket.map_err(|error| target.unopened(&error))?;
         // Then the kernel takes datagrams of nobody else, and tells of errors that come back by ICMP.
         socket
-            .connect(target)
+            .connect(target.address)
             .await
             .map_err(|error| unsent(&error))?;
         Ok(Self(socket))
     }
 
     /// The same, and sends a datagram.
-    pub async fn begin(target: SocketAddr, payload: &[u8]) -> Result<Self, String> {
+    pub async fn begin(target: Target, payload: &[u8]) -> Result<Self, String> {
         let conversation = Self::open(target).await?;
         conversation.send(payload).await?;
         Ok(conversation)
