@@ -172,13 +172,14 @@ impl Writer {
         writes.retain(|write| backoff.permits(write.name(), now));
         let mut outcomes = futures::stream::iter(writes)
             .map(|write| async move {
+                let begun = Instant::now();
                 let outcome = self.write(&write).await;
-                (write, outcome)
+                (write, outcome, begun.elapsed())
             })
             .buffer_unordered(CONCURRENT_WRITES);
         let mut failures = 0;
-        while let Some((write, outcome)) = outcomes.next().await {
-            self.metrics.wrote(write.kind(), outcome);
+        while let Some((write, outcome, duration)) = outcomes.next().await {
+            self.metrics.wrote(write.kind(), outcome, duration);
             backoff.note(write.name(), outcome, Instant::now());
             failures += usize::from(outcome == Outcome::Failed);
             if failures >= CONCURRENT_WRITES {

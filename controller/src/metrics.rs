@@ -10,9 +10,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::world::Kind;
+
+/// Upper bounds of the buckets for one write to the API server, seconds; it is waited for for 10 s.
+const WRITE_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// Label: what was written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,6 +57,7 @@ pub struct Metrics {
     findings: Gauge,
     resolve_seconds: Histogram,
     writes: Family<WriteLabels, Counter>,
+    write_seconds: Family<KindLabels, Histogram, fn() -> Histogram>,
     undecodable: Family<KindLabels, Gauge>,
     watch_failures: Family<KindLabels, Counter>,
     not_ready: Family<ReasonLabels, Gauge>,
@@ -67,12 +72,15 @@ impl Default for Metrics {
             findings: Gauge::default(),
             resolve_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 16)),
             writes: Family::default(),
+            write_seconds: Family::new_with_constructor(|| Histogram::new(WRITE_BUCKETS)),
             undecodable: Family::default(),
             watch_failures: Family::default(),
             not_ready: Family::default(),
             is_leader: Gauge::default(),
             registry: Mutex::new(Registry::default()),
         };
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "Version of the controller", Info::new(version));
         registry.register(
             "passes",
             "Passes of snapshot, resolve, check and write",
@@ -93,6 +101,11 @@ impl Default for Metrics {
             "writes",
             "Writes by kind and outcome",
             metrics.writes.clone(),
+        );
+        registry.register(
+            "write_seconds",
+            "Duration of one write by kind, answered or not",
+            metrics.write_seconds.clone(),
         );
         registry.register(
             "undecodable_objects",
@@ -130,8 +143,14 @@ impl Metrics {
             .set(i64::try_from(findings).unwrap_or(i64::MAX));
     }
 
-    /// A write ended.
-    pub fn wrote(&self, kind: &str, outcome: Outcome) {
+    /// A write ended, that long after it began.
+    pub fn wrote(&self, kind: &str, outcome: Outcome, duration: Duration) {
+        let kind_labels = KindLabels {
+            kind: kind.to_owned(),
+        };
+        self.write_seconds
+            .get_or_create(&kind_labels)
+            .observe(duration.as_secs_f64());
         let labels = WriteLabels {
             kind: kind.to_owned(),
             outcome: format!("{outcome:?}"),
@@ -195,5 +214,37 @@ impl Metrics {
             tracing::error!("encoding metrics: {error}");
         }
         text
+    }
+}
+
+#[cfg(test)]
+#[path = "../../e2e/src/metrics_document.rs"]
+mod metrics_document;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use super::metrics_document::{documented, exposed};
+
+    #[test]
+    fn every_metric_of_the_controller_is_in_the_documentation_and_no_other() {
+        let document = include_str!("../../docs/metrics.md");
+        let mut documented = documented(document, "lvs_controller_");
+        let metrics = Metrics::default();
+        // What has no sample is not shown.
+        metrics.wrote("Lease", Outcome::Written, Duration::from_millis(3));
+        metrics.set_undecodable(Kind::VirtualService, 1);
+        metrics.watch_failed(Kind::VirtualService);
+        metrics.set_not_ready([((Kind::VirtualService, Reason::Pending), 1)]);
+        let exposed = exposed(&metrics.text());
+        for (name, metric) in &mut documented {
+            // What has not happened yet has no labels; the story `prometheus` looks at them.
+            metric.labels = exposed
+                .get(name)
+                .map(|metric| metric.labels.clone())
+                .unwrap_or_default();
+        }
+        assert_eq!(documented, exposed, "left: docs/metrics.md");
     }
 }

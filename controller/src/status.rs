@@ -175,17 +175,19 @@ impl StatusWriter {
             .collect();
         let mut outcomes = futures::stream::iter(changes)
             .map(|change| async move {
+                let begun = Instant::now();
                 let outcome = self.write_one(target, &change).await;
+                let duration = begun.elapsed();
                 if outcome == WriteOutcome::Written {
                     self.tell(&change).await;
                 }
-                outcome
+                (outcome, duration)
             })
             .buffer_unordered(CONCURRENT_WRITES);
         let mut all_written = true;
-        while let Some(outcome) = outcomes.next().await {
+        while let Some((outcome, duration)) = outcomes.next().await {
             self.metrics
-                .wrote(&format!("{:?}Status", target.kind), outcome);
+                .wrote(&format!("{:?}Status", target.kind), outcome, duration);
             all_written &= outcome == WriteOutcome::Written;
         }
         all_written

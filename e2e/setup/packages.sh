@@ -42,6 +42,7 @@ LAB_PACKAGES="
     libcap2-bin:capsh
     ethtool:ethtool
     openssl:openssl
+    prometheus:promtool
     util-linux:unshare
     procps:ps
     psmisc:fuser
@@ -72,7 +73,7 @@ SERVER_PACKAGES="
     vsftpd:vsftpd
 "
 # Daemons among them whose packages enable themselves.
-SERVICES="etcd etcd-server containerd keepalived ldirectord lighttpd vsftpd ipvsadm nftables
+SERVICES="etcd etcd-server containerd keepalived ldirectord lighttpd vsftpd ipvsadm nftables prometheus
     bind9 named dovecot exim4 freeradius kamailio postgresql redis-server slapd"
 
 case "${1:-lab}" in

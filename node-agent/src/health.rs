@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use lvs_core::health::{Cadence, Change, Check, Checks, Health, Outcome, Start};
@@ -97,8 +97,8 @@ impl HealthExchange {
             let pause = next.map_or(Duration::MAX, |next| next.since(now));
             tokio::select! {
                 Some(ended) = under_way.questions.join_next_with_id() => {
-                    if let Some((key, serial, outcome)) = under_way.end(ended) {
-                        self.results.count(&outcome);
+                    if let Some(Ended { key, serial, outcome, duration }) = under_way.end(ended) {
+                        self.results.count(key.question.type_, &outcome, duration);
                         let change = self.lock().end(&key, serial, &outcome, clock::now());
                         self.note(change.as_ref());
                     }
@@ -137,7 +137,15 @@ fn allow_files() -> anyhow::Result<()> {
 struct UnderWay {
     credentials: Arc<CredentialFiles>,
     questions: JoinSet<Outcome>,
-    checks: BTreeMap<Id, (Check, u64)>,
+    checks: BTreeMap<Id, (Check, u64, Instant)>,
+}
+
+/// A question that was answered, or had its time.
+struct Ended {
+    key: Check,
+    serial: u64,
+    outcome: Outcome,
+    duration: Duration,
 }
 
 impl UnderWay {
@@ -164,10 +172,10 @@ impl UnderWay {
             }
         };
         let id = self.questions.spawn(asking).id();
-        self.checks.insert(id, (key, serial));
+        self.checks.insert(id, (key, serial, Instant::now()));
     }
 
-    fn end(&mut self, ended: Result<(Id, Outcome), JoinError>) -> Option<(Check, u64, Outcome)> {
+    fn end(&mut self, ended: Result<(Id, Outcome), JoinError>) -> Option<Ended> {
         let (id, outcome) = match ended {
             Ok((id, outcome)) => (id, outcome),
             Err(error) => {
@@ -175,7 +183,12 @@ impl UnderWay {
                 (error.id(), Outcome::Failure(words))
             }
         };
-        let (key, serial) = self.checks.remove(&id)?;
-        Some((key, serial, outcome))
+        let (key, serial, begun) = self.checks.remove(&id)?;
+        Some(Ended {
+            key,
+            serial,
+            outcome,
+            duration: begun.elapsed(),
+        })
     }
 }

@@ -109,6 +109,7 @@ impl Health {
 struct Served {
     health: Health,
     registry: Arc<Registry>,
+    scrape: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Serves until the process ends.
@@ -131,7 +132,11 @@ pub async fn run(
             }),
         )
         .route("/metrics", get(metrics))
-        .with_state(Served { health, registry });
+        .with_state(Served {
+            health,
+            registry,
+            scrape: Arc::default(),
+        });
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| anyhow::anyhow!("listening on {address}: {error}"))?;
@@ -147,14 +152,25 @@ fn answer(fact: Result<(), String>) -> Response {
 }
 
 async fn metrics(State(served): State<Served>) -> Response {
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &served.registry) {
-        Ok(()) => {
+    let Served {
+        registry, scrape, ..
+    } = served;
+    // However many ask, one thread is busy with it, and none that leadership needs.
+    let scrape = scrape.lock_owned().await;
+    let encoded = tokio::task::spawn_blocking(move || {
+        let _scrape = scrape;
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).map(|()| text)
+    });
+    let error = match encoded.await {
+        Ok(Ok(text)) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
+            return ([(header::CONTENT_TYPE, kind)], text).into_response();
         }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    (StatusCode::INTERNAL_SERVER_ERROR, error).into_response()
 }
 
 #[cfg(test)]

@@ -49,6 +49,12 @@ pub const AUTHORITIES_KEPT: Duration = Duration::from_mins(10);
 pub const QUESTIONS: usize = 16_384;
 /// Health checks begun one after another before answers are looked at.
 pub const QUESTIONS_AT_ONCE: usize = 64;
+/// Series of IPVS services and real servers that are shown to Prometheus; of more the rest is counted.
+pub const SERIES: usize = 20_000;
+/// How long the statistics of IPVS are shown as they were read.
+pub const STATISTICS_KEPT: Duration = Duration::from_secs(1);
+/// Longest answer of the kernel to one question for statistics: less than the patience of a Prometheus, 10 s.
+pub const STATISTICS_ANSWER: Duration = Duration::from_secs(3);
 /// Longest message of a condition, in bytes.
 pub const MESSAGE_BYTES: usize = 1024;
 /// A pass older than this many resync intervals makes the agent unready.

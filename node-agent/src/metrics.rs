@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 /// Label of operations.
@@ -64,6 +65,8 @@ pub struct Metrics {
     pub unattributed_failures: Gauge,
     /// Status writes.
     pub status_writes: Family<PassLabels, Counter>,
+    /// Seconds of one status write.
+    pub status_write_seconds: Histogram,
 }
 
 impl Metrics {
@@ -86,8 +89,13 @@ impl Metrics {
             plan_conditions: Family::default(),
             unattributed_failures: Gauge::default(),
             status_writes: Family::default(),
+            status_write_seconds: Histogram::new([
+                0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+            ]),
         };
         let registry = registry.sub_registry_with_prefix("lvs_agent");
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "Version of the agent", Info::new(version));
         registry.register(
             "pass_seconds",
             "Duration of one pass of the sync loop",
@@ -145,6 +153,11 @@ impl Metrics {
             "status_writes",
             "Writes of the status of plans",
             metrics.status_writes.clone(),
+        );
+        registry.register(
+            "status_write_seconds",
+            "Duration of one write of the status of a plan, answered or not",
+            metrics.status_write_seconds.clone(),
         );
         // Present from the start, so that a rate over them exists before the first event.
         for result in ["complete", "blind"] {
@@ -213,5 +226,50 @@ const fn kind(op: &Op) -> &'static str {
             HostOp::ReplaceMarkRules(_) => "ReplaceMarkRules",
             HostOp::DeleteMarkRules => "DeleteMarkRules",
         },
+    }
+}
+
+#[cfg(test)]
+#[path = "../../e2e/src/metrics_document.rs"]
+mod metrics_document;
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+    use crate::endpoints::EndpointExchange;
+    use crate::health::HealthExchange;
+    use crate::leadership::collector_of_nothing;
+    use crate::statistics::StatisticsExchange;
+
+    use super::metrics_document::{documented, exposed};
+
+    #[test]
+    fn every_metric_of_the_agent_is_in_the_documentation_and_no_other() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        // What has no sample is not shown.
+        metrics.operation(&Op::Host(HostOp::DeleteMarkRules), "applied");
+        metrics.set_conditions(["Programmed"].into_iter());
+        let result = PassLabels { result: "complete" };
+        metrics.status_writes.get_or_create(&result).inc();
+        HealthExchange::with_a_result().register(&mut registry);
+        registry.register_collector(collector_of_nothing());
+        registry.register_collector(EndpointExchange::default().collector());
+        registry.register_collector(StatisticsExchange::default().collector());
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let document = include_str!("../../docs/metrics.md");
+        let mut documented = documented(document, "lvs_agent_");
+        let exposed = exposed(&text);
+        for (name, metric) in &mut documented {
+            // What has not happened yet has no labels; the story `prometheus` looks at them.
+            metric.labels = exposed
+                .get(name)
+                .map(|metric| metric.labels.clone())
+                .unwrap_or_default();
+        }
+        assert_eq!(documented, exposed, "left: docs/metrics.md");
     }
 }

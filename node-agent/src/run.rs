@@ -101,6 +101,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     registry.register_collector(endpoints.collector());
     let real_servers = syncer.real_servers.clone();
     real_servers.register(&mut registry);
+    registry.register_collector(syncer.statistics.collector());
     let link_watch = LinkWatch::open(KERNEL_ANSWER)?;
     let links = link_watch.links();
     let (events_sender, events) = mpsc::channel(PLAN_EVENTS);

@@ -2,6 +2,7 @@
 //! alone, whatever the time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -112,13 +113,17 @@ impl StatusWriter {
         let api = &self.api;
         let mut results = futures::stream::iter(due)
             .map(|write| async move {
+                let begun = Instant::now();
                 let result = patch(api, &write).await;
-                (write, result)
+                (write, result, begun.elapsed())
             })
             .buffer_unordered(STATUS_WRITES);
         let mut failed = false;
         let mut done = Vec::new();
-        while let Some((write, result)) = results.next().await {
+        while let Some((write, result, duration)) = results.next().await {
+            self.metrics
+                .status_write_seconds
+                .observe(duration.as_secs_f64());
             let label = match result {
                 Ok(()) => {
                     done.push((write.uid, write.status));

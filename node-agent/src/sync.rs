@@ -31,6 +31,7 @@ use lvs_core::ipvs::{Idle, IpvsTimeouts, Services};
 use lvs_core::journal::Journal;
 use lvs_core::observed::Observed;
 use lvs_core::op::Op;
+use lvs_core::statistics::subjects;
 use lvs_core::sync_daemon::{Continuity, SyncDaemons};
 use lvs_core::table::{Disorder, tables};
 use lvs_core::verdict::{Failure, Verdicts, verdicts};
@@ -47,11 +48,12 @@ use crate::hold::without_removals;
 use crate::kernel::HostKernel;
 use crate::kernel::link_watch::Links;
 use crate::leadership::clock;
-use crate::limits::{IMMEDIATE_PASSES, OPERATIONS_LOGGED};
+use crate::limits::{IMMEDIATE_PASSES, OPERATIONS_LOGGED, SERIES};
 use crate::links::WatchedLinks;
 use crate::metrics::{Metrics, PassLabels};
 use crate::port::{LeadershipPort, LeadershipView};
 use crate::report::PlanReport;
+use crate::statistics::StatisticsExchange;
 use routers::roles;
 
 /// Timeouts of a freshly loaded IPVS (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`): what holds on a
@@ -109,6 +111,8 @@ pub struct Syncer<I, H, L> {
     pub endpoints: EndpointExchange,
     /// Health checks of real servers.
     pub real_servers: HealthExchange,
+    /// Services and real servers whose statistics are shown.
+    pub statistics: StatisticsExchange,
     book: PlanBook,
     cache: PlanCache,
     journal_file: JournalFile,
@@ -190,6 +194,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             leadership,
             endpoints: EndpointExchange::default(),
             real_servers: HealthExchange::default(),
+            statistics: StatisticsExchange::default(),
             policy: Policy::default(),
             serving: Serving::default(),
             book,
@@ -320,6 +325,8 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         let failures = execution.failures;
         let verdicts = verdicts(self.book.inputs(), &desired, &next, &failures, &remaining);
         self.tables = tables(self.book.inputs(), &desired, &observed);
+        let subjects = subjects(self.book.inputs(), &self.serving, &next, SERIES);
+        self.statistics.show(subjects);
         self.hand_over(&desired, &verdicts, &observed.host, &view, &next);
         self.verified = (remaining.ops.is_empty() && failures.is_empty()).then_some(desired);
         Ok((verdicts, stale))

@@ -25,6 +25,7 @@ pub use drain::{LeavingRealServer, NodeView};
 pub use key::{Check, Means, wanted_checks};
 pub use machine::{Health, Machine, Outcome, Thresholds};
 pub use memory::remembered;
+pub(crate) use memory::service_key;
 pub use policy::{Policy, RealServerServing, ServiceServing, Serving};
 pub use quorum::is_quorum_met;
 pub use tracking::judge;

@@ -216,6 +216,11 @@ impl<'bytes> Attribute<'bytes> {
         self.chunk("an u32").map(u32::from_ne_bytes)
     }
 
+    /// u64 in host order.
+    pub fn u64(&self) -> Result<u64, AttributeError> {
+        self.chunk("an u64").map(u64::from_ne_bytes)
+    }
+
     /// u32 in network order.
     pub fn be32(&self) -> Result<u32, AttributeError> {
         self.chunk("a be32").map(u32::from_be_bytes)

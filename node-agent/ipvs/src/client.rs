@@ -1,5 +1,7 @@
 //! The real kernel behind [`IpvsKernel`].
 
+mod statistics;
+
 use std::time::Duration;
 
 use lvs_core::ipvs::{
@@ -20,6 +22,8 @@ use crate::message::{Content, Envelope, Message, Messages, add_flag, write_messa
 use crate::socket::{RECEIVE_BYTES, Socket, Transport};
 use crate::uapi::{FAMILY_NAME, command};
 use crate::{Dump, IpvsKernel};
+
+pub use statistics::Wanted;
 
 /// How the client talks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 //!
 //! Nothing here indexes or trusts a length: bytes that are not as expected are an error with the attribute named.
 
+mod statistics;
+
 use std::net::IpAddr;
 
 use lvs_core::ipvs::{
@@ -16,6 +18,8 @@ use crate::attribute::{Attribute, AttributeError, Attributes};
 use crate::uapi::{
     AF_INET, AF_INET6, command, daemon, destination, forwarding, info, service, top, tunnel,
 };
+
+pub use statistics::{destination_statistics, service_statistics};
 
 /// Prefix length given to an IPv4 netmask that is no prefix (`ipvsadm -M 255.0.255.0`): equal to none we write.
 pub const NOT_A_PREFIX: u8 = u8::MAX;

@@ -26,7 +26,7 @@ use lvs_core::op::IpvsOp;
 use lvs_core::sync_daemon::SyncDaemons;
 use lvs_core::table::Disorder;
 
-pub use client::{Client, ClientOptions};
+pub use client::{Client, ClientOptions, Wanted};
 pub use error::{DumpError, OpError, OpFailure, TransportError};
 pub use fake::FakeKernel;
 

@@ -78,6 +78,8 @@ pub mod service {
     pub const NETMASK: u16 = 9;
     /// `IPVS_SVC_ATTR_PE_NAME`, string with NUL, 16 bytes at most (`IP_VS_PENAME_MAXLEN`).
     pub const PE_NAME: u16 = 11;
+    /// `IPVS_SVC_ATTR_STATS64`, nested (Linux 4.1 and later).
+    pub const STATS64: u16 = 12;
 }
 
 /// Attributes of a destination, `IPVS_DEST_ATTR_*`.
@@ -98,14 +100,32 @@ pub mod destination {
     pub const ACTIVE_CONNS: u16 = 7;
     /// `IPVS_DEST_ATTR_INACT_CONNS`, u32.
     pub const INACT_CONNS: u16 = 8;
+    /// `IPVS_DEST_ATTR_PERSIST_CONNS`, u32.
+    pub const PERSIST_CONNS: u16 = 9;
     /// `IPVS_DEST_ATTR_ADDR_FAMILY`, u16 (Linux 3.18 and later; the service's before).
     pub const ADDR_FAMILY: u16 = 11;
+    /// `IPVS_DEST_ATTR_STATS64`, nested (Linux 4.1 and later).
+    pub const STATS64: u16 = 12;
     /// `IPVS_DEST_ATTR_TUN_TYPE`, u8 (Linux 5.2 and later).
     pub const TUN_TYPE: u16 = 13;
     /// `IPVS_DEST_ATTR_TUN_PORT`, be16.
     pub const TUN_PORT: u16 = 14;
     /// `IPVS_DEST_ATTR_TUN_FLAGS`, u16 (Linux 5.3 and later).
     pub const TUN_FLAGS: u16 = 15;
+}
+
+/// Attributes of statistics, `IPVS_STATS_ATTR_*`; in `STATS64` each is u64.
+pub mod statistics {
+    /// `IPVS_STATS_ATTR_CONNS`: connections scheduled.
+    pub const CONNS: u16 = 1;
+    /// `IPVS_STATS_ATTR_INPKTS`: packets from clients.
+    pub const INPKTS: u16 = 2;
+    /// `IPVS_STATS_ATTR_OUTPKTS`: packets to clients.
+    pub const OUTPKTS: u16 = 3;
+    /// `IPVS_STATS_ATTR_INBYTES`: bytes from clients.
+    pub const INBYTES: u16 = 4;
+    /// `IPVS_STATS_ATTR_OUTBYTES`: bytes to clients.
+    pub const OUTBYTES: u16 = 5;
 }
 
 /// Attributes of a sync daemon, `IPVS_DAEMON_ATTR_*`.

@@ -2,17 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use lvs_core::health::{Health, Outcome};
+use lvs_crds::health_check::HealthCheckType;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 
 use super::HealthExchange;
+
+/// Upper bounds of the buckets for one check, seconds; a check has 60 s at most.
+const CHECK_BUCKETS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+];
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TypeLabels {
+    /// As in the VirtualService.
+    r#type: String,
+}
 
 /// What came of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -21,22 +36,36 @@ struct ResultLabels {
     result: &'static str,
 }
 
-/// Checks by what came of each. Cloning shares them.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Results(Family<ResultLabels, Counter>);
+/// Checks by what came of each, and how long they took. Cloning shares them.
+#[derive(Clone, Debug)]
+pub(super) struct Results {
+    results: Family<ResultLabels, Counter>,
+    durations: Family<TypeLabels, Histogram, fn() -> Histogram>,
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        Self {
+            results: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(CHECK_BUCKETS)),
+        }
+    }
+}
 
 impl Results {
-    pub(super) fn count(&self, outcome: &Outcome) {
+    /// A check of this type has ended; `duration` from its beginning, which a question that waited for its turn has behind it.
+    pub(super) fn count(&self, type_: HealthCheckType, outcome: &Outcome, duration: Duration) {
         let result = match outcome {
             Outcome::Success => "success",
             Outcome::Failure(_) => "failure",
             Outcome::NotAsked(_) => "not_asked",
         };
-        self.0.get_or_create(&ResultLabels { result }).inc();
-    }
-
-    fn metric(&self) -> impl Metric {
-        self.0.clone()
+        self.results.get_or_create(&ResultLabels { result }).inc();
+        let r#type = format!("{type_:?}");
+        let duration = duration.as_secs_f64();
+        self.durations
+            .get_or_create(&TypeLabels { r#type })
+            .observe(duration);
     }
 }
 
@@ -73,12 +102,28 @@ impl Collector for States {
 }
 
 impl HealthExchange {
+    /// One check has ended.
+    #[cfg(test)]
+    pub(crate) fn with_a_result() -> Self {
+        let exchange = Self::default();
+        let duration = Duration::from_millis(3);
+        exchange
+            .results
+            .count(HealthCheckType::TCP, &Outcome::Success, duration);
+        exchange
+    }
+
     /// Shows it to Prometheus.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "lvs_agent_health_check_results",
             "Health checks that ended, by what came of them",
-            self.results.metric(),
+            self.results.results.clone(),
+        );
+        registry.register(
+            "lvs_agent_health_check_seconds",
+            "Duration of a health check, whatever came of it",
+            self.results.durations.clone(),
         );
         registry.register_collector(Box::new(States(self.clone())));
     }

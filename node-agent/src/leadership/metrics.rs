@@ -145,3 +145,15 @@ impl Collector for LeadershipMetrics {
         self.observations.encode(&mut encoder)
     }
 }
+
+/// What a node shows that directs nothing.
+#[cfg(test)]
+pub(crate) fn collector_of_nothing() -> Box<dyn Collector> {
+    Box::new(LeadershipMetrics {
+        report: watch::channel(FenceReport::default()).1,
+        roles: watch::channel(BTreeMap::new()).1,
+        api_reached: watch::channel(true).1,
+        observations: Observations::new(),
+        received: Some(Arc::default()),
+    })
+}

@@ -71,6 +71,8 @@ use exchanges::HeartbeatPlan;
 use fence::{Command, FenceError, FenceReport, FenceThread, RouterSettings};
 use heartbeat::{HeartbeatConfig, Keys, ReceiverCounts};
 use metrics::LeadershipMetrics;
+#[cfg(test)]
+pub(crate) use metrics::collector_of_nothing;
 use observations::Observations;
 use router_config::{announcement, departure, election_config, path};
 

@@ -56,7 +56,7 @@ pub fn remembered(
 }
 
 /// The service in the kernel, of a range the first.
-pub(super) fn service_key(service: &PlannedService) -> Option<ServiceKey> {
+pub(crate) fn service_key(service: &PlannedService) -> Option<ServiceKey> {
     match (&service.address, &service.firewall_mark) {
         (Some(address), None) => Some(ServiceKey::Address {
             address: address.address,
