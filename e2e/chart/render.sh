@@ -61,6 +61,7 @@ for release in 1.32 1.37; do
     accepted "valid for Kubernetes $release" valid_for "$release"
     accepted "valid for Kubernetes $release with everything switched on" valid_for "$release" \
         --set networkPolicy.enabled=true,metrics.podMonitor.enabled=true,controller.hostNetwork=true \
+        --set metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true \
         --set agent.certificateAuthorities.configMapName=our-ca,agent.apiServer.host=192.0.2.7,imagePullSecrets[0].name=registry
 done
 refused "a field that Kubernetes does not know" "'grammar' was unexpected" valid_for 1.32 \
@@ -141,6 +142,14 @@ accepted "no scrape twice: a PodMonitor replaces the annotations" holds PodMonit
     --set metrics.podMonitor.enabled=true,metrics.podMonitor.interval=15s,metrics.podMonitor.labels.release=prometheus
 accepted "the agent: no annotations beside a PodMonitor" agent \
     '.spec.template.metadata.annotations | has("prometheus.io/scrape") | not' --set metrics.podMonitor.enabled=true
+# shellcheck disable=SC2016  # a template of Prometheus
+accepted "alerts on demand: a PrometheusRule with every one of them, its templates left to Prometheus" holds PrometheusRule lvs-operator \
+    "([.spec.groups[].rules[].alert] | length) == $(grep -c '^  - alert: ' "$chart/files/rules.yaml")"'
+    and (.spec.groups[0].rules[0].annotations.summary | contains("{{ $labels.virtual_service }}")) and .metadata.labels.release == "prometheus"' \
+    --set metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus
+accepted "the dashboard on demand: a ConfigMap with the label of Grafana's sidecar" holds ConfigMap lvs-operator-dashboard \
+    '.metadata.labels.grafana_dashboard == "1" and (.data["lvs-operator.json"] | fromjson | .uid == "lvs-operator")' --set metrics.dashboard.enabled=true
+refused "a misspelt label map of alerts" "/metrics/prometheusRule" render --set metrics.prometheusRule.label.release=x
 accepted "the controllers: a NetworkPolicy on demand, for the HTTP port alone" holds NetworkPolicy lvs-operator-controller \
     '.spec.ingress == [{ports: [{port: "http", protocol: "TCP"}]}] and .spec.podSelector.matchLabels["app.kubernetes.io/component"] == "controller"' \
     --set networkPolicy.enabled=true

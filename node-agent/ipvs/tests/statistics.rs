@@ -75,13 +75,7 @@ fn dumped(
 }
 
 fn stats64(writer: &mut AttributeWriter<'_>, kind: u16, counters: &Counters) {
-    let halves = |value: u64| {
-        let [a, b, c, d, e, f, g, h] = value.to_ne_bytes();
-        (
-            u32::from_ne_bytes([a, b, c, d]),
-            u32::from_ne_bytes([e, f, g, h]),
-        )
-    };
+    let half = |bytes: &[u8]| u32::from_ne_bytes(bytes.try_into().unwrap());
     writer.nested(kind, |writer| {
         for (kind, value) in [
             (statistics::CONNS, counters.connections),
@@ -92,8 +86,9 @@ fn stats64(writer: &mut AttributeWriter<'_>, kind: u16, counters: &Counters) {
             // IPVS_STATS_ATTR_CPS.
             (6, 77),
         ] {
-            let (first, second) = halves(value);
-            writer.u32_pair(kind, first, second);
+            let bytes = value.to_ne_bytes();
+            let (first, second) = bytes.split_at(4);
+            writer.u32_pair(kind, half(first), half(second));
         }
     });
 }
@@ -262,5 +257,5 @@ fn a_kernel_without_counters_of_64_bits_is_an_error_not_zero() {
     let (mut client, _) = client(true);
     let error = client.statistics(|_| Wanted::Service).unwrap_err();
     assert!(matches!(error, DumpError::Undecodable { .. }), "{error:?}");
-    assert!(format!("{:?}", error).contains("IPVS_SVC_ATTR_STATS64"));
+    assert!(format!("{error:?}").contains("IPVS_SVC_ATTR_STATS64"));
 }
