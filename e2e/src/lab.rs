@@ -273,6 +273,12 @@ impl Lab {
         })
     }
 
+    /// From now on the guest reaches `port` of this machine's loopback at 10.0.2.2.
+    pub fn carry_in(&self, port: u16) -> Result<()> {
+        let words = ["carry-in", &port.to_string()];
+        carry(&self.repository, &self.state, &words)
+    }
+
     /// From now on `listen` ("127.0.0.1:1234") of this machine is `port` of the guest's first namespace.
     pub fn carry_out(&self, listen: &str, port: u16) -> Result<()> {
         let words = ["carry-out", listen, &port.to_string()];

@@ -14,6 +14,7 @@ pub mod failover;
 pub mod guest;
 pub mod kubelet;
 pub mod lab;
+pub mod metrics_document;
 pub mod pod;
 pub mod stories;
 pub mod traffic;
