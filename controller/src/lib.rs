@@ -5,11 +5,13 @@
 
 pub mod apply;
 pub mod args;
+pub mod dns;
 pub mod event;
 pub mod http;
 pub mod leadership;
 pub mod metrics;
 pub mod reconcile;
+pub mod resolver;
 pub mod run;
 pub mod snapshot;
 pub mod status;

@@ -1,6 +1,6 @@
 //! One pass: snapshot → resolve → check → write → report. And the loop that makes passes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ pub struct Reconciler {
     pub pulse: Pulse,
     /// Where reports go.
     pub outcomes: watch::Sender<Option<Outcome>>,
+    /// Names that the DNS is to be asked for.
+    pub names: watch::Sender<BTreeSet<String>>,
     /// Whether this replica is the one that plans.
     pub is_leader: watch::Receiver<bool>,
 }
@@ -86,6 +88,9 @@ impl Reconciler {
                 let valid_until = self.pass(&mut backoff).await;
                 let next = [valid_until, backoff.next()].into_iter().flatten().min();
                 wake_at = next.map_or(wake_at, |next| next.min(wake_at));
+            } else {
+                // What was answered grows old; the plans of the replica that works are newer.
+                self.ask_for(BTreeSet::new());
             }
         }
     }
@@ -93,6 +98,8 @@ impl Reconciler {
     /// One pass; says until when it holds if nothing happens.
     pub async fn pass(&self, backoff: &mut Backoff) -> Option<Instant> {
         let snapshot = snapshot::take(&mut self.world.lock(), &self.settings, Instant::now())?;
+        let names = self.world.lock().target_names();
+        self.ask_for(names);
         self.count_undecodable(&snapshot.inputs);
 
         let begun = Instant::now();
@@ -118,6 +125,14 @@ impl Reconciler {
             }
         }
         snapshot.valid_until
+    }
+
+    fn ask_for(&self, names: BTreeSet<String>) {
+        self.names.send_if_modified(|wanted| {
+            let differs = *wanted != names;
+            *wanted = names;
+            differs
+        });
     }
 
     fn count_undecodable(&self, inputs: &lvs_plan::Inputs) {

@@ -1,5 +1,6 @@
 //! The process: every task, and the rule that the first to end ends all.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::apply::Writer;
 use crate::args::RunArguments;
+use crate::dns::Dns;
 use crate::http::{self, Facts};
 use crate::leadership::Candidate;
 use crate::metrics::Metrics;
 use crate::reconcile::{Pulse, Reconciler};
+use crate::resolver::NameResolver;
 use crate::snapshot::Settings;
 use crate::status::StatusWriter;
 use crate::watch::Watches;
@@ -37,6 +40,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let pulse = Pulse::default();
     let (outcomes, outcomes_receiver) = watch::channel(None);
+    let (names, names_receiver) = watch::channel(BTreeSet::new());
     let (is_leader, is_leader_receiver) = watch::channel(false);
     let (shutdown, shutdown_receiver) = watch::channel(false);
     let identity = Identity {
@@ -74,7 +78,13 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         pulse: pulse.clone(),
         outcomes,
+        names,
         is_leader: is_leader_receiver.clone(),
+    };
+    let resolver = NameResolver {
+        world: world.clone(),
+        names: names_receiver,
+        dns: Dns::of_system(),
     };
     let status = StatusWriter::new(
         client.clone(),
@@ -108,6 +118,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     );
     watch!(api_endpoints, service_cidrs);
     tasks.spawn(async { ("planning", reconciler.run().await) });
+    tasks.spawn(async { ("names", resolver.run().await) });
     tasks.spawn(async {
         (
             "status",

@@ -67,6 +67,7 @@ pub fn take(world: &mut World, settings: &Settings, now: Instant) -> Option<Snap
         })
         .map(|(k, o)| (k.clone(), o.object.clone()))
         .collect();
+    inputs.dns_names.clone_from(&world.dns_names);
     inputs.virtual_routers = world
         .virtual_routers
         .objects()

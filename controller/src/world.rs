@@ -9,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use lvs_plan::address_range::AddressRange;
+use lvs_plan::dns_name::DnsName;
 use lvs_plan::endpoint::EndpointSlice;
 use lvs_plan::input::{
     ExistingPlan, Node, ObjectKey, RealServerObject, VirtualRouterObject, VirtualServiceObject,
@@ -228,6 +229,8 @@ pub struct World {
     pub real_servers: Store<RealServerObject>,
     /// EndpointSlices of every Service, reduced to what planning looks at.
     pub endpoint_slices: Store<EndpointSlice>,
+    /// What the DNS says of names that RealServers have as targets.
+    pub dns_names: BTreeMap<String, Arc<DnsName>>,
     /// VirtualRouters.
     pub virtual_routers: Store<VirtualRouterObject>,
     /// NodePlans.
@@ -286,6 +289,15 @@ impl World {
         let named = self.real_servers.objects().filter_map(|(key, object)| {
             let service = object.object.spec()?.target.service.as_ref()?;
             Some((key.namespace.as_str(), service.name.as_str()))
+        });
+        named.collect()
+    }
+
+    /// Names in the DNS that RealServers have as targets.
+    pub fn target_names(&self) -> BTreeSet<String> {
+        let named = self.real_servers.objects().filter_map(|(_, object)| {
+            let target = object.object.spec()?.target.dns_name.as_ref()?;
+            Some(target.name.clone())
         });
         named.collect()
     }

@@ -7,9 +7,12 @@
     reason = "a test that unwraps says what it expects"
 )]
 
+#[path = "shell/dns_names.rs"]
+mod dns_names;
 #[path = "shell/endpoint_slices.rs"]
 mod endpoint_slices;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -217,6 +220,7 @@ impl Scene {
         let world = SharedWorld::default();
         let metrics = Arc::new(Metrics::default());
         let (outcomes, receiver) = watch::channel(None);
+        let (names, _) = watch::channel(BTreeSet::new());
         let (_, is_leader) = watch::channel(true);
         let client = stage.client();
         let writer = Writer::new(
@@ -235,6 +239,7 @@ impl Scene {
             metrics: metrics.clone(),
             pulse: Pulse::default(),
             outcomes,
+            names,
             is_leader,
         };
         let status = StatusWriter::new(client, world.clone(), metrics.clone(), "pod".to_owned());

@@ -116,8 +116,12 @@ reasons! {
     TooManyHealthChecks,
     /// The selector matches no RealServer, or none of them is up; the Service of a RealServer has no endpoint.
     NoRealServers,
-    /// A Service has more endpoints than a RealServer or a plan can hold; the others are left out.
+    /// A Service has more endpoints, or a name more addresses, than a RealServer or a plan can hold; the others are left
+    /// out.
     TooManyEndpoints,
+    /// The DNS does not say which addresses the name of a RealServer has, or says that it has none; what it had keeps
+    /// working.
+    DnsNameNotResolved,
     /// A health check fails.
     ChecksFailed,
     /// A director finds fewer real servers up than its router tracks.

@@ -1,4 +1,4 @@
-//! RealServer: who serves: a host, a node, or the endpoints of a Service.
+//! RealServer: who serves: a host, a node, the endpoints of a Service, or the addresses of a name.
 
 // Printer columns repeat keys within one attribute, which the lint takes for duplicates.
 #![allow(clippy::duplicated_attributes)]
@@ -9,11 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::health_check::HealthCheck;
-use crate::text::{Address, ObjectName, PartName};
+use crate::text::{Address, DomainName, ObjectName, PartName};
 use crate::traffic_policy::AdministrativeState;
 use crate::value::Forwarding;
 
-/// A host, a cluster node or the endpoints of a Service that serve; selected by VirtualServices of its namespace.
+/// A host, a cluster node, the endpoints of a Service or the addresses of a name that serve; selected by VirtualServices of its namespace.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "lvs.dev",
@@ -25,12 +25,12 @@ use crate::value::Forwarding;
     namespaced,
     status = "RealServerStatus",
     derive = "PartialEq",
-    doc = "A RealServer is a host, a cluster node, or all endpoints of a Service, that serves. VirtualServices of its namespace select it by its labels.",
+    doc = "A RealServer is a host, a cluster node, all endpoints of a Service, or all addresses of a name in the DNS, that serves. VirtualServices of its namespace select it by its labels.",
     printcolumn(
         name = "Target",
         type_ = "string",
         json_path = ".status.summary.target",
-        description = "Addresses, node or Service"
+        description = "Addresses, node, Service or name"
     ),
     printcolumn(
         name = "Weight",
@@ -66,7 +66,7 @@ use crate::value::Forwarding;
     "port and ports need forwarding type NAT, as DR and TUN do not change packets: remove port and ports, or set forwarding type NAT"
 ))]
 pub struct RealServerSpec {
-    /// Who serves: a host by its addresses, a node of the cluster, or the endpoints of a Service. Required, immutable.
+    /// Who serves: a host by its addresses, a node of the cluster, the endpoints of a Service, or the addresses of a name. Required, immutable.
     #[x_kube(validation = (
         "self == oldSelf",
         "target is immutable: delete the RealServer and create it anew, or create another for the new host"
@@ -121,8 +121,12 @@ impl RealServerSpec {
     "(self.type == 'Service') == has(self.service)",
     "service is required with target type Service and refused otherwise: set type Service with service.name, or remove service"
 ))]
+#[x_kube(validation = (
+    "(self.type == 'DNSName') == has(self.dnsName)",
+    "dnsName is required with target type DNSName and refused otherwise: set type DNSName with dnsName.name, or remove dnsName"
+))]
 pub struct Target {
-    /// Addresses: a host outside the cluster, prepared by its owner. Node: a node of the cluster, prepared by its agent. Service: every endpoint of a Service, prepared by its owner. Required.
+    /// Addresses: a host outside the cluster, prepared by its owner. Node: a node of the cluster, prepared by its agent. Service: every endpoint of a Service, prepared by its owner. DNSName: every address of a name in the DNS, prepared by its owner. Required.
     #[serde(rename = "type")]
     pub type_: TargetType,
     /// Addresses of the host, at most one IPv4 and one IPv6; with type Addresses.
@@ -140,6 +144,9 @@ pub struct Target {
     /// A Service of this namespace; with type Service. Each of its endpoints is a real server with the weight, ports and limits of this RealServer; at most 256 are used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceTarget>,
+    /// A name in the DNS; with type DNSName. Each of its addresses (A, AAAA) is a real server with the weight, ports and limits of this RealServer; at most 32 of a family are used. It is asked for again when its TTL, taken as 5 to 300 s, is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_name: Option<DnsNameTarget>,
 }
 
 /// Kind of target.
@@ -151,6 +158,8 @@ pub enum TargetType {
     Node,
     /// The endpoints of a Service.
     Service,
+    /// The addresses of a name in the DNS.
+    DNSName,
 }
 
 /// A cluster node as target.
@@ -177,6 +186,15 @@ pub struct NodeTarget {
 pub struct ServiceTarget {
     /// Name of the Service, at most 63 characters. Required.
     #[schemars(with = "PartName")]
+    pub name: String,
+}
+
+/// A name in the DNS as target: the addresses in its A and AAAA records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsNameTarget {
+    /// The whole name with its domain, such as db.example or web.team.svc.cluster.local, at most 253 characters: no search domain is appended. Required.
+    #[schemars(with = "DomainName")]
     pub name: String,
 }
 
@@ -237,9 +255,9 @@ pub struct RealServerUse {
     /// The VirtualService.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Whether every port is programmed and up; of a Service, those of at least one endpoint.
+    /// Whether every port is programmed and up; of a Service or a name, those of at least one address.
     pub ready: bool,
-    /// Each port, of a Service of each endpoint; at most 1024 of a RealServer are listed, and of more those that are not up first.
+    /// Each port, of a Service or a name of each address; at most 1024 of a RealServer are listed, and of more those that are not up first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2048))]
     pub ports: Vec<RealServerPortState>,
@@ -290,7 +308,7 @@ pub enum RealServerState {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RealServerSummary {
-    /// Addresses, node name, or service/ and the name of a Service.
+    /// Addresses, node name, service/ and the name of a Service, or the name in the DNS.
     #[serde(default)]
     #[schemars(length(max = 512))]
     pub target: String,

@@ -210,6 +210,13 @@ texts! {
         "must be a name in the DNS such as www.example.org, or . for the root: labels of at most 63 letters, digits, '-' and '_', divided by '.'"
     )];
 
+    /// Name in the DNS of a host, with its domain, in the one spelling that names have here. The last label has a letter
+    /// first, which tells a name from an address.
+    DomainName, 253, [(
+        "self.matches('^([0-9a-z_]([-0-9a-z_]{0,61}[0-9a-z_])?[.])+[a-z]([-0-9a-z]{0,61}[0-9a-z])?$')",
+        "must be a whole name in the DNS such as db.example: at least two labels of at most 63 lower-case letters, digits, '-' and '_', divided by '.', without one at the end; for addresses use target type Addresses"
+    )];
+
     /// Name that a mail client gives itself.
     HelloName, 253, [(
         "self.matches('^[0-9A-Za-z]([-0-9A-Za-z.]*[0-9A-Za-z])?$')",

@@ -25,6 +25,8 @@ use crate::pod::{self, Place};
 
 /// Port on which a pod of the pod network reaches the API server, on its own loopback.
 const POD_NETWORK_API_PORT: u16 = 6443;
+/// Name server of pods of the pod network. Each has the address to itself; stories let somebody listen there.
+pub const NAME_SERVER: &str = "10.96.0.10";
 /// The API server as guests see it (`e2e/cluster/guest.sh`).
 const GUEST_API_HOST: &str = "10.0.2.2";
 
@@ -318,6 +320,7 @@ impl Shell {
                 image_config,
                 node_disk: format!("/run/nodes/{node}").into(),
                 api: (GUEST_API_HOST.into(), self.api_port),
+                name_server: None,
                 prelude: String::new(),
             };
             std::fs::write(folder.join("run.sh"), pod::script(pod, &place)?)?;
@@ -340,8 +343,9 @@ impl Shell {
                 image_config,
                 node_disk: self.state.join("disks").join(node),
                 api: ("127.0.0.1".into(), POD_NETWORK_API_PORT),
+                name_server: Some(NAME_SERVER),
                 prelude: format!(
-                    "ip link set lo up\nsocat TCP-LISTEN:{POD_NETWORK_API_PORT},bind=127.0.0.1,fork,reuseaddr \
+                    "ip link set lo up\nip address add {NAME_SERVER}/32 dev lo\nsocat TCP-LISTEN:{POD_NETWORK_API_PORT},bind=127.0.0.1,fork,reuseaddr \
                      UNIX-CONNECT:{} >/dev/null 2>&1 &",
                     quote(&socket.display().to_string())
                 ),

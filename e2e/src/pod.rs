@@ -89,6 +89,8 @@ pub struct Place<'a> {
     pub node_disk: PathBuf,
     /// Host and port of the API server as the pod reaches it.
     pub api: (String, u16),
+    /// Name server that the pod asks; a pod of the node's network has none here.
+    pub name_server: Option<&'static str>,
     /// Commands before everything else, such as the pod's own network.
     pub prelude: String,
 }
@@ -349,6 +351,15 @@ pub fn script(pod: &Pod, place: &Place<'_>) -> Result<String> {
             &wanted.mount_path,
             wanted.read_only == Some(true),
             place,
+        )?;
+    }
+    if let Some(server) = place.name_server {
+        // As with dnsPolicy ClusterFirst.
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        writeln!(
+            script,
+            "mkdir -p \"$root\"/etc && printf '%s\\n' 'search {namespace}.svc.cluster.local svc.cluster.local cluster.local' \
+             'nameserver {server}' 'options ndots:5' >\"$root\"/etc/resolv.conf"
         )?;
     }
     let security = container.security_context.clone().unwrap_or_default();

@@ -20,6 +20,7 @@ use lvs_crds::{
 use serde::de::DeserializeOwned;
 
 use crate::address_range::{AddressRange, parse_address};
+use crate::dns_name::DnsName;
 use crate::endpoint::EndpointSlice;
 use crate::report;
 
@@ -44,6 +45,8 @@ pub struct Inputs {
     pub real_servers: BTreeMap<ObjectKey, Arc<RealServerObject>>,
     /// EndpointSlices of every Service that a RealServer names; of others they may be missing.
     pub endpoint_slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
+    /// What is known of names that RealServers have as targets; of one that is missing nothing.
+    pub dns_names: BTreeMap<String, Arc<DnsName>>,
     /// Every VirtualRouter by name.
     pub virtual_routers: BTreeMap<String, Arc<VirtualRouterObject>>,
     /// Every Node by name.
@@ -69,6 +72,7 @@ impl Default for Inputs {
             virtual_services: BTreeMap::new(),
             real_servers: BTreeMap::new(),
             endpoint_slices: BTreeMap::new(),
+            dns_names: BTreeMap::new(),
             virtual_routers: BTreeMap::new(),
             nodes: BTreeMap::new(),
             namespaces: BTreeMap::new(),

@@ -15,8 +15,11 @@
 pub mod address_range;
 pub mod check;
 mod connection_sync;
+pub mod dns_name;
+mod dns_name_target;
 mod drain;
 pub mod endpoint;
+mod expansion;
 pub mod fitness;
 mod health_check;
 mod heartbeat;

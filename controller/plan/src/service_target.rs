@@ -13,26 +13,13 @@ use lvs_crds::value::{AddressFamily, Forwarding, ForwardingType};
 use lvs_crds::virtual_service::{Grouping, ServicePort};
 
 use crate::endpoint::{EndpointSlice, EndpointState, Endpoints};
+use crate::expansion;
 use crate::input::{Body, Inputs, ObjectKey};
 use crate::report::Verdict;
-use crate::service;
 use crate::target::{self, Context, Target};
 
 /// Most endpoints of one RealServer that serve one VirtualService.
 const ENDPOINTS_MAXIMUM: usize = 256;
-
-/// Most destinations of one plan (`crds/src/node_plan.rs`): of each of its services, and of all together, which the
-/// agent reports in one list. Objects stay well below what the API server stores.
-const DESTINATIONS_MAXIMUM: usize = 4096;
-
-/// How many endpoints fit into the plan of a VirtualService beside `others`, its real servers that are none.
-pub(crate) fn room(context: &Context<'_>, others: usize) -> usize {
-    let services: usize = match context.spec.grouping {
-        Grouping::PerPort => context.addresses.iter().map(|a| a.ports.len()).sum(),
-        Grouping::FirewallMark => families(context).len(),
-    };
-    (DESTINATIONS_MAXIMUM / services.max(1)).saturating_sub(others)
-}
 
 /// Addresses that a RealServer had and may still have, if a part of its endpoints is unknown, as a slice cannot be read.
 pub(crate) fn kept(
@@ -44,20 +31,11 @@ pub(crate) fn kept(
     let mut slices = slices(context.inputs, &key.namespace, &service.name);
     let is_unknown = slices.any(|(_, slice)| matches!(slice.body, Body::Undecodable(_)));
     is_unknown.then(|| {
-        let mut addresses = planned(context, key);
+        let mut addresses = expansion::planned(context, key);
         // Who may write slices must not keep by an unreadable one what a grant no longer gives.
         addresses.retain(|address| target::obstacle(context, address).is_none());
         addresses
     })
-}
-
-/// Addresses of a RealServer in the stored plans of the VirtualService.
-fn planned(context: &Context<'_>, key: &ObjectKey) -> BTreeSet<IpAddr> {
-    service::stored_services(context.stored)
-        .flat_map(|service| &service.real_servers)
-        .filter(|destination| destination.name == key.name)
-        .map(|destination| destination.address)
-        .collect()
 }
 
 /// Slices of a Service, with their names, by name.
@@ -115,10 +93,7 @@ pub(crate) fn expand(
     }
     expansion.keep_families();
     expansion.keep_permitted();
-    let forwarding = spec
-        .forwarding
-        .clone()
-        .unwrap_or_else(|| context.spec.forwarding.clone());
+    let forwarding = expansion::forwarding(context, spec);
     let ports = target::ports(context, key, spec, &forwarding, expansion.problems);
     let ports = expansion.ports(&ports, &forwarding);
     expansion
@@ -193,7 +168,7 @@ impl Expansion<'_, '_> {
 
     /// An endpoint serves virtual addresses of its own family; a Service of both families has endpoints of both.
     fn keep_families(&mut self) {
-        let families = families(self.context);
+        let families = expansion::families(self.context);
         if families.is_empty() {
             return;
         }
@@ -214,16 +189,13 @@ impl Expansion<'_, '_> {
 
     /// Leaves out what the namespace may not aim at, as it may not by address either.
     fn keep_permitted(&mut self) {
-        let (context, count) = (self.context, self.endpoints.len());
-        let mut first = None;
-        self.endpoints.retain(|address, _| {
-            let obstacle = target::obstacle(context, address);
-            let is_permitted = obstacle.is_none();
-            first = first.take().or(obstacle);
-            is_permitted
-        });
-        if let Some(why) = first {
-            let left_out = count - self.endpoints.len();
+        let count = self.endpoints.len();
+        let addresses = self.endpoints.keys().copied();
+        let (permitted, why) = expansion::permitted(self.context, addresses);
+        self.endpoints
+            .retain(|address, _| permitted.contains(address));
+        if let Some(why) = why {
+            let left_out = count - permitted.len();
             let message =
                 format!("spec.target.service: {left_out} of {count} endpoints are left out: {why}");
             self.refuse(ConditionType::Accepted, Reason::TargetNotPermitted, message);
@@ -307,7 +279,7 @@ impl Expansion<'_, '_> {
         if count <= limit {
             return;
         }
-        let planned = planned(self.context, self.key);
+        let planned = expansion::planned(self.context, self.key);
         let mut ranked: Vec<_> = self
             .endpoints
             .iter()
@@ -340,36 +312,14 @@ impl Expansion<'_, '_> {
         mut ports: BTreeMap<IpAddr, BTreeMap<usize, u16>>,
         forwarding: &Forwarding,
     ) -> Vec<Target> {
-        let spec = self.spec;
-        let thresholds = spec.connection_thresholds.clone().unwrap_or_default();
-        self.endpoints
-            .into_iter()
-            .map(|(address, endpoint)| Target {
-                name: self.key.name.clone(),
-                addresses: vec![address],
-                node_name: None,
-                is_endpoint: true,
-                forwarding: forwarding.clone(),
-                weight: spec.weight,
-                upper_threshold: thresholds.upper,
-                lower_threshold: thresholds.lower,
-                administrative_state: endpoint
-                    .state
-                    .administrative_state(spec.administrative_state),
-                // Whoever empties a node ends its pods, which says it all.
-                is_cordoned: false,
-                ports: ports.remove(&address).unwrap_or_default(),
-            })
-            .collect()
+        let wanted = self.spec.administrative_state;
+        let target = |(address, endpoint): (IpAddr, Endpoint<'_>)| Target {
+            administrative_state: endpoint.state.administrative_state(wanted),
+            ports: ports.remove(&address).unwrap_or_default(),
+            ..expansion::target(self.key, self.spec, address, forwarding)
+        };
+        self.endpoints.into_iter().map(target).collect()
     }
-}
-
-/// Families of the VirtualService's addresses; empty while it has none.
-fn families(context: &Context<'_>) -> BTreeSet<AddressFamily> {
-    let addresses = context.addresses.iter();
-    addresses
-        .map(|accepted| AddressFamily::of(&accepted.address))
-        .collect()
 }
 
 /// Port of a slice for a port of the VirtualService: the one of that name, else the only one of that protocol, if the

@@ -12,13 +12,14 @@ use lvs_crds::value::{AddressFamily, Forwarding, ForwardingType};
 use lvs_crds::virtual_service::{Grouping, ServicePort};
 
 use crate::address_range::parse_address;
+use crate::expansion;
 use crate::input::{Body, Inputs, ObjectKey, RealServerObject};
 use crate::real_server_check::PlannedChecks;
 use crate::report::Verdict;
 use crate::router::TargetGrant;
 use crate::selector;
-use crate::service_target;
 use crate::tenancy::AcceptedAddress;
+use crate::{dns_name_target, service_target};
 
 /// A real server that a VirtualService may use.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +30,7 @@ pub struct Target {
     pub addresses: Vec<IpAddr>,
     /// Node, if the target is one.
     pub node_name: Option<String>,
-    /// Whether it is one endpoint of a Service: its RealServer may be several real servers.
+    /// Whether it is one endpoint of a Service or one address of a name: its RealServer may be several real servers.
     pub is_endpoint: bool,
     /// How packets reach it.
     pub forwarding: Forwarding,
@@ -51,8 +52,8 @@ pub struct Target {
 impl Target {
     /// Address by which packets for a virtual address of this family reach the host: one of the
     /// same family, else with TUN one of the other (`ip_vs_ctl.c` permits mixed families only for
-    /// tunnels). An endpoint of a Service has a twin where the Service has both families, and
-    /// leaves the other family to it.
+    /// tunnels). An endpoint of a Service, or an address of a name, has a twin where the Service or
+    /// the name has both families, and leaves the other family to it.
     pub fn address_for(&self, family: AddressFamily) -> Option<IpAddr> {
         let of = |wanted| {
             self.addresses
@@ -77,7 +78,7 @@ impl Target {
 /// Real servers of one VirtualService.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Targets {
-    /// Usable ones, oldest first; several of a name where the RealServer stands for a Service.
+    /// Usable ones, oldest first; several of a name where the RealServer stands for several.
     pub targets: Vec<Target>,
     /// Problems of each selected RealServer, for its own status.
     pub problems: BTreeMap<ObjectKey, Vec<Verdict>>,
@@ -154,8 +155,11 @@ pub fn resolve(context: &Context<'_>) -> Targets {
         .collect();
     by_age.sort_by_key(|object| object.meta.age());
     let mut taken: BTreeMap<(usize, IpAddr, u16), &ObjectKey> = BTreeMap::new();
-    let others = by_age.iter().filter(|object| !is_service(object)).count();
-    let mut room = service_target::room(context, others);
+    let others = by_age
+        .iter()
+        .filter(|object| !expansion::is_expanded(object))
+        .count();
+    let mut room = expansion::room(context, others);
     for object in by_age {
         let key = &object.meta.key;
         result.selected.insert(key.clone());
@@ -167,18 +171,21 @@ pub fn resolve(context: &Context<'_>) -> Targets {
             }
         };
         let mut problems = Vec::new();
-        let judged: Vec<Target> = if is_service(object) {
-            if let Some(addresses) = service_target::kept(context, key, spec) {
-                result.partly_unknown.insert(key.name.clone(), addresses);
+        let judged: Vec<Target> = match spec.target.type_ {
+            TargetType::Service => {
+                if let Some(addresses) = service_target::kept(context, key, spec) {
+                    result.partly_unknown.insert(key.name.clone(), addresses);
+                }
+                service_target::expand(context, key, spec, room, &mut problems)
             }
-            let endpoints = service_target::expand(context, key, spec, room, &mut problems);
-            room = room.saturating_sub(endpoints.len());
-            endpoints
-        } else {
-            judge(context, key, spec, &mut problems)
+            TargetType::DNSName => dns_name_target::expand(context, key, spec, room, &mut problems),
+            TargetType::Addresses | TargetType::Node => judge(context, key, spec, &mut problems)
                 .into_iter()
-                .collect()
+                .collect(),
         };
+        if expansion::is_expanded(object) {
+            room = room.saturating_sub(judged.len());
+        }
         for mut target in judged {
             target.ports.retain(|index, port| {
                 let older = target.addresses.iter().find_map(|address| taken.get(&(*index, *address, *port)));
@@ -216,11 +223,6 @@ fn is_selected(context: &Context<'_>, object: &RealServerObject) -> bool {
         && selector::matches(&context.spec.real_server_selector, &object.meta.labels) == Some(true)
 }
 
-fn is_service(object: &RealServerObject) -> bool {
-    let spec = object.spec();
-    spec.is_some_and(|spec| spec.target.type_ == TargetType::Service)
-}
-
 fn judge(
     context: &Context<'_>,
     key: &ObjectKey,
@@ -234,8 +236,8 @@ fn judge(
             let name = node.map(|node| node.name.clone())?;
             (node_addresses(context, spec, &name, problems)?, Some(name))
         }
-        // Its endpoints are judged one by one, in `service_target`.
-        TargetType::Service => return None,
+        // Their addresses are judged one by one, in `service_target` and `dns_name_target`.
+        TargetType::Service | TargetType::DNSName => return None,
     };
     for address in &addresses {
         if let Some(why) = forbidden(context, address) {
@@ -419,6 +421,7 @@ fn forbidden(context: &Context<'_>, address: &IpAddr) -> Option<&'static str> {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
     };
+    let is_mapped = matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some());
     let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
     if address.is_loopback() {
         Some("is a loopback address")
@@ -428,6 +431,8 @@ fn forbidden(context: &Context<'_>, address: &IpAddr) -> Option<&'static str> {
         Some("is a multicast or broadcast address")
     } else if is_link_local {
         Some("is a link-local address")
+    } else if is_mapped {
+        Some("is an IPv4-mapped address")
     } else if context.virtual_addresses.contains(address) {
         Some("is a virtual address")
     } else {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use lvs_crds::NodePlanSpec;
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{PlanState, SourceKind};
+use lvs_plan::dns_name::{DnsName, LastAnswer};
 use lvs_plan::input::Body;
 use lvs_plan::lifecycle::is_withdrawn;
 use lvs_plan::{check, resolve};
@@ -56,6 +57,13 @@ enum Step {
         namespace: u8,
         name: u8,
     },
+    /// The DNS answers with addresses; without any it fails.
+    DnsAnswer {
+        name: u8,
+        addresses: Vec<u8>,
+    },
+    /// The controller starts anew and knows no name.
+    ForgetDns,
     Router {
         name: u8,
         shape: RouterShape,
@@ -97,6 +105,7 @@ struct RealServerShape {
     target: u8,
     is_node: bool,
     is_service: bool,
+    is_name: bool,
     has_ipv6: bool,
     weight: u8,
     port: Option<u8>,
@@ -185,6 +194,12 @@ impl Step {
                     .endpoint_slices
                     .remove(&lvs_plan::input::ObjectKey::new(namespace, name));
             }
+            Self::DnsAnswer { name, addresses } => {
+                let names = &mut cluster.inputs.dns_names;
+                let known = names.entry(format!("name-{}.example", name % 2));
+                dns_answer(Arc::make_mut(known.or_default()), addresses);
+            }
+            Self::ForgetDns => cluster.inputs.dns_names.clear(),
             Self::Router { name, shape } => {
                 cluster.apply(router(ROUTERS[usize::from(*name) % 2], shape));
             }
@@ -250,6 +265,8 @@ fn service(namespace: &str, name: &str, shape: &ServiceShape) -> Value {
 fn real_server(namespace: &str, name: &str, shape: &RealServerShape) -> Value {
     let target = if shape.is_service {
         json!({"type": "Service", "service": {"name": format!("svc-{}", shape.target % 2)}})
+    } else if shape.is_name {
+        json!({"type": "DNSName", "dnsName": {"name": format!("name-{}.example", shape.target % 2)}})
     } else if shape.is_node {
         json!({"type": "Node", "node": {"name": format!("node-{}", shape.target % NODES)}})
     } else {
@@ -270,17 +287,39 @@ fn real_server(namespace: &str, name: &str, shape: &RealServerShape) -> Value {
     json!({"kind": "RealServer", "metadata": {"namespace": namespace, "name": name, "labels": labels}, "spec": spec})
 }
 
+/// An address that a host, a virtual address or nobody may have.
+fn somewhere(number: u8) -> String {
+    match number % 8 {
+        5 => format!("172.25.0.{}", number % 12),
+        6 => "127.0.0.1".to_owned(),
+        last => format!("10.0.0.{last}"),
+    }
+}
+
+fn dns_answer(known: &mut DnsName, addresses: &[u8]) {
+    if addresses.is_empty() {
+        known.ipv4.last_answer = LastAnswer::Failed("no answer".to_owned());
+        known.ipv6.last_answer = LastAnswer::NoSuchName;
+        return;
+    }
+    let four = addresses
+        .iter()
+        .map(|number| somewhere(*number).parse().unwrap());
+    let six = addresses
+        .iter()
+        .map(|number| format!("2001:db8:1::{}", number % 5).parse().unwrap());
+    known.ipv4.addresses = Some(four.collect());
+    known.ipv6.addresses = Some(six.collect());
+    known.ipv4.last_answer = LastAnswer::Addresses;
+    known.ipv6.last_answer = LastAnswer::Addresses;
+}
+
 /// A slice of one of two Services; endpoints may collide with hosts and virtual addresses.
 fn slice(namespace: &str, name: &str, endpoints: &[(u8, u8)]) -> Value {
     let endpoints: Vec<Value> = endpoints
         .iter()
         .map(|(number, state)| {
-            let address = match number % 8 {
-                5 => format!("172.25.0.{}", number % 12),
-                6 => "127.0.0.1".to_owned(),
-                last => format!("10.0.0.{last}"),
-            };
-            json!({"addresses": [address],
+            json!({"addresses": [somewhere(*number)],
                    "conditions": {"ready": state.is_multiple_of(2), "serving": !state.is_multiple_of(3)}})
         })
         .collect();
@@ -367,6 +406,7 @@ fn real_server_shape() -> impl Strategy<Value = RealServerShape> {
         any::<u8>(),
         any::<bool>(),
         proptest::bool::weighted(0.25),
+        proptest::bool::weighted(0.25),
         any::<bool>(),
         any::<u8>(),
         optional(),
@@ -374,11 +414,12 @@ fn real_server_shape() -> impl Strategy<Value = RealServerShape> {
         any::<u8>(),
     )
         .prop_map(
-            |(target, is_node, is_service, has_ipv6, weight, port, forwarding, label)| {
+            |(target, is_node, is_service, is_name, has_ipv6, weight, port, forwarding, label)| {
                 RealServerShape {
                     target,
                     is_node,
                     is_service,
+                    is_name,
                     has_ipv6,
                     weight,
                     port,
@@ -419,6 +460,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (any::<u8>(), any::<u8>(), proptest::collection::vec(any::<(u8, u8)>(), 0..4))
             .prop_map(|(namespace, name, endpoints)| Step::Slice { namespace, name, endpoints }),
         1 => any::<(u8, u8)>().prop_map(|(namespace, name)| Step::DeleteSlice { namespace, name }),
+        3 => (any::<u8>(), proptest::collection::vec(any::<u8>(), 0..4))
+            .prop_map(|(name, addresses)| Step::DnsAnswer { name, addresses }),
+        1 => Just(Step::ForgetDns),
         4 => (any::<u8>(), router_shape()).prop_map(|(name, shape)| Step::Router { name, shape }),
         1 => any::<u8>().prop_map(|name| Step::DeleteRouter { name }),
         2 => (any::<u8>(), proptest::bool::weighted(0.8)).prop_map(|(name, has_agent)| Step::Node { name, has_agent }),

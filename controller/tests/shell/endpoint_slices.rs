@@ -21,8 +21,8 @@ fn put_slice(scene: &Scene, namespace: &str, name: &str, version: &str, slice: E
 }
 
 /// Addresses of real servers in the plans of VirtualServices that were sent.
-fn real_servers_sent(scene: &Scene) -> Vec<Vec<String>> {
-    let sent = scene.stage.take("/nodeplans/");
+pub(crate) fn real_servers_sent(stage: &Stage) -> Vec<Vec<String>> {
+    let sent = stage.take("/nodeplans/");
     let directors = sent.iter().map(|sent| &sent.body["spec"]["director"]);
     directors
         .filter_map(|director| director["services"].as_array())
@@ -90,7 +90,7 @@ async fn nothing_is_written_before_endpoint_slices_were_listed() {
         world.endpoint_slices.take(Change::Complete);
     }
     scene.pass().await;
-    let sent = real_servers_sent(&scene);
+    let sent = real_servers_sent(&scene.stage);
     assert_eq!(
         sent,
         [["10.0.0.1", "10.0.0.2"]; 2],
@@ -118,5 +118,5 @@ async fn slices_that_no_real_server_names_write_nothing() {
     let moved = endpoint_slice("web", &["10.0.0.2"]);
     put_slice(&scene, "shop", "web-1", "2", moved);
     scene.pass().await;
-    assert_eq!(real_servers_sent(&scene), [["10.0.0.2"]; 2]);
+    assert_eq!(real_servers_sent(&scene.stage), [["10.0.0.2"]; 2]);
 }

@@ -13,6 +13,7 @@ mod connection_sync;
 mod connection_takeover;
 mod differential;
 mod direct_routing;
+mod dns_names;
 mod drain;
 mod failover;
 mod health_checks;
@@ -58,6 +59,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         drain::stories(),
         differential::stories(),
         service_targets::stories(),
+        dns_names::stories(),
         schedulers::stories(),
         persistence::stories(),
         protocols::stories(),

@@ -1,10 +1,11 @@
-//! What a RealServer that stands for a Service comes to: its endpoints count one by one, those that leave by themselves
-//! not at all.
+//! What a RealServer that stands for a Service or a name comes to: its addresses count one by one, endpoints that leave by
+//! themselves not at all.
 
 use std::collections::BTreeMap;
 
 use lvs_crds::real_server::{RealServerPortState, RealServerState, TargetType};
 
+use crate::expansion;
 use crate::input::RealServerObject;
 
 /// Real servers behind a RealServer, as one VirtualService counts them.
@@ -16,10 +17,10 @@ pub(super) struct Hosts {
     pub ready: u32,
 }
 
-/// Counts: a host or node is one real server, a Service as many as it has addresses that are to serve.
+/// Counts: a host or node is one real server, a Service or a name as many as it has addresses that are to serve.
 pub(super) fn hosts(object: Option<&RealServerObject>, ports: &[RealServerPortState]) -> Hosts {
     let is_up = |port: &RealServerPortState| port.state == RealServerState::Up;
-    if !is_service(object) || ports.is_empty() {
+    if !object.is_some_and(expansion::is_expanded) || ports.is_empty() {
         return Hosts {
             selected: 1,
             ready: u32::from(ports.iter().all(is_up)),
@@ -57,9 +58,4 @@ pub(super) fn leaves_by_itself(object: Option<&RealServerObject>) -> bool {
 
 fn leaves(object: Option<&RealServerObject>, state: RealServerState) -> bool {
     state == RealServerState::Draining && leaves_by_itself(object)
-}
-
-fn is_service(object: Option<&RealServerObject>) -> bool {
-    let spec = object.and_then(RealServerObject::spec);
-    spec.is_some_and(|spec| spec.target.type_ == TargetType::Service)
 }

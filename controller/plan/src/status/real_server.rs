@@ -135,6 +135,12 @@ pub(super) fn report(
             .as_ref()
             .map(|service| format!("service/{}", service.name))
             .unwrap_or_default(),
+        TargetType::DNSName => spec
+            .target
+            .dns_name
+            .as_ref()
+            .map(|target| target.name.clone())
+            .unwrap_or_default(),
     });
     let previous = object
         .status
@@ -161,13 +167,17 @@ pub(super) fn report(
     }
 }
 
-/// How many endpoints of a Service are ready for a VirtualService, of the first for which not all are.
+/// How many addresses of a Service or a name are ready for a VirtualService, of the first for which not all are.
 fn endpoints_ready(object: &RealServerObject, uses: &[RealServerUse]) -> Option<String> {
+    let noun = match object.spec().map(|spec| spec.target.type_) {
+        Some(TargetType::DNSName) => "addresses",
+        _ => "endpoints",
+    };
     uses.iter().find_map(|used| {
         let hosts = endpoint::hosts(Some(object), &used.ports);
         (hosts.ready < hosts.selected).then(|| {
             format!(
-                "{} of {} endpoints are ready for VirtualService {}",
+                "{} of {} {noun} are ready for VirtualService {}",
                 hosts.ready, hosts.selected, used.name
             )
         })
