@@ -18,11 +18,11 @@ use lvs_controller::resolver::Lookup;
 use lvs_plan::dns_name::{Answer, Answers};
 use tokio::net::UdpSocket;
 
+/// Owner, time to live in seconds, and data of a record.
+type Line = (&'static str, u32, RData);
+
 /// What the server says to a question, by name and type; `None`: nothing.
-fn answer(
-    name: &str,
-    type_: RecordType,
-) -> Option<(ResponseCode, Vec<(&'static str, u32, RData)>)> {
+fn answer(name: &str, type_: RecordType) -> Option<(ResponseCode, Vec<Line>)> {
     let four = |last: u8| RData::A(A(Ipv4Addr::new(10, 9, 0, last)));
     let six = || RData::AAAA(AAAA("fd00:9::41".parse().unwrap()));
     let alias = || RData::CNAME(CNAME(Name::from_ascii("real.example.").unwrap()));

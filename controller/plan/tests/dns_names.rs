@@ -206,7 +206,11 @@ fn what_may_not_be_used_is_left_out_and_the_others_serve() {
             "::ffff:127.0.0.1",
             "::ffff:127.0.0.1 is an IPv4-mapped address",
         ),
-        ("0.0.0.0", "2001:db8:1::1", "0.0.0.0 is the unspecified address"),
+        (
+            "0.0.0.0",
+            "2001:db8:1::1",
+            "0.0.0.0 is the unspecified address",
+        ),
         (
             "172.25.0.100",
             "2001:db8:1::1",

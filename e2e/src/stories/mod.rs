@@ -11,6 +11,7 @@ mod boundaries;
 mod conflict;
 mod connection_sync;
 mod connection_takeover;
+mod connection_thresholds;
 mod differential;
 mod direct_routing;
 mod dns_names;
@@ -61,6 +62,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         service_targets::stories(),
         dns_names::stories(),
         schedulers::stories(),
+        connection_thresholds::stories(),
         persistence::stories(),
         protocols::stories(),
         resilience::stories(),

@@ -17,6 +17,11 @@ pub(super) fn stories() -> Vec<Story> {
             run: persistence,
         },
         Story {
+            name: "persistence_drain",
+            tells: "a client whose real server drains goes to another with its next connection and stays there; the connection it has goes on",
+            run: drain,
+        },
+        Story {
             name: "S11_port_range_and_external_mark",
             tells: "a range of ports; a mark that the administrator's own rules set",
             run: ranges,
@@ -112,6 +117,50 @@ fn told(lab: &Lab) -> Result<()> {
         rules.iter().any(|rule| rule.starts_with("-A -f ")),
         "no service by mark: {rules:#?}"
     );
+    Ok(())
+}
+
+/// For longer than the story takes persistence alone would send the client to where it was.
+fn drain(lab: &Lab) -> Result<()> {
+    const ADDRESS: &str = "172.16.2.209";
+    lab.cluster.apply_example(NAMESPACE, "persistence.yaml")?;
+    let master = lab.await_serving(NAMESPACE, "per-client")?;
+    let get = || -> Result<String> {
+        let spread = traffic::spread(&lab.guest, "client", &format!("http://{ADDRESS}/"), 4)?;
+        let (server, count) = spread.iter().next().context("no answer")?;
+        ensure!(*count == 4, "a client was spread over {spread:?}");
+        Ok(server.clone())
+    };
+    let first = get()?;
+    let held = traffic::Held::open(&lab.guest, "client", ADDRESS, 80, 1)?;
+    let state = |state: &str, weight: u8| {
+        let words = ["-n", NAMESPACE, "lvsrs", &first];
+        let patch = json!({"spec": {"administrativeState": state}});
+        lab.cluster.merge_patch(&words, &patch)?;
+        let last = first.trim_start_matches("web-");
+        let wanted = format!("-a -t {ADDRESS}:0 -r 192.168.2.2{last}:0 -g -w {weight}");
+        until(LIMIT, &wanted, || {
+            let rules = lab.ipvs_rules(&master)?;
+            Ok(if rules.contains(&wanted) {
+                Ok(())
+            } else {
+                Err(rules)
+            })
+        })
+    };
+    state("Draining", 0)?;
+    let second = get()?;
+    ensure!(second != first, "{first} drains and got new connections");
+    let table = lab.guest.on(&master, "ipvsadm -Lcn")?;
+    let last = first.trim_start_matches("web-");
+    let goes_on = table.lines().any(|line| {
+        line.contains("ESTABLISHED") && line.ends_with(&format!("192.168.2.2{last}:80"))
+    });
+    ensure!(goes_on, "the connection that {first} had: {table}");
+    drop(held);
+    // Back in service it gets nobody back who has found another.
+    state("Enabled", 1)?;
+    ensure!(get()? == second, "the client left {second}");
     Ok(())
 }
 
