@@ -101,7 +101,11 @@ fn told(lab: &Lab) -> Result<()> {
         "there is no such name (NXDOMAIN); the last address 192.168.2.32 stays",
     )?;
     dns.end();
-    await_kept(lab, &master, "asking 10.96.0.10: ")?;
+    await_kept(
+        lab,
+        &master,
+        "no answer from 10.96.0.10 within 5 s; the last address 192.168.2.32 stays",
+    )?;
     restart_controllers(lab)?;
     await_kept(lab, &master, "the last address 192.168.2.32 stays")
         .context("a controller that never heard an answer")?;
