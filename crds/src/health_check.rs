@@ -232,7 +232,7 @@ pub enum HealthCheckType {
     None,
     /// That a TCP connection is accepted.
     TCP,
-    /// That an HTTP/1.1 request is answered as expected.
+    /// That an HTTP request is answered as expected.
     HTTP,
     /// The same over TLS.
     HTTPS,
@@ -278,6 +278,9 @@ pub enum HealthCheckType {
     "http.credentialsName and the header Authorization exclude each other: remove one of them"
 ))]
 pub struct HttpCheck {
+    /// HTTP1: HTTP/1.1. HTTP2: HTTP/2, with type HTTPS as agreed in the handshake (ALPN h2), with type HTTP from the first byte. Default HTTP1.
+    #[serde(default, skip_serializing_if = "HttpVersion::is_first")]
+    pub version: HttpVersion,
     /// GET or HEAD. Default GET.
     #[serde(default)]
     pub method: HttpMethod,
@@ -335,6 +338,7 @@ impl HttpCheck {
 impl Default for HttpCheck {
     fn default() -> Self {
         Self {
+            version: HttpVersion::default(),
             method: HttpMethod::default(),
             path: Self::default_path(),
             host: None,
@@ -344,6 +348,39 @@ impl Default for HttpCheck {
             body: None,
             maximum_body_bytes: Self::default_maximum_body_bytes(),
         }
+    }
+}
+
+/// Version of HTTP.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum HttpVersion {
+    /// HTTP/1.1.
+    #[default]
+    HTTP1,
+    /// HTTP/2.
+    HTTP2,
+}
+
+impl HttpVersion {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde hands out references"
+    )]
+    const fn is_first(&self) -> bool {
+        matches!(self, Self::HTTP1)
     }
 }
 

@@ -217,6 +217,12 @@ texts! {
         "must be a whole name in the DNS such as db.example: at least two labels of at most 63 lower-case letters, digits, '-' and '_', divided by '.', without one at the end; for addresses use target type Addresses"
     )];
 
+    /// What a record in the DNS says, as in a master file.
+    RecordText, 255, [(
+        "self.matches('^[ -~]+$')",
+        "must be what a record says, in printable ASCII, such as 192.0.2.1 or 10 mail.example.org: remove other characters"
+    )];
+
     /// Name that a mail client gives itself.
     HelloName, 253, [(
         "self.matches('^[0-9A-Za-z]([-0-9A-Za-z.]*[0-9A-Za-z])?$')",

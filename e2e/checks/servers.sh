@@ -368,7 +368,35 @@ page() { printf '{"type": "HTTPS", "http": {"host": "server.example.org"%s}}' "$
 passes "$port" "$(page ', "credentialsName": "right", "body": {"type": "Text", "value": "up"}')"
 fails "$port" "$(page ', "credentialsName": "wrong"')" "$refusal: status 401, expected 200-299"
 fails "$port" "$(page '')" "status 401, expected 200-299"
+passes "$port" "$(page ', "version": "HTTP2", "credentialsName": "right", "body": {"type": "Text", "value": "up"}')"
+fails "$port" "$(page ', "version": "HTTP2"')" "status 401, expected 200-299"
 ended lighttpd "$port" "$(page ', "credentialsName": "right"')" "$refused"
+
+named lighttpd, by HTTP/2 in plain text, and where it is switched off
+port="$(free_port)"
+plain() { printf '{"type": "HTTP", "http": {"version": "HTTP2"%s}}' "$1"; }
+cat >"$work/plain.conf" <<C
+server.bind = "127.0.0.1"
+server.port = $port
+server.document-root = "$work/web"
+index-file.names = ("page")
+C
+launch "$work" lighttpd-plain lighttpd -D -f "$work/plain.conf"
+passes "$port" "$(plain ', "body": {"type": "Regex", "value": "^up"}')"
+fails "$port" "$(plain ', "path": "/absent"')" "status 404, expected 200-299"
+version="$(curl --silent --http2-prior-knowledge --output /dev/null --write-out '%{http_version}' "http://127.0.0.1:$port/")"
+[ "$version" = 2 ] || { printf 'FAILED: curl is answered by HTTP/%s\n' "$version" >&2 && exit 1; }
+ended lighttpd-plain "$port" "$(plain '')" "$refused"
+sed '/^auth\.\|mod_auth/d' "$work/lighttpd.conf" >"$work/first.conf"
+cat >>"$work/first.conf" <<'C'
+server.modules = ("mod_openssl")
+server.feature-flags = ("server.h2proto" => "disable")
+C
+port="$(sed -n 's/^server.port = //p' "$work/first.conf")"
+launch "$work" lighttpd-first lighttpd -D -f "$work/first.conf"
+passes "$port" "$(page ', "body": {"type": "Text", "value": "up"}')"
+fails "$port" "$(page ', "version": "HTTP2"')" "the server does not offer the protocol that is asked for (ALPN)"
+ended lighttpd-first "$port" "$(page '')" "$refused"
 
 named kamailio
 port="$(free_port)"
@@ -411,11 +439,18 @@ cat >"$work/named/zone" <<'C'
 $TTL 60
 @ IN SOA ns admin 1 60 60 60 60
 @ IN NS ns
+@ IN MX 10 mx
+@ IN TXT "v=spf1" " -all"
 ns IN A 192.0.2.1
 www IN A 192.0.2.2
 C
 launch "$work" named named -g -c "$work/named.conf"
 passes "$port" '{"type": "DNS", "dns": {"name": "www.example.org"}}'
+passes "$port" '{"type": "DNS", "dns": {"name": "www.example.org", "answers": ["192.0.2.2"]}}'
+passes "$port" '{"type": "DNS", "dns": {"name": "example.org", "recordType": "SOA", "answers": ["NS.example.org. admin.example.org. 1 60 60 60 60"]}}'
+passes "$port" '{"type": "DNS", "dns": {"name": "example.org", "recordType": "MX", "answers": ["10 mx.example.org"]}}'
+passes "$port" '{"type": "DNS", "dns": {"name": "example.org", "recordType": "TXT", "answers": ["v=spf1 -all"]}}'
+fails "$port" '{"type": "DNS", "dns": {"name": "www.example.org", "answers": ["192.0.2.9"]}}' 'records A of www.example.org: "192.0.2.2", expected "192.0.2.9"'
 fails "$port" '{"type": "DNS", "dns": {"name": "mail.example.org"}}' "NXDOMAIN for A of mail.example.org"
 fails "$port" '{"type": "DNS", "dns": {"name": "www.example.net"}}' "REFUSED for A of www.example.net"
 ended named "$port" '{"type": "DNS", "dns": {"name": "www.example.org"}}' "port unreachable"

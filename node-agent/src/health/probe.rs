@@ -16,6 +16,7 @@ mod dns;
 mod greeting;
 mod grpc;
 mod http;
+mod http2;
 mod ldap;
 mod message;
 mod mysql;

@@ -24,7 +24,11 @@ fn dns(name: &str, record_type: DnsRecordType) -> HealthCheck {
     let name = name.to_owned();
     HealthCheck {
         timeout_seconds: PATIENCE_SECONDS,
-        dns: Some(DnsCheck { name, record_type }),
+        dns: Some(DnsCheck {
+            name,
+            record_type,
+            answers: Vec::new(),
+        }),
         ..HealthCheck::new("name".to_owned(), HealthCheckType::DNS)
     }
 }
@@ -181,4 +185,68 @@ async fn what_is_no_answer_to_the_question_is_passed_over() {
     });
     let why = failure(refuses.await.unwrap(), &check).await;
     assert_eq!(why, "FORMERR for A of www.example.org");
+}
+
+/// An answer with these addresses, each of an alias that the question has.
+fn addresses(asked: &[u8], hosts: &[[u8; 4]]) -> Vec<u8> {
+    let records = u16::try_from(1 + hosts.len()).unwrap();
+    let mut answer = answer(asked, 0x8180, records);
+    // An alias first, which is another type.
+    answer.extend(b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x07\x04host\xc0\x10");
+    for host in hosts {
+        answer.extend(b"\x04host\xc0\x10\0\x01\0\x01\0\0\0\x3c\0\x04");
+        answer.extend(host);
+    }
+    answer
+}
+
+#[tokio::test]
+async fn every_record_that_is_expected_must_be_among_the_answers() {
+    let server = replies(LOOPBACK, |asked| {
+        vec![addresses(asked, &[[192, 0, 2, 1], [192, 0, 2, 2]])]
+    });
+    let server = server.await.unwrap();
+    let expecting = |wanted: &[&str]| {
+        let mut check = dns("www.example.org", DnsRecordType::A);
+        let wanted = wanted.iter().map(ToString::to_string);
+        check.dns.as_mut().unwrap().answers = wanted.collect();
+        check
+    };
+    for wanted in [&["192.0.2.2"][..], &["192.0.2.2", "192.0.2.1"], &[]] {
+        assert_eq!(verdict(server, &expecting(wanted)).await, Ok(()));
+    }
+    let why = failure(server, &expecting(&["192.0.2.1", "192.0.2.3"])).await;
+    assert_eq!(
+        why,
+        "records A of www.example.org: \"192.0.2.1, 192.0.2.2\", expected \"192.0.2.3\" among them"
+    );
+    let wanted = expecting(&["192.0.2.1"]);
+    // Cut short so that nothing is left of them, or in the midst of one.
+    let empty = replies(LOOPBACK, |asked| vec![answer(asked, 0x8380, 0)]);
+    let why = failure(empty.await.unwrap(), &wanted).await;
+    assert_eq!(
+        why,
+        "records A of www.example.org: none, expected \"192.0.2.1\" among them"
+    );
+    let broken = replies(LOOPBACK, |asked| {
+        let mut answer = addresses(asked, &[[192, 0, 2, 1]]);
+        answer.pop();
+        vec![answer]
+    });
+    let why = failure(broken.await.unwrap(), &wanted).await;
+    assert_eq!(why, "records A of www.example.org cannot be read");
+}
+
+#[tokio::test]
+async fn a_reply_of_any_length_is_judged_by_its_beginning() {
+    for length in [0, 1, 2, 4096, 4097, 60_000] {
+        let server = replies(LOOPBACK, move |_| vec![vec![7; length]])
+            .await
+            .unwrap();
+        let told = verdict(server, &udp("00", Some("0707"))).await;
+        assert_eq!(told.is_ok(), length >= 2, "{length}: {told:?}");
+        // It is no answer to a question of a name server.
+        let check = hasty(dns("www.example.org", DnsRecordType::A));
+        assert_eq!(failure(server, &check).await, "no reply within 1 s");
+    }
 }

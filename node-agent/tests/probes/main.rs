@@ -10,6 +10,7 @@ mod directories;
 mod greetings;
 mod grpcs;
 mod heads;
+mod http2s;
 mod https;
 mod log_ins;
 mod mail;

@@ -1,16 +1,21 @@
 //! Does the body of an answer hold what it must? No more of it is read, or kept, than it takes to tell.
 
-use std::future::poll_fn;
-use std::pin::Pin;
-
-use hyper::body::{Body, Bytes, Frame, Incoming};
+use bytes::Bytes;
 use lvs_crds::health_check::{HttpBody, HttpBodyType};
 use memchr::memmem;
 use ring::digest;
 
-use super::http::broken;
 use super::pattern::{PatternSearch, Progress};
 use super::{TimeLimit, hexadecimal, quoted};
+
+/// A body that comes in pieces.
+pub trait Pieces {
+    /// How many bytes it has at least, where the answer says so.
+    fn least_bytes(&self) -> u64;
+
+    /// The next bytes; none at its end. An error is what broke it off, in words.
+    async fn next(&mut self) -> Option<Result<Bytes, String>>;
+}
 
 /// A body that is looked at while it comes.
 pub struct BodySearch {
@@ -47,19 +52,19 @@ impl BodySearch {
     }
 
     /// Reads until it is clear whether the body is right. An error is why it is not, in words.
-    pub async fn read(mut self, mut body: Incoming, limit: TimeLimit) -> Result<(), String> {
+    pub async fn read(mut self, mut body: impl Pieces, limit: TimeLimit) -> Result<(), String> {
         // A longer one has no digest that could be told; of one that says its length nothing needs to come.
-        if body.size_hint().lower() > self.maximum_bytes as u64 && self.needs_the_end() {
+        if body.least_bytes() > self.maximum_bytes as u64 && self.needs_the_end() {
             return Err(self.too_long());
         }
         while self.seen_bytes < self.maximum_bytes || self.needs_the_end() {
-            let piece = limit.within("body not complete within", next_piece(&mut body));
+            let piece = limit.within("body not complete within", body.next());
             let Some(piece) = piece.await? else {
                 return self.verdict("in its");
             };
-            let piece = piece.map_err(|error| {
+            let piece = piece.map_err(|why| {
                 let bytes = self.seen_bytes;
-                format!("{} after {bytes} bytes of the body", broken(&error))
+                format!("{why} after {bytes} bytes of the body")
             })?;
             let rest = self.maximum_bytes - self.seen_bytes;
             if piece.len() > rest && self.needs_the_end() {
@@ -132,18 +137,5 @@ impl BodySearch {
         format!(
             "body is longer than the {maximum} bytes of maximumBodyBytes, its SHA256 is not told"
         )
-    }
-}
-
-/// The next bytes of the body; none at its end.
-async fn next_piece(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
-    loop {
-        let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await?;
-        // What is not data are trailers, which say nothing here.
-        match frame.map(Frame::into_data) {
-            Ok(Ok(data)) => return Some(Ok(data)),
-            Ok(Err(_)) => {}
-            Err(error) => return Some(Err(error)),
-        }
     }
 }

@@ -1,4 +1,6 @@
-//! Does a name server answer a question, over UDP?
+//! Does a name server answer a question, over UDP, and as it should?
+
+mod records;
 
 use lvs_crds::health_check::DnsCheck;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -37,10 +39,38 @@ pub async fn ask(target: Target, check: &DnsCheck, limit: TimeLimit) -> Result<(
     loop {
         let answer = conversation.next(limit).await?;
         if let Some(head) = Head::of_answer(&answer, &question) {
-            return head.verdict(check);
+            head.verdict(check)?;
+            return expect(&answer, check);
         }
         // What is no answer to this question says nothing of the server.
     }
+}
+
+/// Whether every record is there that the check wants.
+fn expect(answer: &[u8], check: &DnsCheck) -> Result<(), String> {
+    if check.answers.is_empty() {
+        return Ok(());
+    }
+    let (type_, name) = (check.record_type, &check.name);
+    let word = type_.as_str();
+    let records = records::of_answer(answer, type_);
+    let records = records.ok_or_else(|| format!("records {word} of {name} cannot be read"))?;
+    let missing = check.answers.iter().find(|wanted| {
+        let wanted = records::plain(wanted, type_);
+        !records.contains(&wanted)
+    });
+    let Some(missing) = missing else {
+        return Ok(());
+    };
+    let found = if records.is_empty() {
+        "none".to_owned()
+    } else {
+        quoted(&records.join(", "))
+    };
+    let missing = quoted(missing);
+    Err(format!(
+        "records {word} of {name}: {found}, expected {missing} among them"
+    ))
 }
 
 /// A message with one question.

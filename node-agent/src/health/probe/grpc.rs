@@ -1,19 +1,15 @@
 //! Does a gRPC server say that it serves (grpc.health.v1)?
 
-use std::io;
-use std::io::ErrorKind;
-use std::pin::pin;
-
 use bytes::Bytes;
-use h2::client::{Builder, SendRequest};
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
+use h2::client::SendRequest;
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, Method, Request};
 use lvs_crds::health_check::GrpcCheck;
 
+use super::http2::{self, unanswered};
 use super::target::Target;
-use super::{AGENT, NOT_ASKED, TimeLimit, quoted, tls, words};
-use crate::limits::ANSWER_HEAD_BYTES;
+use super::{AGENT, NOT_ASKED, TimeLimit, quoted, tls};
 
 /// Longest message of an answer, in bytes: the right one has two.
 const LONGEST_MESSAGE_BYTES: usize = 1024;
@@ -36,26 +32,14 @@ pub async fn ask(
     limit: TimeLimit,
 ) -> Result<(), String> {
     let service = check.service.as_deref().unwrap_or_default();
-    let stream = tls::connect(target, terms, Some("h2"), limit).await?;
+    let stream = tls::connect(target, terms, Some(http2::PROTOCOL), limit).await?;
     let scheme = if terms.is_some() { "https" } else { "http" };
     let request = request(target, scheme)?;
-    let late = "no answer within";
-    let handshake = Builder::new()
-        .max_header_list_size(u32::try_from(ANSWER_HEAD_BYTES).unwrap_or(u32::MAX))
-        .enable_push(false)
-        .handshake::<_, Bytes>(stream);
-    let (sender, connection) = limit
-        .within(late, handshake)
-        .await?
-        .map_err(|error| broken(&error))?;
-    let conversation = limit.within(late, exchange(sender, request, service));
-    let mut conversation = pin!(async { conversation.await? });
-    tokio::select! {
-        biased;
-        verdict = &mut conversation => verdict,
-        // Whatever came before the connection ended is there to be read, and so is why it ended.
-        _ = connection => conversation.await,
-    }
+    http2::converse(stream, limit, |sender| async move {
+        let conversation = exchange(sender, request, service);
+        limit.within("no answer within", conversation).await?
+    })
+    .await
 }
 
 fn request(target: Target, scheme: &str) -> Result<Request<()>, String> {
@@ -74,13 +58,13 @@ async fn exchange(
     request: Request<()>,
     service: &str,
 ) -> Result<(), String> {
-    let mut sender = sender.ready().await.map_err(|error| broken(&error))?;
+    let mut sender = sender.ready().await.map_err(|error| unanswered(&error))?;
     let (answer, mut body) = sender
         .send_request(request, false)
-        .map_err(|error| broken(&error))?;
+        .map_err(|error| unanswered(&error))?;
     body.send_data(question(service), true)
-        .map_err(|error| broken(&error))?;
-    let answer = answer.await.map_err(|error| broken(&error))?;
+        .map_err(|error| unanswered(&error))?;
+    let answer = answer.await.map_err(|error| unanswered(&error))?;
     let status = answer.status().as_u16();
     if status != 200 {
         return Err(format!("status {status}, expected 200"));
@@ -93,7 +77,7 @@ async fn exchange(
     }
     let mut body = answer.into_body();
     let message = message(&mut body).await?;
-    let trailers = body.trailers().await.map_err(|error| broken(&error))?;
+    let trailers = body.trailers().await.map_err(|error| unanswered(&error))?;
     let trailers = trailers.unwrap_or_default();
     match code_of(&trailers) {
         Some(code) if code == OK => judge(&message),
@@ -130,7 +114,7 @@ fn question(service: &str) -> Bytes {
 async fn message(body: &mut RecvStream) -> Result<Vec<u8>, String> {
     let mut all = Vec::new();
     while let Some(part) = body.data().await {
-        let part = part.map_err(|error| broken(&error))?;
+        let part = part.map_err(|error| unanswered(&error))?;
         all.extend_from_slice(&part);
         if all.len() > PREFIX_BYTES + LONGEST_MESSAGE_BYTES {
             return Err(format!("answer exceeds {LONGEST_MESSAGE_BYTES} bytes"));
@@ -171,30 +155,5 @@ fn refused(code: &str, headers: &HeaderMap, service: &str) -> String {
             });
             format!("grpc-status {}{said}", quoted(code))
         }
-    }
-}
-
-/// Why there is no answer, or none of HTTP/2.
-fn broken(error: &h2::Error) -> String {
-    if let Some(error) = error.get_io() {
-        return lost(error);
-    }
-    match error.reason() {
-        Some(Reason::FRAME_SIZE_ERROR | Reason::PROTOCOL_ERROR) => "answer is no HTTP/2".to_owned(),
-        Some(reason) => format!("answer is an error of HTTP/2: {}", reason.description()),
-        None => format!("no answer: {error}"),
-    }
-}
-
-fn lost(error: &io::Error) -> String {
-    if let Some(error) = tls::error_of(error) {
-        return tls::refusal(error);
-    }
-    match error.kind() {
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-            "connection reset before an answer".to_owned()
-        }
-        ErrorKind::UnexpectedEof => "connection closed before an answer".to_owned(),
-        _ => format!("connection broke: {}", words(error)),
     }
 }

@@ -1,23 +1,25 @@
-//! Is a request answered over HTTP/1.1 as expected, in plain text or over TLS?
+//! Is a request answered over HTTP/1.1 or HTTP/2 as expected, in plain text or over TLS?
 
 use std::error::Error;
+use std::future::poll_fn;
 use std::io;
 use std::io::ErrorKind;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use h2::client::SendRequest;
 use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, LOCATION, USER_AGENT};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use lvs_crds::health_check::HttpCheck;
-use tokio::io::{AsyncRead, AsyncWrite};
+use lvs_crds::health_check::{HttpCheck, HttpVersion};
 
-use super::body::BodySearch;
+use super::body::{BodySearch, Pieces};
+use super::http2;
 use super::target::Target;
-use super::tls::{self, Security, Terms};
+use super::tls::{self, Connection, Security, Terms};
 use super::{AGENT, NOT_ASKED, TimeLimit, quoted, tcp, words};
 use crate::health::credentials::Login;
 use crate::limits::ANSWER_HEAD_BYTES;
@@ -31,14 +33,23 @@ pub async fn ask(
     terms: Option<&Terms<'_>>,
     limit: TimeLimit,
 ) -> Result<(), String> {
-    let question = Question::new(target, check, login)?;
+    let scheme = if terms.is_some() { "https" } else { "http" };
+    let question = Question::new(target, check, login, scheme)?;
     let host = check.host.as_deref();
-    let security = terms.map(|terms| Security::new(terms, host, target, Some("http/1.1")));
+    let protocol = match check.version {
+        HttpVersion::HTTP1 => "http/1.1",
+        HttpVersion::HTTP2 => http2::PROTOCOL,
+    };
+    let security = terms.map(|terms| Security::new(terms, host, target, Some(protocol)));
     let security = security.transpose()?;
     let stream = tcp::connect(target, limit).await?;
     match security {
         Some(security) => {
             let stream = security.over(stream, limit).await?;
+            // Servers that know nothing of ALPN speak HTTP/1.1.
+            if check.version == HttpVersion::HTTP2 && !tls::is_agreed(&stream, protocol) {
+                return Err(tls::OTHER_PROTOCOLS.to_owned());
+            }
             question.ask(stream, limit).await
         }
         None => question.ask(stream, limit).await,
@@ -54,22 +65,53 @@ struct Question<'a> {
 
 impl<'a> Question<'a> {
     /// An error is what of the check itself cannot be asked, in words.
-    fn new(target: Target, check: &'a HttpCheck, login: Option<&Login>) -> Result<Self, String> {
+    fn new(
+        target: Target,
+        check: &'a HttpCheck,
+        login: Option<&Login>,
+        scheme: &str,
+    ) -> Result<Self, String> {
         let maximum_bytes = usize::try_from(check.maximum_body_bytes).unwrap_or(usize::MAX);
         let search = check.body.as_ref();
         let search = search.map(|body| BodySearch::new(body, maximum_bytes));
         Ok(Self {
             check,
-            request: request(target, check, login)?,
+            request: request(target, check, login, scheme)?,
             search: search.transpose()?,
         })
     }
 
     /// Asks over a connection that stands.
-    async fn ask<S>(self, stream: S, limit: TimeLimit) -> Result<(), String>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
+    async fn ask(self, stream: impl Connection, limit: TimeLimit) -> Result<(), String> {
+        match self.check.version {
+            HttpVersion::HTTP1 => self.ask_first(stream, limit).await,
+            HttpVersion::HTTP2 => {
+                let exchange = |sender| self.exchange(sender, limit);
+                http2::converse(stream, limit, exchange).await
+            }
+        }
+    }
+
+    /// The same by HTTP/2.
+    async fn exchange(self, sender: SendRequest<Bytes>, limit: TimeLimit) -> Result<(), String> {
+        let request = self.request.map(drop);
+        let answer = limit.within("no answer within", async {
+            let mut sender = sender.ready().await?;
+            let (answer, _) = sender.send_request(request, true)?;
+            answer.await
+        });
+        let answer = answer.await?.map_err(|error| http2::unanswered(&error))?;
+        if !self.check.admits(answer.status().as_u16()) {
+            return Err(unexpected(&answer, self.check));
+        }
+        match self.search {
+            Some(search) => search.read(http2::Body::of(answer), limit).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The same by HTTP/1.1.
+    async fn ask_first(self, stream: impl Connection, limit: TimeLimit) -> Result<(), String> {
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(ANSWER_HEAD_BYTES)
             // Names of headers have no case, but there are old servers that do not know.
@@ -106,13 +148,18 @@ fn request(
     target: Target,
     check: &HttpCheck,
     login: Option<&Login>,
+    scheme: &str,
 ) -> Result<Request<String>, String> {
     let host = check.host.clone().unwrap_or_else(|| target.to_string());
-    let mut request = Request::builder()
-        .method(check.method.as_str())
-        .uri(&check.path)
-        .header(HOST, host)
-        .header(CONNECTION, "close")
+    let request = Request::builder().method(check.method.as_str());
+    let request = match check.version {
+        HttpVersion::HTTP1 => request
+            .uri(&check.path)
+            .header(HOST, host)
+            .header(CONNECTION, "close"),
+        HttpVersion::HTTP2 => request.uri(format!("{scheme}://{host}{}", check.path)),
+    };
+    let mut request = request
         .body(String::new())
         .map_err(|error| format!("{NOT_ASKED}{error}"))?;
     let headers = request.headers_mut();
@@ -152,7 +199,7 @@ fn basic(login: &Login) -> Result<HeaderValue, String> {
 }
 
 /// A status that is not expected, and where a redirect leads.
-fn unexpected(answer: &Response<Incoming>, check: &HttpCheck) -> String {
+fn unexpected<T>(answer: &Response<T>, check: &HttpCheck) -> String {
     let status = answer.status();
     let expected = check.status_codes.join(", ");
     if check.credentials_name.is_some() {
@@ -171,6 +218,24 @@ fn unexpected(answer: &Response<Incoming>, check: &HttpCheck) -> String {
     });
     let place = place.unwrap_or_default();
     format!("status {}{place}, expected {expected}", status.as_u16())
+}
+
+impl Pieces for Incoming {
+    fn least_bytes(&self) -> u64 {
+        self.size_hint().lower()
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, String>> {
+        loop {
+            let frame = poll_fn(|context| Pin::new(&mut *self).poll_frame(context)).await?;
+            // What is not data are trailers, which say nothing here.
+            match frame.map(Frame::into_data) {
+                Ok(Ok(data)) => return Some(Ok(data)),
+                Ok(Err(_)) => {}
+                Err(error) => return Some(Err(broken(&error))),
+            }
+        }
+    }
 }
 
 /// Why no answer came, or none of HTTP.
@@ -193,7 +258,7 @@ fn unanswered(error: &hyper::Error) -> String {
 }
 
 /// What broke a connection.
-pub(super) fn broken(error: &hyper::Error) -> String {
+fn broken(error: &hyper::Error) -> String {
     let cause = cause(error);
     if let Some(error) = cause.downcast_ref::<rustls::Error>() {
         return tls::refusal(error);

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use lvs_crds::health_check::{TlsCheck, TlsStart};
 use rustls::pki_types::{ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, Error};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -130,6 +130,14 @@ impl Security {
     }
 }
 
+/// What is told of a server that does not speak what it is offered.
+pub const OTHER_PROTOCOLS: &str = "the server does not offer the protocol that is asked for (ALPN)";
+
+/// Whether the server has chosen this protocol.
+pub fn is_agreed<S>(stream: &TlsStream<S>, protocol: &str) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(protocol.as_bytes())
+}
+
 /// The error of TLS in one of the socket.
 pub fn error_of(error: &io::Error) -> Option<&Error> {
     error.get_ref().and_then(|inner| inner.downcast_ref())
@@ -152,6 +160,7 @@ fn failed(error: &io::Error) -> String {
 pub fn refusal(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(error) => format!("certificate {}", fault(error)),
+        Error::AlertReceived(AlertDescription::NoApplicationProtocol) => OTHER_PROTOCOLS.to_owned(),
         Error::AlertReceived(alert) => format!("TLS ended by the real server: {alert:?}"),
         Error::InvalidMessage(_) => "answer is no TLS".to_owned(),
         error => format!("TLS handshake failed: {error}"),
