@@ -172,6 +172,10 @@ pub struct DirectorPlan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub services: Vec<PlannedService>,
+    /// Addresses for real servers with forwarding FullNAT, by pool, sorted by name. The router's plan holds them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub source_address_pools: Vec<PlannedSourceAddressPool>,
     /// Checks to which services and real servers refer by name, sorted; which port each asks is said there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
@@ -310,6 +314,18 @@ pub struct PlannedAddress {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 15)))]
     pub devices: Vec<String>,
+}
+
+/// Addresses that real servers see as clients.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedSourceAddressPool {
+    /// Name of the pool in the VirtualRouter.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Addresses, sorted.
+    #[schemars(length(max = 64))]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A mark and the packets that get it.

@@ -62,8 +62,8 @@ use crate::value::Forwarding;
     "port and ports exclude each other: keep port for a VirtualService with one port, ports for one with several"
 ))]
 #[x_kube(validation = (
-    "!has(self.forwarding) || self.forwarding.type == 'NAT' || (!has(self.port) && (!has(self.ports) || size(self.ports) == 0))",
-    "port and ports need forwarding type NAT, as DR and TUN do not change packets: remove port and ports, or set forwarding type NAT"
+    "!has(self.forwarding) || self.forwarding.type in ['NAT', 'FullNAT'] || (!has(self.port) && (!has(self.ports) || size(self.ports) == 0))",
+    "port and ports need forwarding type NAT or FullNAT, as DR and TUN do not change packets: remove port and ports, or set forwarding type NAT or FullNAT"
 ))]
 pub struct RealServerSpec {
     /// Who serves: a host by its addresses, a node of the cluster, the endpoints of a Service, or the addresses of a name. Required, immutable.
@@ -75,11 +75,11 @@ pub struct RealServerSpec {
     /// Share of new connections relative to the other real servers, 0..65535; 0 takes no new connections and keeps those it has. Default 1.
     #[serde(default = "RealServerSpec::default_weight")]
     pub weight: u16,
-    /// Port on this host, 1..65535, only with forwarding type NAT and for VirtualServices with one port. Excludes ports. Default: the VirtualService's realServerPort; else, with target type Service and forwarding type NAT, the Service's port on its endpoints; else the VirtualService's port.
+    /// Port on this host, 1..65535, only with forwarding type NAT or FullNAT and for VirtualServices with one port. Excludes ports. Default: the VirtualService's realServerPort; else, with target type Service and forwarding type NAT or FullNAT, the Service's port on its endpoints; else the VirtualService's port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
-    /// Ports on this host by the port names of the VirtualService, at most 64, only with forwarding type NAT. Excludes port. Default: as for port.
+    /// Ports on this host by the port names of the VirtualService, at most 64, only with forwarding type NAT or FullNAT. Excludes port. Default: as for port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

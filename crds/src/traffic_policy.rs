@@ -160,14 +160,14 @@ pub enum SorryServerType {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "!has(self.port) || !has(self.forwarding) || self.forwarding.type == 'NAT'",
-    "port needs forwarding type NAT, as DR and TUN do not change packets: remove port, or set forwarding type NAT"
+    "!has(self.port) || !has(self.forwarding) || self.forwarding.type in ['NAT', 'FullNAT']",
+    "port needs forwarding type NAT or FullNAT, as DR and TUN do not change packets: remove port, or set forwarding type NAT or FullNAT"
 ))]
 pub struct SorryAddress {
     /// Its address; services of the other family have no sorry server. Required.
     #[schemars(with = "UnicastAddress")]
     pub address: String,
-    /// Port, 1..65535, only with forwarding type NAT. Default: that of the service.
+    /// Port, 1..65535, only with forwarding type NAT or FullNAT. Default: that of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub port: Option<u16>,

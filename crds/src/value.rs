@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::text::PartName;
+
 /// Transport protocol that IPVS balances.
 #[derive(
     Clone,
@@ -82,6 +84,15 @@ pub enum ForwardingType {
     DR,
     /// Tunnel: the packet is wrapped to the real server; replies go straight to the client (ipvsadm -i).
     TUN,
+    /// NAT of both addresses: the real server sees an address of the director (ipvsadm -m, and nftables).
+    FullNAT,
+}
+
+impl ForwardingType {
+    /// Whether the director translates, and with the address it can change the port.
+    pub const fn translates(self) -> bool {
+        matches!(self, Self::NAT | Self::FullNAT)
+    }
 }
 
 /// Encapsulation of TUN forwarding.
@@ -177,13 +188,31 @@ pub struct Tunnel {
     "self.type == 'TUN' || !has(self.tunnel)",
     "tunnel is only for forwarding type TUN: remove tunnel or set type TUN"
 ))]
+#[x_kube(validation = (
+    "(self.type == 'FullNAT') == has(self.fullNAT)",
+    "fullNAT is required with forwarding type FullNAT and refused otherwise: set type FullNAT with fullNAT.sourceAddressPoolName, or remove fullNAT"
+))]
 pub struct Forwarding {
-    /// NAT (ipvsadm -m): the director rewrites the destination address and port; replies return through the director, which must be the real servers' way to the clients. DR (ipvsadm -g): direct routing, the frame goes unchanged to the real server's MAC address; replies go straight to the client; real servers are on a network of the director and keep the port. TUN (ipvsadm -i): the packet is wrapped and sent to the real server wherever it is; replies go straight to the client; real servers keep the port. Required.
+    /// NAT (ipvsadm -m): the director rewrites the destination address and port; replies return through the director, which must be the real servers' way to the clients. DR (ipvsadm -g): direct routing, the frame goes unchanged to the real server's MAC address; replies go straight to the client; real servers are on a network of the director and keep the port. TUN (ipvsadm -i): the packet is wrapped and sent to the real server wherever it is; replies go straight to the client; real servers keep the port. FullNAT: as NAT, and the client's address becomes one of the director's, so that real servers need no way back but do not see the client; needs fullNAT. Required.
     #[serde(rename = "type")]
     pub type_: ForwardingType,
     /// Encapsulation, only with type TUN. Default with TUN: IPIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<Tunnel>,
+    /// Which addresses real servers see as clients, only with type FullNAT.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "fullNAT")]
+    pub full_nat: Option<FullNat>,
+}
+
+/// Parameters of FullNAT forwarding.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct FullNat {
+    /// Pool of the router with purpose SourceNAT, granted to this namespace, whose addresses real servers see instead of the client's. Each gives about 64000 connections at once to one port of one real server. Required.
+    #[schemars(with = "PartName")]
+    pub source_address_pool_name: String,
 }
 
 /// IPVS scheduler, by ipvsadm's own name.

@@ -214,6 +214,10 @@ pub struct AdditionalAddress {
 /// A set of addresses for VirtualServices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "self.purpose == 'VirtualAddress' || self.assignment == 'Automatic'",
+    "assignment Explicit is only for purpose VirtualAddress, as nothing is allocated from the others: remove assignment or purpose"
+))]
 pub struct AddressPool {
     /// Name by which grants and VirtualServices refer to the pool: a DNS label, unique in the router. Required.
     #[schemars(with = "PartName")]
@@ -226,9 +230,22 @@ pub struct AddressPool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<PartName>")]
     pub interface_name: Option<String>,
+    /// VirtualAddress: addresses that VirtualServices balance. SourceNAT: addresses that real servers see instead of the client's, for forwarding type FullNAT; the master holds every one of them, so that replies reach it, and a router has at most 64. Default VirtualAddress.
+    #[serde(default)]
+    pub purpose: PoolPurpose,
     /// Automatic: addresses are allocated to VirtualServices that name none. Explicit: only VirtualServices that name an address or this pool get one. Default Automatic.
     #[serde(default)]
     pub assignment: Assignment,
+}
+
+/// What the addresses of a pool are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum PoolPurpose {
+    /// Clients connect to them.
+    #[default]
+    VirtualAddress,
+    /// Directors connect from them.
+    SourceNAT,
 }
 
 /// Whether a pool serves allocation.

@@ -88,8 +88,16 @@ use crate::value::{AddressFamily, Forwarding, PacketScheduling, Persistence, Pro
     "addressPoolName is only for allocated addresses: remove addressPoolName or addresses"
 ))]
 #[x_kube(validation = (
-    "self.forwarding.type == 'NAT' || self.ports.all(entry, !has(entry.realServerPort))",
-    "ports[].realServerPort needs forwarding type NAT, as DR and TUN do not change packets: remove realServerPort, or set forwarding type NAT"
+    "self.forwarding.type in ['NAT', 'FullNAT'] || self.ports.all(entry, !has(entry.realServerPort))",
+    "ports[].realServerPort needs forwarding type NAT or FullNAT, as DR and TUN do not change packets: remove realServerPort, or set forwarding type NAT or FullNAT"
+))]
+#[x_kube(validation = (
+    "self.forwarding.type != 'FullNAT' || self.packetScheduling == 'PerConnection'",
+    "forwarding type FullNAT needs packetScheduling PerConnection, as replies find their client by the connection: remove packetScheduling, or set forwarding type NAT"
+))]
+#[x_kube(validation = (
+    "self.forwarding.type != 'FullNAT' || !has(self.firewallMark) || self.firewallMark.marking == 'Managed'",
+    "forwarding type FullNAT needs firewallMark.marking Managed, as directors must know which packets are marked: set marking Managed, or forwarding type NAT"
 ))]
 #[x_kube(validation = (
     "self.grouping == 'FirewallMark' || has(self.persistence) || self.ports.all(entry, entry.port != 0)",
@@ -132,8 +140,8 @@ use crate::value::{AddressFamily, Forwarding, PacketScheduling, Persistence, Pro
     "sorryServer.port is only for a VirtualService with one port and grouping PerPort: remove it, and the sorry server serves each port itself"
 ))]
 #[x_kube(validation = (
-    "!has(self.sorryServer) || !has(self.sorryServer.address) || !has(self.sorryServer.address.port) || ((has(self.sorryServer.address.forwarding) ? self.sorryServer.address.forwarding.type : self.forwarding.type) == 'NAT' && self.grouping == 'PerPort' && size(self.ports) == 1)",
-    "sorryServer.address.port needs forwarding type NAT and a VirtualService with one port and grouping PerPort: remove it, or set sorryServer.address.forwarding type NAT"
+    "!has(self.sorryServer) || !has(self.sorryServer.address) || !has(self.sorryServer.address.port) || ((has(self.sorryServer.address.forwarding) ? self.sorryServer.address.forwarding.type : self.forwarding.type) in ['NAT', 'FullNAT'] && self.grouping == 'PerPort' && size(self.ports) == 1)",
+    "sorryServer.address.port needs forwarding type NAT or FullNAT and a VirtualService with one port and grouping PerPort: remove it, or set sorryServer.address.forwarding type NAT or FullNAT"
 ))]
 #[x_kube(validation = (
     "!has(self.sorryServer) || !has(self.quorum) || !has(self.quorum.onLoss) || self.quorum.onLoss == 'SorryServer'",
@@ -256,7 +264,7 @@ pub struct ServicePort {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub end_port: Option<u16>,
-    /// Port on the real servers, 1..65535, only with forwarding type NAT and grouping PerPort; of a range the first port, the others keep their offsets. Default: the same as port.
+    /// Port on the real servers, 1..65535, only with forwarding type NAT or FullNAT and grouping PerPort; of a range the first port, the others keep their offsets. Default: the same as port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub real_server_port: Option<u16>,

@@ -43,29 +43,16 @@ fn keep(op: Op, desired: &DesiredState, observed: &ObservedHost) -> Option<Op> {
             | HostOp::DeleteFouPort(_)
             | HostOp::DeleteRoute(_)
             | HostOp::DeletePolicyRule(_)
-            | HostOp::DeleteMarkRules,
+            | HostOp::DeletePacketRules,
         ) => false,
-        Op::Host(HostOp::ReplaceMarkRules(wanted)) => {
+        Op::Host(HostOp::ReplacePacketRules(wanted)) => {
             // The table is written whole: what is in it stays in it.
-            let present = observed
-                .mark_rules
-                .as_ref()
-                .map(|found| found.rules.as_slice())
-                .unwrap_or_default();
+            let found = observed.packet_rules.as_ref();
+            let present = found.map(|found| found.rules.clone()).unwrap_or_default();
             let mut rules = wanted.clone();
-            rules.extend(
-                present
-                    .iter()
-                    .filter(|rule| !wanted.contains(rule))
-                    .cloned(),
-            );
-            rules.sort();
-            let unchanged = rules == present
-                && !observed
-                    .mark_rules
-                    .as_ref()
-                    .is_some_and(|found| found.damaged);
-            return (!unchanged).then_some(Op::Host(HostOp::ReplaceMarkRules(rules)));
+            rules.add_missing(&present);
+            let unchanged = rules == present && !found.is_some_and(|found| found.damaged);
+            return (!unchanged).then_some(Op::Host(HostOp::ReplacePacketRules(rules)));
         }
     };
     stays.then_some(op)
@@ -74,7 +61,7 @@ fn keep(op: Op, desired: &DesiredState, observed: &ObservedHost) -> Option<Op> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use lvs_core::host::{LinkKind, MarkRule, ObservedMarkRules, SysctlKey};
+    use lvs_core::host::{LinkKind, MarkRule, ObservedPacketRules, PacketRules, SysctlKey};
     use lvs_core::ipvs::{DestinationKey, ServiceKey};
     use lvs_core::sync_daemon::SyncRole;
     use lvs_crds::node_plan::MarkMatch;
@@ -115,7 +102,7 @@ mod tests {
             Op::Ipvs(IpvsOp::DeleteDestination(service, destination)),
             Op::Ipvs(IpvsOp::StopSyncDaemon(SyncRole::Master)),
             Op::Host(HostOp::DeleteLink { name: name.clone() }),
-            Op::Host(HostOp::DeleteMarkRules),
+            Op::Host(HostOp::DeletePacketRules),
             // Puts an original back: nobody known demands it any more, somebody unknown may.
             Op::Host(HostOp::SetSysctl {
                 key: SysctlKey("net/ipv4/ip_forward".into()),
@@ -133,21 +120,25 @@ mod tests {
 
     #[test]
     fn marks_that_nobody_known_wants_stay_in_the_table() {
+        let marks = |ports: &[u16]| PacketRules {
+            marks: ports.iter().map(|port| mark(*port)).collect(),
+            source_nat: Vec::new(),
+        };
         let with = |rules| ObservedHost {
-            mark_rules: Some(ObservedMarkRules {
+            packet_rules: Some(ObservedPacketRules {
                 rules,
                 damaged: false,
             }),
             ..ObservedHost::default()
         };
-        let host = with(vec![mark(80)]);
-        let replace = |rules| Op::Host(HostOp::ReplaceMarkRules(rules));
+        let host = with(marks(&[80]));
+        let replace = |rules| Op::Host(HostOp::ReplacePacketRules(rules));
         assert_eq!(
-            left(replace(vec![mark(443)]), &host),
-            [replace(vec![mark(80), mark(443)])]
+            left(replace(marks(&[443])), &host),
+            [replace(marks(&[80, 443]))]
         );
         // Writing what is there already is no repair.
-        let host = with(vec![mark(80), mark(443)]);
-        assert_eq!(left(replace(vec![mark(443)]), &host), []);
+        let host = with(marks(&[80, 443]));
+        assert_eq!(left(replace(marks(&[443])), &host), []);
     }
 }

@@ -223,8 +223,8 @@ const fn kind(op: &Op) -> &'static str {
             HostOp::DeleteRoute(_) => "DeleteRoute",
             HostOp::AddPolicyRule(_) => "AddPolicyRule",
             HostOp::DeletePolicyRule(_) => "DeletePolicyRule",
-            HostOp::ReplaceMarkRules(_) => "ReplaceMarkRules",
-            HostOp::DeleteMarkRules => "DeleteMarkRules",
+            HostOp::ReplacePacketRules(_) => "ReplacePacketRules",
+            HostOp::DeletePacketRules => "DeletePacketRules",
         },
     }
 }
@@ -250,7 +250,7 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
         // What has no sample is not shown.
-        metrics.operation(&Op::Host(HostOp::DeleteMarkRules), "applied");
+        metrics.operation(&Op::Host(HostOp::DeletePacketRules), "applied");
         metrics.set_conditions(["Programmed"].into_iter());
         let result = PassLabels { result: "complete" };
         metrics.status_writes.get_or_create(&result).inc();

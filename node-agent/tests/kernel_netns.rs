@@ -7,7 +7,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use lvs_agent::kernel::{Host, HostKernel, KernelError};
-use lvs_core::host::{AddressKey, DefaultRoute, LinkKind, MarkRule, PolicyRule, SysctlKey};
+use lvs_core::host::{
+    AddressKey, DefaultRoute, LinkKind, MarkRule, PacketRules, PolicyRule, RealServerPorts,
+    SourceNatRule, SysctlKey,
+};
 use lvs_core::op::HostOp;
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::MarkMatch;
@@ -45,6 +48,13 @@ fn in_namespace(test: impl FnOnce(Host) + Send + 'static) {
     .join();
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
+    }
+}
+
+fn marks(marks: &[MarkRule]) -> PacketRules {
+    PacketRules {
+        marks: marks.to_vec(),
+        source_nat: Vec::new(),
     }
 }
 
@@ -91,7 +101,7 @@ fn devices_and_addresses_are_seen_as_ip_sees_them() {
             Some("eth0")
         );
         assert!(observed.ipv6);
-        assert_eq!(observed.mark_rules, None);
+        assert_eq!(observed.packet_rules, None);
     });
 }
 
@@ -263,7 +273,7 @@ fn marks_are_what_nft_lists_and_nothing_foreign_is_touched() {
             mark("192.0.2.251", Protocol::SCTP, 0, 0, 3),
             mark("2001:db8::250", Protocol::TCP, 443, 443, 4),
         ];
-        host.apply(&HostOp::ReplaceMarkRules(rules.clone()))
+        host.apply(&HostOp::ReplacePacketRules(marks(&rules)))
             .unwrap();
         let listed = run("nft", "list table inet lvs-operator");
         for line in [
@@ -277,17 +287,17 @@ fn marks_are_what_nft_lists_and_nothing_foreign_is_touched() {
         ] {
             assert!(listed.contains(line), "{line} is not in:\n{listed}");
         }
-        let seen = host.observe().unwrap().mark_rules.unwrap();
-        assert_eq!(seen.rules, rules);
+        let seen = host.observe().unwrap().packet_rules.unwrap();
+        assert_eq!(seen.rules, marks(&rules));
         assert!(!seen.damaged);
 
-        host.apply(&HostOp::ReplaceMarkRules(rules[..1].to_vec()))
+        host.apply(&HostOp::ReplacePacketRules(marks(&rules[..1])))
             .unwrap();
-        let seen = host.observe().unwrap().mark_rules.unwrap();
-        assert_eq!((seen.rules.as_slice(), seen.damaged), (&rules[..1], false));
+        let seen = host.observe().unwrap().packet_rules.unwrap();
+        assert_eq!((seen.rules, seen.damaged), (marks(&rules[..1]), false));
 
-        host.apply(&HostOp::DeleteMarkRules).unwrap();
-        assert_eq!(host.observe().unwrap().mark_rules, None);
+        host.apply(&HostOp::DeletePacketRules).unwrap();
+        assert_eq!(host.observe().unwrap().packet_rules, None);
         assert!(run("nft", "list ruleset").contains("table inet foreign"));
     });
 }
@@ -302,18 +312,110 @@ fn damage_to_our_table_is_seen() {
             "add chain inet lvs-operator extra",
             "flush chain inet lvs-operator output",
         ] {
-            host.apply(&HostOp::ReplaceMarkRules(rules.clone()))
+            host.apply(&HostOp::ReplacePacketRules(marks(&rules)))
                 .unwrap();
-            assert!(!host.observe().unwrap().mark_rules.unwrap().damaged);
+            assert!(!host.observe().unwrap().packet_rules.unwrap().damaged);
             run("nft", damage);
             assert!(
-                host.observe().unwrap().mark_rules.unwrap().damaged,
+                host.observe().unwrap().packet_rules.unwrap().damaged,
                 "{damage}"
             );
         }
         run("nft", "flush table inet lvs-operator");
-        let seen = host.observe().unwrap().mark_rules.unwrap();
-        assert!(seen.rules.is_empty() && !seen.damaged);
+        let seen = host.observe().unwrap().packet_rules.unwrap();
+        assert!(seen.rules.is_empty() && seen.damaged);
+    });
+}
+
+fn source_nat(address: &str, port: u16, end_port: u16, sources: &[&str]) -> SourceNatRule {
+    SourceNatRule {
+        packets: mark(address, Protocol::TCP, port, end_port, 0).packets,
+        real_server: None,
+        source_addresses: sources
+            .iter()
+            .map(|source| source.parse().unwrap())
+            .collect(),
+    }
+}
+
+#[test]
+fn source_addresses_are_what_nft_lists_and_damage_is_seen() {
+    in_namespace(|mut host| {
+        let sources = ["198.51.100.1", "198.51.100.2", "198.51.100.3"];
+        let mut by_real_server = source_nat("192.0.2.251", 5000, 5010, &sources[..1]);
+        by_real_server.packets.protocol = Protocol::UDP;
+        by_real_server.real_server = Some(RealServerPorts {
+            address: "198.51.100.21".parse().unwrap(),
+            port: 6000,
+            end_port: 6010,
+        });
+        let mut rules = PacketRules {
+            marks: vec![mark("192.0.2.252", Protocol::TCP, 80, 80, 1)],
+            source_nat: vec![
+                source_nat("192.0.2.250", 80, 80, &sources),
+                source_nat("192.0.2.250", 443, 443, &sources),
+                by_real_server,
+                source_nat("2001:db8::250", 0, 0, &["2001:db8:1::1"]),
+            ],
+        };
+        rules.normalise();
+        host.apply(&HostOp::ReplacePacketRules(rules.clone()))
+            .unwrap();
+        let listed = run("nft", "list table inet lvs-operator");
+        for line in [
+            "type nat hook postrouting priority srcnat; policy accept;",
+            "ct original ip daddr 192.0.2.250 ip saddr != 192.0.2.250 fib saddr type local accept",
+            "ct original ip daddr 192.0.2.250 ct original proto-dst 80 ip daddr != 192.0.2.250 goto sources-1",
+            "ct original ip daddr 192.0.2.251 ct original proto-dst 5000-5010 ip daddr 198.51.100.21 udp dport 6000-6010 goto sources-0",
+            "ct original ip6 daddr 2001:db8::250 ip6 daddr != 2001:db8::250 goto sources-2",
+            "numgen random mod 3 0 snat ip to 198.51.100.1",
+            "numgen random mod 2 0 snat ip to 198.51.100.2",
+            "\tsnat ip to 198.51.100.3",
+            "\tsnat ip6 to 2001:db8:1::1",
+            "comment \"lvs-operator 192.0.2.250 TCP 80 80 to sources-1\"",
+        ] {
+            assert!(listed.contains(line), "{line} is not in:\n{listed}");
+        }
+        let seen = host.observe().unwrap().packet_rules.unwrap();
+        assert_eq!((seen.rules, seen.damaged), (rules.clone(), false));
+
+        for damage in [
+            "add rule inet lvs-operator postrouting masquerade",
+            "insert rule inet lvs-operator sources-1 counter",
+            "flush chain inet lvs-operator sources-2",
+            "flush chain inet lvs-operator postrouting",
+        ] {
+            host.apply(&HostOp::ReplacePacketRules(rules.clone()))
+                .unwrap();
+            run("nft", damage);
+            let seen = host.observe().unwrap().packet_rules.unwrap();
+            assert!(seen.damaged, "{damage}");
+        }
+
+        rules.source_nat.clear();
+        host.apply(&HostOp::ReplacePacketRules(rules)).unwrap();
+        let listed = run("nft", "list table inet lvs-operator");
+        assert!(!listed.contains("type nat"), "{listed}");
+    });
+}
+
+#[test]
+fn thousands_of_services_with_the_same_source_addresses_fit_one_transaction() {
+    in_namespace(|mut host| {
+        let sources: Vec<String> = (1..=64).map(|last| format!("198.51.100.{last}")).collect();
+        let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+        let mut rules = PacketRules {
+            marks: Vec::new(),
+            source_nat: (1..=4000)
+                .map(|port| source_nat("192.0.2.250", port, port, &sources))
+                .collect(),
+        };
+        rules.normalise();
+        host.apply(&HostOp::ReplacePacketRules(rules.clone()))
+            .unwrap();
+        let seen = host.observe().unwrap().packet_rules.unwrap();
+        assert!(!seen.damaged);
+        assert!(seen.rules == rules);
     });
 }
 
@@ -323,18 +425,18 @@ fn thousands_of_marks_fit_one_transaction() {
         let rules: Vec<MarkRule> = (1..=2000)
             .map(|port| mark("192.0.2.250", Protocol::TCP, port, port, 7))
             .collect();
-        host.apply(&HostOp::ReplaceMarkRules(rules.clone()))
+        host.apply(&HostOp::ReplacePacketRules(marks(&rules)))
             .unwrap();
-        let seen = host.observe().unwrap().mark_rules.unwrap();
+        let seen = host.observe().unwrap().packet_rules.unwrap();
         assert!(!seen.damaged);
-        assert_eq!(seen.rules, rules);
+        assert_eq!(seen.rules, marks(&rules));
     });
 }
 
 #[test]
 fn deleting_a_table_that_is_not_there_is_an_error() {
     in_namespace(|mut host| {
-        let error = host.apply(&HostOp::DeleteMarkRules).unwrap_err();
+        let error = host.apply(&HostOp::DeletePacketRules).unwrap_err();
         assert_eq!(error.errno(), Some(nix::errno::Errno::ENOENT), "{error}");
     });
 }

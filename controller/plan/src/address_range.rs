@@ -93,23 +93,22 @@ impl AddressRange {
         (to_number(self.last) - to_number(self.first)).saturating_add(1)
     }
 
-    /// The lowest address that may be handed out and that `is_free` accepts. Of an IPv4 CIDR
-    /// shorter than /31 the first and last address are not handed out: hosts of that subnet read
-    /// them as network and broadcast address (RFC 1122 §3.2.1.3).
+    /// The lowest address that may be handed out and that `is_free` accepts.
     pub fn first_free(&self, is_free: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
-        let (mut number, mut last) = (to_number(self.first), to_number(self.last));
-        if self.written_as_network && self.family() == AddressFamily::IPv4 && last - number >= 3 {
-            number += 1;
+        self.handed_out().find(is_free)
+    }
+
+    /// Every address that may be handed out, upwards. Of an IPv4 CIDR shorter than /31 the first
+    /// and last address are not: hosts of that subnet read them as network and broadcast address
+    /// (RFC 1122 §3.2.1.3).
+    pub fn handed_out(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let (mut first, mut last) = (to_number(self.first), to_number(self.last));
+        let family = self.family();
+        if self.written_as_network && family == AddressFamily::IPv4 && last - first >= 3 {
+            first += 1;
             last -= 1;
         }
-        while number <= last {
-            let address = from_number(self.family(), number);
-            if is_free(&address) {
-                return Some(address);
-            }
-            number = number.checked_add(1)?;
-        }
-        None
+        (first..=last).map(move |number| from_number(family, number))
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lvs_crds::node_plan::{DirectorPlan, NodePlanSpec, PlanState, SourceKind};
+use lvs_crds::node_plan::{DirectorPlan, NodePlanSpec, PlanState, PlannedService, SourceKind};
 use lvs_crds::value::{AddressFamily, ForwardingType, Protocol};
 
 use crate::resolution::Resolution;
@@ -98,6 +98,26 @@ pub enum Finding {
         /// Name of the check.
         check: String,
     },
+    /// A real server would see the client although it is to see a source address.
+    #[error("plan {plan}: {service} has no source address for {address}")]
+    NoSourceAddress {
+        /// Plan.
+        plan: String,
+        /// The service.
+        service: String,
+        /// The real server or sorry server.
+        address: IpAddr,
+    },
+    /// Replies to a source address would reach nobody.
+    #[error("plan {plan}: node {node} does not hold source address {address}")]
+    SourceAddressNotHeld {
+        /// Plan.
+        plan: String,
+        /// Node.
+        node: String,
+        /// Address.
+        address: IpAddr,
+    },
     /// A service by address whose address the plan does not hold.
     #[error("plan {plan}: {service} has no address")]
     ServiceWithoutAddress {
@@ -189,6 +209,7 @@ pub fn check(resolution: &Resolution) -> Vec<Finding> {
     }
     for (name, spec) in &standing {
         critic.real_servers(name, spec);
+        critic.source_addresses(&standing, resolution, name, spec);
         critic.directs(&standing, resolution, name, spec);
     }
     for name in resolution
@@ -357,6 +378,7 @@ impl Critic {
                     });
                 }
             }
+            self.source_of_each(name, director, service, &text);
             let mut previous = None;
             for destination in &service.real_servers {
                 let slot = Some((destination.address, destination.port));
@@ -390,6 +412,39 @@ impl Critic {
                     spec,
                     ServiceIdentity::MarkedPort(matched.address, matched.protocol, port),
                 );
+            }
+        }
+    }
+
+    /// Everybody who is to see a source address has one of its family.
+    fn source_of_each(
+        &mut self,
+        name: &str,
+        director: &DirectorPlan,
+        service: &PlannedService,
+        text: &str,
+    ) {
+        let real_servers = service.real_servers.iter();
+        let real_servers = real_servers.map(|one| (Some(one.address), &one.forwarding));
+        let sorry_server = service.sorry_server.iter();
+        let sorry_server = sorry_server.map(|one| (one.address, &one.forwarding));
+        for (address, forwarding) in real_servers.chain(sorry_server) {
+            let Some(address) = address.filter(|_| forwarding.type_ == ForwardingType::FullNAT)
+            else {
+                continue;
+            };
+            let full_nat = forwarding.full_nat.as_ref();
+            let pool_name = full_nat.map(|full_nat| full_nat.source_address_pool_name.as_str());
+            let pools = director.source_address_pools.iter();
+            let mut sources = pools
+                .filter(|pool| Some(pool.name.as_str()) == pool_name)
+                .flat_map(|pool| &pool.addresses);
+            if !sources.any(|source| AddressFamily::of(source) == AddressFamily::of(&address)) {
+                self.findings.insert(Finding::NoSourceAddress {
+                    plan: name.to_owned(),
+                    service: text.to_owned(),
+                    address,
+                });
             }
         }
     }
@@ -432,6 +487,42 @@ impl Critic {
                 self.findings.insert(Finding::RealServerIsVirtual {
                     plan: name.to_owned(),
                     address,
+                });
+            }
+        }
+    }
+
+    /// Source addresses come with the router's plan on the same node, unless that is kept because it cannot be decided
+    /// now.
+    fn source_addresses(
+        &mut self,
+        standing: &[(&str, &NodePlanSpec)],
+        resolution: &Resolution,
+        name: &str,
+        spec: &NodePlanSpec,
+    ) {
+        let planned = resolution.plans.get(name);
+        if planned.is_none_or(|planned| !planned.is_changed) {
+            return;
+        }
+        let mut routers = standing.iter().filter(|(other, plan)| {
+            plan.source.kind == SourceKind::VirtualRouter
+                && plan.node_name == spec.node_name
+                && plan.virtual_router_name == spec.virtual_router_name
+                && !resolution.held_plans.contains(*other)
+        });
+        let Some(held) = routers.find_map(|(_, plan)| plan.director.as_ref()) else {
+            return;
+        };
+        let pools = spec.director.iter();
+        let pools = pools.flat_map(|director| &director.source_address_pools);
+        for address in pools.flat_map(|pool| &pool.addresses) {
+            let mut held = held.addresses.iter();
+            if !held.any(|planned| planned.address == *address) {
+                self.findings.insert(Finding::SourceAddressNotHeld {
+                    plan: name.to_owned(),
+                    node: spec.node_name.clone(),
+                    address: *address,
                 });
             }
         }

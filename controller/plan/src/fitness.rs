@@ -104,7 +104,8 @@ pub(crate) fn addresses_set_aside(
         }
     }
     let additional = |address: &IpAddr| {
-        let mut planned = router.additional_addresses.iter();
+        let additional = router.additional_addresses.iter();
+        let mut planned = additional.chain(&router.source_addresses);
         planned.any(|planned| planned.address == *address)
     };
     unavailable

@@ -41,6 +41,7 @@ mod service_plan;
 mod service_target;
 pub mod settings;
 mod sorry_server;
+mod source_nat;
 pub mod status;
 pub mod target;
 pub mod tenancy;

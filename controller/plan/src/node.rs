@@ -123,6 +123,8 @@ pub fn real_servers(
                         .or_default()
                         .insert(accepted.address);
                 }
+                // What comes from an address of the director's own is answered to it.
+                ForwardingType::FullNAT => {}
                 ForwardingType::NAT if side.is_sole_director(node_name) => {}
                 ForwardingType::NAT => {
                     let gateways = side.gateways(inputs, AddressFamily::of(&local_address));

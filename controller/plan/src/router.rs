@@ -7,7 +7,7 @@ use lvs_crds::VirtualRouterSpec;
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::connection_sync::PlannedConnectionSync;
 use lvs_crds::node_plan::PlannedAddress;
-use lvs_crds::virtual_router::{Assignment, Grant, NamespacesFrom, RealServerNodes};
+use lvs_crds::virtual_router::{Assignment, Grant, NamespacesFrom, PoolPurpose, RealServerNodes};
 use lvs_crds::{HAND_OVER_ANNOTATION, IS_DEFAULT_ROUTER_ANNOTATION};
 
 use crate::address_range::{AddressRange, parse_address};
@@ -19,6 +19,9 @@ use crate::virtual_mac;
 
 /// Priority of directors that no entry names (RFC 9568 §5.2.4: the default of a backup).
 const DEFAULT_PRIORITY: u8 = 100;
+/// Source addresses of a router. Its master holds and announces every one of them; 64 give 4 million connections at once
+/// to one port of one real server.
+const SOURCE_ADDRESSES_MAXIMUM: usize = 64;
 
 /// A router whose spec can be read.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub struct Router<'a> {
     pub pools: Vec<Pool>,
     /// Addresses that move with the router by themselves; tenancy may refuse some.
     pub additional_addresses: Vec<PlannedAddress>,
+    /// Addresses of pools with purpose SourceNAT, which move with the router, too; tenancy may refuse some.
+    pub source_addresses: Vec<PlannedAddress>,
     /// Director that is to get the addresses, once it is ready; none = nobody, or it had them since.
     pub hand_over_to: Option<String>,
     /// VRID whose virtual MAC the addresses get; none when it is not asked for, or an older router has it.
@@ -56,6 +61,8 @@ pub struct Pool {
     pub devices: Vec<String>,
     /// Whether addresses are allocated from it.
     pub is_automatic: bool,
+    /// What its addresses are for.
+    pub purpose: PoolPurpose,
 }
 
 impl Pool {
@@ -208,8 +215,13 @@ fn read_one<'a>(
             ranges,
             devices,
             is_automatic,
+            purpose: pool.purpose,
         });
     }
+    let source_addresses = source_addresses(&pools).unwrap_or_else(|message| {
+        invalid(message);
+        Vec::new()
+    });
     let mut additional_addresses = Vec::new();
     for additional in &spec.additional_addresses {
         let field = format!("spec.additionalAddresses[{}]", additional.address);
@@ -232,6 +244,15 @@ fn read_one<'a>(
     devices(over, "spec.detection", &mut invalid);
     additional_addresses.sort();
     additional_addresses.dedup_by_key(|planned| planned.address);
+    for planned in &additional_addresses {
+        let mut source = source_addresses.iter();
+        if source.any(|source| source.address == planned.address) {
+            invalid(format!(
+                "spec.additionalAddresses[{}]: this address is in a pool with purpose SourceNAT, too: remove it here or there",
+                planned.address
+            ));
+        }
+    }
     for grant in &spec.grants {
         for text in &grant.real_server_cidrs {
             if let Err(error) = AddressRange::parse(text) {
@@ -281,11 +302,36 @@ fn read_one<'a>(
         missing_directors,
         pools,
         additional_addresses,
+        source_addresses,
         hand_over_to,
         virtual_router_id: virtual_mac::asked_for(spec),
         connection_sync,
         problems,
     })
+}
+
+/// Every address of pools with purpose SourceNAT, or why they are too many.
+fn source_addresses(pools: &[Pool]) -> Result<Vec<PlannedAddress>, String> {
+    let is_source = |pool: &&Pool| pool.purpose == PoolPurpose::SourceNAT;
+    let of_pool = |pool: &Pool| {
+        let (devices, ranges) = (pool.devices.clone(), pool.ranges.clone());
+        let addresses = ranges.into_iter().flat_map(|range| range.handed_out());
+        addresses.map(move |address| PlannedAddress {
+            address,
+            devices: devices.clone(),
+        })
+    };
+    let sources = pools.iter().filter(is_source).flat_map(of_pool);
+    let mut addresses: Vec<PlannedAddress> = sources.take(SOURCE_ADDRESSES_MAXIMUM + 1).collect();
+    if addresses.len() > SOURCE_ADDRESSES_MAXIMUM {
+        return Err(format!(
+            "spec.addressPools: those with purpose SourceNAT have more than {SOURCE_ADDRESSES_MAXIMUM} addresses, each of \
+             which the master holds: name fewer"
+        ));
+    }
+    addresses.sort();
+    addresses.dedup_by_key(|planned| planned.address);
+    Ok(addresses)
 }
 
 /// Nodes that shall direct, and named nodes that are not there. First match wins; without
@@ -347,15 +393,19 @@ impl Router<'_> {
             })
     }
 
-    /// Pools a namespace may use, in the router's order.
-    pub fn granted_pools(&self, namespace_labels: &BTreeMap<String, String>) -> Vec<&Pool> {
+    /// Pools for one purpose that a namespace may use, in the router's order.
+    pub fn granted_pools(
+        &self,
+        namespace_labels: &BTreeMap<String, String>,
+        purpose: PoolPurpose,
+    ) -> Vec<&Pool> {
         let names: BTreeSet<_> = self
             .grants_of(namespace_labels)
             .flat_map(|grant| grant.address_pool_names.iter())
             .collect();
         self.pools
             .iter()
-            .filter(|pool| names.contains(&pool.name))
+            .filter(|pool| pool.purpose == purpose && names.contains(&pool.name))
             .collect()
     }
 

@@ -32,7 +32,10 @@ pub(crate) fn add(
             continue;
         };
         let problems = decisions.router_problems.entry(name.clone()).or_default();
-        let addresses = additional_addresses(router, &decisions.tenancy, holdings, problems);
+        let tenancy = &decisions.tenancy;
+        let mut addresses = additional_addresses(router, tenancy, holdings, problems);
+        addresses.extend(source_addresses(router, tenancy, holdings, problems));
+        addresses.sort();
         let tracked_interfaces = fitness::tracked_interfaces(router);
         let addresses_set_aside =
             fitness::addresses_set_aside(decisions.inputs, router, membership);
@@ -104,8 +107,30 @@ pub(crate) fn add(
     }
 }
 
-/// The router's own addresses, without those that it may not have or not yet.
+/// The router's additional addresses, without those that it may not have or not yet.
 pub(crate) fn additional_addresses(
+    router: &Router<'_>,
+    tenancy: &Tenancy,
+    holdings: &Holdings,
+    problems: &mut Vec<Verdict>,
+) -> Vec<PlannedAddress> {
+    let wanted = &router.additional_addresses;
+    held(wanted, router, tenancy, holdings, problems)
+}
+
+/// The router's addresses with purpose SourceNAT, without those that it may not have or not yet.
+pub(crate) fn source_addresses(
+    router: &Router<'_>,
+    tenancy: &Tenancy,
+    holdings: &Holdings,
+    problems: &mut Vec<Verdict>,
+) -> Vec<PlannedAddress> {
+    let wanted = &router.source_addresses;
+    held(wanted, router, tenancy, holdings, problems)
+}
+
+fn held(
+    wanted: &[PlannedAddress],
     router: &Router<'_>,
     tenancy: &Tenancy,
     holdings: &Holdings,
@@ -114,7 +139,7 @@ pub(crate) fn additional_addresses(
     let name = &router.meta.key.name;
     let refused = tenancy.refused_additional.get(name);
     let mut addresses = Vec::new();
-    for planned in &router.additional_addresses {
+    for planned in wanted {
         if let Some(verdict) = refused.and_then(|refused| refused.get(&planned.address)) {
             problems.push(verdict.clone());
         } else if let Some((other, nodes)) = holdings.blocked_by(name, planned.address) {

@@ -15,6 +15,7 @@ use crate::address_range::parse_address;
 use crate::real_server_check;
 use crate::selector;
 use crate::sorry_server;
+use crate::source_nat;
 use crate::target::{Target, Targets};
 use crate::tenancy::AcceptedAddress;
 
@@ -268,6 +269,17 @@ pub fn validate(spec: &VirtualServiceSpec) -> Result<(), String> {
             ));
         }
     }
+    if spec.forwarding.type_ == ForwardingType::FullNAT {
+        if spec.forwarding.full_nat.is_none() {
+            return Err(
+                "spec.forwarding.fullNAT is required with type FullNAT: name a pool in its sourceAddressPoolName"
+                    .to_owned(),
+            );
+        }
+        source_nat::suits(spec).map_err(|why| {
+            format!("spec.forwarding.type FullNAT: this VirtualService has {why}")
+        })?;
+    }
     if spec.ports.is_empty() {
         return Err("spec.ports is empty: name at least one port".to_owned());
     }
@@ -282,9 +294,9 @@ pub fn validate(spec: &VirtualServiceSpec) -> Result<(), String> {
             ));
         }
         let real = port.real_server_port.unwrap_or(port.port);
-        if real != port.port && spec.forwarding.type_ != ForwardingType::NAT {
+        if real != port.port && !spec.forwarding.type_.translates() {
             return Err(format!(
-                "{field}: realServerPort needs forwarding type NAT: unset it"
+                "{field}: realServerPort needs forwarding type NAT or FullNAT: unset it"
             ));
         }
         let length = port.end_port.unwrap_or(port.port).saturating_sub(port.port);

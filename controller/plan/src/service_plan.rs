@@ -16,9 +16,10 @@ use crate::node::{self, DirectorSide};
 use crate::preparation;
 use crate::real_server_check;
 use crate::resolution::{Decisions, Disposition, ServiceDecision, Stored};
-use crate::router_plan::{additional_addresses, waits_for_release};
+use crate::router_plan::{additional_addresses, source_addresses, waits_for_release};
 use crate::service;
 use crate::sorry_server;
+use crate::source_nat::{self, Sources};
 use crate::target::{self, Targets};
 use crate::tenancy::AcceptedAddress;
 
@@ -157,6 +158,11 @@ fn plan_service(
         decision.waiting.push(verdict);
     }
     let namespace_labels = inputs.namespaces.get(&key.namespace);
+    let tenancy = &decisions.tenancy;
+    let held = source_addresses(router, tenancy, holdings, &mut Vec::new());
+    let sources = namespace_labels
+        .map(|labels| Sources::granted(router, labels, &held))
+        .unwrap_or_default();
     let context = target::Context {
         inputs,
         key,
@@ -169,9 +175,13 @@ fn plan_service(
         stored: service.stored,
         node_addresses: service.node_addresses,
         virtual_addresses: &decisions.tenancy.virtual_addresses,
+        sources: &sources,
         candidates: service.candidates,
     };
     decision.targets = target::resolve(&context);
+    decision
+        .problems
+        .extend(source_nat::obstacles(&context, &tenure.addresses));
     let sorry_server = sorry_server::permitted(&context).unwrap_or_else(|verdict| {
         decision.problems.push(verdict);
         None
@@ -204,6 +214,9 @@ fn plan_service(
         sorry_server,
         service.stored,
     );
+    if let Some(director) = &mut director {
+        source_nat::add(director, &sources);
+    }
     let side = DirectorSide {
         additional_addresses: additional_addresses(
             router,

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::real_server::RealServerSpec;
-use lvs_crds::value::{AddressFamily, Forwarding, ForwardingType};
+use lvs_crds::value::{AddressFamily, Forwarding};
 use lvs_crds::virtual_service::{Grouping, ServicePort};
 
 use crate::endpoint::{EndpointSlice, EndpointState, Endpoints};
@@ -268,7 +268,7 @@ impl Expansion<'_, '_> {
         let is_single = port.port != 0 && port.end_port.is_none_or(|end| end == port.port);
         !is_said
             && is_single
-            && forwarding.type_ == ForwardingType::NAT
+            && forwarding.type_.translates()
             && self.context.spec.grouping == Grouping::PerPort
     }
 

@@ -9,6 +9,7 @@ use lvs_crds::value::{AddressFamily, Forwarding, ForwardingType};
 
 use crate::address_range::parse_address;
 use crate::report::Verdict;
+use crate::source_nat;
 use crate::target::{self, Context};
 
 /// The sorry server that a VirtualService may use, if it has one: its address, or `None` for the director itself.
@@ -33,12 +34,18 @@ pub fn permitted(context: &Context<'_>) -> Result<Option<Permitted>, Verdict> {
         let why = format!("{:?} is no IP address in its plain spelling", host.address);
         return Err(refuse(Reason::Invalid, why));
     };
-    match target::obstacle(context, &address) {
-        None => Ok(Some(Permitted {
-            address: Some(address),
-        })),
-        Some(why) => Err(refuse(Reason::TargetNotPermitted, why)),
+    if let Some(why) = target::obstacle(context, &address) {
+        return Err(refuse(Reason::TargetNotPermitted, why));
     }
+    let forwarding = host.forwarding.as_ref().unwrap_or(&context.spec.forwarding);
+    let field = "spec.sorryServer.address.forwarding";
+    let families = source_nat::families(context, forwarding, field)?;
+    if families.is_some_and(|families| !families.contains(&AddressFamily::of(&address))) {
+        return Err(source_nat::no_address(context, forwarding, field, &address));
+    }
+    Ok(Some(Permitted {
+        address: Some(address),
+    }))
 }
 
 /// The sorry server of a service of one family that begins at `port`; 0 = all ports or a mark. `None` where it is of
@@ -71,6 +78,7 @@ pub fn plan(
                 ForwardingType::NAT
             },
             tunnel: None,
+            full_nat: None,
         },
     };
     Some(PlannedSorryServer {

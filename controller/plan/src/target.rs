@@ -18,6 +18,7 @@ use crate::real_server_check::PlannedChecks;
 use crate::report::Verdict;
 use crate::router::TargetGrant;
 use crate::selector;
+use crate::source_nat::{self, Sources};
 use crate::tenancy::AcceptedAddress;
 use crate::{dns_name_target, service_target};
 
@@ -141,6 +142,8 @@ pub struct Context<'a> {
     pub node_addresses: &'a BTreeSet<IpAddr>,
     /// Addresses that are ours: no real server.
     pub virtual_addresses: &'a BTreeSet<IpAddr>,
+    /// Addresses that real servers with forwarding FullNAT see.
+    pub sources: &'a Sources<'a>,
     /// RealServers by namespace, so that not every VirtualService looks at all.
     pub candidates: &'a [&'a RealServerObject],
 }
@@ -187,6 +190,16 @@ pub fn resolve(context: &Context<'_>) -> Targets {
             room = room.saturating_sub(judged.len());
         }
         for mut target in judged {
+            let is_own = spec.forwarding.is_some();
+            if let Err(verdict) = source_nat::restrict(context, &mut target)
+                && is_own
+                && !problems.contains(&verdict)
+            {
+                problems.push(verdict);
+            }
+            if target.addresses.is_empty() {
+                continue;
+            }
             target.ports.retain(|index, port| {
                 let older = target.addresses.iter().find_map(|address| taken.get(&(*index, *address, *port)));
                 if let Some(older) = older {
@@ -534,8 +547,10 @@ fn fit(port: &ServicePort, asked: u16, forwarding: &Forwarding) -> Result<(), &'
     if asked == port.port {
         return Ok(());
     }
-    if forwarding.type_ != ForwardingType::NAT {
-        return Err("only NAT can change the port: use the same port, or forwarding type NAT");
+    if !forwarding.type_.translates() {
+        return Err(
+            "only NAT and FullNAT can change the port: use the same port, or forwarding type NAT",
+        );
     }
     if port.port == 0 || asked == 0 {
         return Err("a service of all ports keeps every port: use the same port");

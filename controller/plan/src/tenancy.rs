@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::node_plan::{NodePlanSpec, PlanState, SourceKind};
 use lvs_crds::value::{AddressFamily, Protocol};
+use lvs_crds::virtual_router::PoolPurpose;
 use lvs_crds::virtual_service::{AssignedAddress, Grouping, ServicePort};
 
 use crate::address_range::parse_address;
@@ -96,7 +97,7 @@ impl Tenure {
 pub struct Tenancy {
     /// By VirtualService; exactly those that were asked for.
     pub services: BTreeMap<ObjectKey, Tenure>,
-    /// Additional addresses that a router may not have, by router.
+    /// Additional and source addresses that a router may not have, by router.
     pub refused_additional: BTreeMap<String, BTreeMap<IpAddr, Verdict>>,
     /// Every address in use, frozen ones included.
     pub virtual_addresses: BTreeSet<IpAddr>,
@@ -264,8 +265,12 @@ impl Claims<'_> {
     fn take_additional(&mut self, router: &Router<'_>) -> BTreeMap<IpAddr, Verdict> {
         let name = &router.meta.key.name;
         let mut refused = BTreeMap::new();
-        for planned in &router.additional_addresses {
-            let field = format!("spec.additionalAddresses[{}]", planned.address);
+        let additional = router.additional_addresses.iter();
+        let additional = additional.map(|planned| (planned, "additionalAddresses"));
+        let source = router.source_addresses.iter();
+        let source = source.map(|planned| (planned, "addressPools, purpose SourceNAT"));
+        for (planned, list) in additional.chain(source) {
+            let field = format!("spec.{list}[{}]", planned.address);
             if let Some(why) = self.reserved(&planned.address) {
                 refused.insert(
                     planned.address,
@@ -344,7 +349,7 @@ impl Claims<'_> {
             Some(owner) => {
                 let message = match owner {
                     Owner::Router(name) => {
-                        format!("VirtualRouter {name} holds it as additional address")
+                        format!("VirtualRouter {name} holds it as additional or source address")
                     }
                     // Another tenant's names are not this tenant's business.
                     Owner::Namespace { namespace, .. } if *namespace != key.namespace => {
@@ -420,7 +425,7 @@ impl Claims<'_> {
                 "spec.addresses: {address} {why}: use another address"
             )));
         }
-        let pools = claimant.router.granted_pools(claimant.namespace_labels);
+        let pools = granted_pools(claimant);
         let named = pools
             .iter()
             .filter(|pool| only.is_none_or(|only| only == pool.name));
@@ -480,7 +485,7 @@ impl Claims<'_> {
             {
                 continue;
             }
-            let granted_pools = claimant.router.granted_pools(claimant.namespace_labels);
+            let granted_pools = granted_pools(claimant);
             let candidates: Vec<_> = match spec.address_pool_name.as_deref() {
                 Some(name) => granted_pools
                     .iter()
@@ -535,6 +540,14 @@ impl Claims<'_> {
         }
         tenure.addresses.sort_by_key(|accepted| accepted.address);
     }
+}
+
+/// Pools of virtual addresses that a VirtualService may use.
+fn granted_pools<'b>(claimant: &'b Claimant<'_>) -> Vec<&'b Pool> {
+    let labels = claimant.namespace_labels;
+    claimant
+        .router
+        .granted_pools(labels, PoolPurpose::VirtualAddress)
 }
 
 /// One address per wanted family that the VirtualService had before.

@@ -183,6 +183,7 @@ fn a_sorry_server_is_the_director_itself_or_a_host_that_may_be_used() {
         forwarding: lvs_crds::value::Forwarding {
             type_,
             tunnel: None,
+            full_nat: None,
         },
     };
     assert_eq!(

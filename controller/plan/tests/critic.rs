@@ -9,8 +9,10 @@
 
 mod support;
 
-use lvs_crds::node_plan::{CheckReference, NodePlanSpec, PlanState, SourceKind};
-use lvs_crds::value::ForwardingType;
+use lvs_crds::node_plan::{
+    CheckReference, NodePlanSpec, PlanState, PlannedAddress, PlannedSourceAddressPool, SourceKind,
+};
+use lvs_crds::value::{ForwardingType, FullNat};
 use lvs_plan::resolution::{Base, Resolution};
 use lvs_plan::{Checked, Finding, check, resolve};
 use serde_json::json;
@@ -208,6 +210,91 @@ fn families_mixed_without_a_tunnel() {
     let mut resolution = good();
     mix(ForwardingType::TUN)(&mut resolution);
     assert_eq!(check(&resolution), vec![]);
+}
+
+/// The service of one namespace translates sources, which the router holds.
+fn with_sources(resolution: &mut Resolution) {
+    let sources = [
+        "192.168.50.241".parse().unwrap(),
+        "2001:db8:2::1".parse().unwrap(),
+    ];
+    for planned in resolution.plans.values_mut() {
+        if planned.spec.source.kind == SourceKind::VirtualRouter {
+            let director = planned.spec.director.as_mut().unwrap();
+            let held = sources.iter().map(|address| PlannedAddress {
+                address: *address,
+                devices: Vec::new(),
+            });
+            if planned.spec.virtual_router_name == "default" {
+                director.addresses.extend(held);
+            }
+        }
+    }
+    let director = bank(resolution).director.as_mut().unwrap();
+    director.source_address_pools = vec![PlannedSourceAddressPool {
+        name: "snat".to_owned(),
+        addresses: sources.to_vec(),
+    }];
+    let real_server = &mut director.services[0].real_servers[0];
+    real_server.forwarding.type_ = ForwardingType::FullNAT;
+    real_server.forwarding.full_nat = Some(FullNat {
+        source_address_pool_name: "snat".to_owned(),
+    });
+}
+
+#[test]
+fn source_addresses_are_held_and_there_for_each_real_server() {
+    let mut resolution = good();
+    with_sources(&mut resolution);
+    assert_eq!(check(&resolution), vec![]);
+    broken(
+        |resolution| {
+            with_sources(resolution);
+            let director = bank(resolution).director.as_mut().unwrap();
+            director.source_address_pools[0].addresses.remove(0);
+        },
+        |finding| matches!(finding, Finding::NoSourceAddress { .. }),
+    );
+    broken(
+        |resolution| {
+            with_sources(resolution);
+            let director = bank(resolution).director.as_mut().unwrap();
+            director.source_address_pools[0].name = "other".to_owned();
+        },
+        |finding| matches!(finding, Finding::NoSourceAddress { .. }),
+    );
+    broken(
+        |resolution| {
+            with_sources(resolution);
+            let director = bank(resolution).director.as_mut().unwrap();
+            director.source_address_pools[0]
+                .addresses
+                .push("192.168.50.242".parse().unwrap());
+        },
+        |finding| matches!(finding, Finding::SourceAddressNotHeld { .. }),
+    );
+    // One that is a virtual address of another service, too.
+    broken(
+        |resolution| {
+            with_sources(resolution);
+            let source = bank(resolution).director.as_ref().unwrap();
+            let address = source.source_address_pools[0].addresses[0];
+            let shop = shop(resolution).director.as_mut().unwrap();
+            shop.addresses[0].address = address;
+        },
+        |finding| matches!(finding, Finding::SharedAddress { .. }),
+    );
+    // One that moves with another router, too.
+    broken(
+        |resolution| {
+            with_sources(resolution);
+            let source = bank(resolution).director.as_ref().unwrap();
+            let address = source.source_address_pools[0].addresses[0];
+            let edge = spec(resolution, "", "edge").director.as_mut().unwrap();
+            edge.addresses[0].address = address;
+        },
+        |finding| matches!(finding, Finding::TwoRouters { .. }),
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lvs_crds::NodePlanSpec;
@@ -123,7 +123,8 @@ struct RouterShape {
 }
 
 fn forwarding(number: u8) -> Value {
-    match number % 4 {
+    match number % 5 {
+        4 => json!({"type": "FullNAT", "fullNAT": {"sourceAddressPoolName": "snat"}}),
         0 => json!({"type": "DR"}),
         1 => json!({"type": "NAT"}),
         2 => json!({"type": "TUN"}),
@@ -347,11 +348,27 @@ fn router(name: &str, shape: &RouterShape) -> Value {
         1 => json!({"from": "Selector", "selector": {}}),
         _ => json!({"from": "Selector", "selector": {"matchLabels": {"no": "body"}}}),
     };
+    let mut pools = vec![json!({"name": "pool", "addresses": ["172.25.0.0/28", "2001:db8::/124"]})];
+    let mut names = vec!["pool"];
+    // None, one of its own, one that collides with virtual addresses and other routers, and one of real servers.
+    let sources = match shape.granted / 3 % 4 {
+        0 => None,
+        1 => Some(json!([
+            format!("172.25.{}.1-172.25.{}.2", name.len(), name.len()),
+            "2001:db8:2::1"
+        ])),
+        2 => Some(json!(["172.25.0.7", "2001:db8::9"])),
+        _ => Some(json!(["10.0.0.3-10.0.0.4"])),
+    };
+    if let Some(sources) = sources {
+        pools.push(json!({"name": "snat", "addresses": sources, "purpose": "SourceNAT"}));
+        names.push("snat");
+    }
     let mut spec = json!({
         "directors": directors,
         "additionalAddresses": additional,
-        "addressPools": [{"name": "pool", "addresses": ["172.25.0.0/28", "2001:db8::/124"]}],
-        "grants": [{"namespaces": namespaces, "addressPoolNames": ["pool"], "realServerCIDRs": ["10.0.0.0/8", "2001:db8:1::/64"],
+        "addressPools": pools,
+        "grants": [{"namespaces": namespaces, "addressPoolNames": names, "realServerCIDRs": ["10.0.0.0/8", "2001:db8:1::/64"],
                     "realServerNodes": "All"}],
     });
     if let Some(timeout) = shape.timeout {
@@ -631,6 +648,13 @@ proptest! {
                 let mut expected = old.director.clone();
                 for service in expected.iter_mut().flat_map(|director| &mut director.services) {
                     service.real_servers.retain(|d| !on_gone.contains(&(old.source.namespace.clone(), d.name.clone())));
+                }
+                if let Some(director) = &mut expected {
+                    let staying = director.services.iter().flat_map(|service| &service.real_servers);
+                    let used: BTreeSet<String> = staying
+                        .filter_map(|d| Some(d.forwarding.full_nat.as_ref()?.source_address_pool_name.clone()))
+                        .collect();
+                    director.source_address_pools.retain(|pool| used.contains(&pool.name));
                 }
                 prop_assert_eq!(&new.director, &expected);
             }

@@ -17,6 +17,7 @@ mod direct_routing;
 mod dns_names;
 mod drain;
 mod failover;
+mod full_nat;
 mod health_checks;
 mod inside_clients;
 mod nat;
@@ -51,6 +52,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
     [
         direct_routing::stories(),
         nat::stories(),
+        full_nat::stories(),
         sync_group::stories(),
         inside_clients::stories(),
         virtual_mac::stories(),

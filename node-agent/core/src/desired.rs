@@ -10,6 +10,7 @@ mod heartbeat;
 mod own_endpoint;
 mod real_server;
 mod sorry_server;
+mod source_nat;
 mod sysctl;
 mod tunnel;
 mod virtual_mac;
@@ -23,7 +24,7 @@ use lvs_crds::value::AddressFamily;
 
 use crate::health::Serving;
 use crate::host::{
-    AddressKey, DefaultRoute, FouPort, LinkKind, MarkRule, ObservedHost, PolicyRule, SysctlKey,
+    AddressKey, DefaultRoute, FouPort, LinkKind, ObservedHost, PacketRules, PolicyRule, SysctlKey,
 };
 use crate::ipvs::{IpvsTimeouts, ServiceKey, ServiceState, Services};
 use crate::journal::Journal;
@@ -95,8 +96,8 @@ pub struct DesiredHost {
     pub routes: BTreeSet<DefaultRoute>,
     /// Policy rules.
     pub policy_rules: BTreeSet<PolicyRule>,
-    /// Mark rules in order; empty = no table.
-    pub mark_rules: Vec<MarkRule>,
+    /// Our nftables table; empty = none.
+    pub packet_rules: PacketRules,
 }
 
 /// The state the node should be in.
@@ -282,8 +283,7 @@ impl<'a> Builder<'a> {
         builder.backup_only(plans, roles);
         builder.stateless_services(plans);
         let mut state = builder.state;
-        state.host.mark_rules.sort();
-        state.host.mark_rules.dedup();
+        state.host.packet_rules.normalise();
         state.problems.sort();
         state.problems.dedup();
         state

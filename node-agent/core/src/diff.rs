@@ -61,6 +61,7 @@ pub fn diff(desired: &DesiredState, observed: &Observed, journal: &Journal) -> D
     let sync_daemons = walk.sync_daemons(&mut services);
     let mut ops = host.links;
     ops.extend(sysctls.set);
+    ops.extend(host.source_nat);
     ops.extend(host.add);
     ops.extend(walk.timeouts());
     ops.extend(sync_daemons.stop);

@@ -61,8 +61,8 @@ fn asked_alike(op: &Op, verified: &DesiredState, desired: &DesiredState) -> bool
             HostOp::DeleteLink { name } => alike(&|state| !state.host.links.contains_key(name)),
             HostOp::DeleteAddress(key) => alike(&|state| !state.host.addresses.contains(key)),
             HostOp::DeleteFouPort(fou) => alike(&|state| !state.host.fou_ports.contains(fou)),
-            HostOp::ReplaceMarkRules(_) | HostOp::DeleteMarkRules => {
-                verified.host.mark_rules == desired.host.mark_rules
+            HostOp::ReplacePacketRules(_) | HostOp::DeletePacketRules => {
+                verified.host.packet_rules == desired.host.packet_rules
             }
         },
     }

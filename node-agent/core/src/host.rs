@@ -11,6 +11,8 @@ use lvs_crds::node_plan::MarkMatch;
 use lvs_crds::value::{AddressFamily, Protocol};
 use serde::{Deserialize, Serialize};
 
+use crate::ipvs::ServiceKey;
+
 /// Owner tag in `FRA_PROTOCOL`, `RTA`'s `rtm_protocol` and `IFA_PROTO`: 'L'. Not in use in
 /// `include/uapi/linux/rtnetlink.h`.
 pub const OWNER_PROTOCOL: u8 = 76;
@@ -18,7 +20,7 @@ pub const OWNER_PROTOCOL: u8 = 76;
 pub const DEVICE_PREFIX: &str = "lvs-";
 /// The dummy device that carries DR addresses of a real server.
 pub const DIRECT_ROUTING_DEVICE: &str = "lvs-dr";
-/// Name of the nftables table (family inet) that sets marks.
+/// Name of the nftables table (family inet) that sets marks and source addresses.
 pub const NFT_TABLE: &str = "lvs-operator";
 /// First priority of our policy rules (`ip rule`): before the main table (32766).
 pub const RULE_PRIORITY: u32 = 22_000;
@@ -276,6 +278,91 @@ pub struct MarkRule {
     pub mark: u32,
 }
 
+/// Connections of clients that go on with another source address (FullNAT), by what the clients sent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SourceNatRule {
+    /// First packets, by the destination that they had before IPVS changed it.
+    pub packets: MarkMatch,
+    /// The real server that IPVS chose; `None` = whichever.
+    pub real_server: Option<RealServerPorts>,
+    /// Source addresses, one by chance for each connection. Sorted, of the family of `packets`, at least one.
+    pub source_addresses: Vec<IpAddr>,
+}
+
+/// Ports of a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RealServerPorts {
+    /// Its address.
+    pub address: IpAddr,
+    /// First port; 0 = all ports.
+    pub port: u16,
+    /// Last port; equals port for a single one.
+    pub end_port: u16,
+}
+
+/// What our nftables table does with packets. Both lists are sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacketRules {
+    /// Marks set before IPVS sees the packets.
+    pub marks: Vec<MarkRule>,
+    /// Source addresses set after IPVS has seen them.
+    pub source_nat: Vec<SourceNatRule>,
+}
+
+impl PacketRules {
+    /// Whether there is nothing to do: then there is no table.
+    pub const fn is_empty(&self) -> bool {
+        self.marks.is_empty() && self.source_nat.is_empty()
+    }
+
+    /// Sorted, without repetitions.
+    pub fn normalise(&mut self) {
+        self.marks.sort();
+        self.marks.dedup();
+        self.source_nat.sort();
+        self.source_nat.dedup();
+    }
+
+    /// Adds those rules of `others` that do not speak of packets of which these do already.
+    pub fn add_missing(&mut self, others: &Self) {
+        for rule in &others.marks {
+            if !self.marks.contains(rule) {
+                self.marks.push(rule.clone());
+            }
+        }
+        for rule in &others.source_nat {
+            let mut own = self.source_nat.iter();
+            let is_there = own.any(|own| {
+                own.packets == rule.packets
+                    && (own.real_server.is_none() || own.real_server == rule.real_server)
+            });
+            if !is_there {
+                self.source_nat.push(rule.clone());
+            }
+        }
+        self.normalise();
+    }
+
+    /// Whether connections of a service get another source address. By mark it does not matter: what marks its packets is
+    /// in the same table.
+    pub fn translates_for(&self, service: &ServiceKey) -> bool {
+        let ServiceKey::Address {
+            address,
+            protocol,
+            port,
+        } = service
+        else {
+            return false;
+        };
+        self.source_nat.iter().any(|rule| {
+            let packets = &rule.packets;
+            packets.address == *address
+                && packets.protocol == *protocol
+                && (packets.port..=packets.end_port).contains(port)
+        })
+    }
+}
+
 /// What was read from the node. Reading is all or nothing: a part that could not be read makes the whole an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedHost {
@@ -291,8 +378,8 @@ pub struct ObservedHost {
     pub policy_rules: BTreeSet<PolicyRule>,
     /// Default routes with our protocol number.
     pub routes: BTreeSet<DefaultRoute>,
-    /// Rules in our nftables table in order; `None` = there is no such table; `Err`-like damage is shown as an unknown rule count.
-    pub mark_rules: Option<ObservedMarkRules>,
+    /// Our nftables table; `None` = there is no such table.
+    pub packet_rules: Option<ObservedPacketRules>,
     /// Whether the kernel has IPv6 enabled.
     pub ipv6: bool,
     /// Addresses at which the agent reaches the API server: its own settings, not the kernel's. Empty = not known.
@@ -302,9 +389,9 @@ pub struct ObservedHost {
 
 /// Content of our nftables table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ObservedMarkRules {
+pub struct ObservedPacketRules {
     /// Rules that are exactly as we write them.
-    pub rules: Vec<MarkRule>,
+    pub rules: PacketRules,
     /// Whether anything else was found (a changed rule, a missing chain): the table must be written again.
     pub damaged: bool,
 }

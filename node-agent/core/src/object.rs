@@ -31,7 +31,7 @@ pub enum Object {
     /// A policy rule.
     PolicyRule(PolicyRule),
     /// Our nftables table.
-    MarkRules,
+    PacketRules,
 }
 
 impl fmt::Display for Object {
@@ -58,7 +58,7 @@ impl fmt::Display for Object {
                 "policy rule from {} to table {}",
                 rule.source, rule.table
             ),
-            Self::MarkRules => formatter.write_str("nftables mark rules"),
+            Self::PacketRules => formatter.write_str("nftables rules"),
         }
     }
 }
@@ -105,7 +105,7 @@ impl HostOp {
             Self::AddPolicyRule(rule) | Self::DeletePolicyRule(rule) => {
                 Object::PolicyRule(rule.clone())
             }
-            Self::ReplaceMarkRules(_) | Self::DeleteMarkRules => Object::MarkRules,
+            Self::ReplacePacketRules(_) | Self::DeletePacketRules => Object::PacketRules,
         }
     }
 }
@@ -117,6 +117,13 @@ pub fn blocked_by(later: &Op, failed: &Op) -> bool {
         (Op::Ipvs(later), Op::Ipvs(failed)) => {
             // Destinations need their service; an edit that was refused stops nothing.
             return matches!(failed, IpvsOp::AddService(key, _) if later.object() == Object::Service(*key));
+        }
+        // Connections whose source stays the client's would get no answer; without a destination they are refused.
+        (
+            Op::Ipvs(IpvsOp::AddDestination(service, ..)),
+            Op::Host(HostOp::ReplacePacketRules(rules)),
+        ) => {
+            return rules.translates_for(service);
         }
         // A mark without a service and a service without its mark both leave the packet to the host: neither waits.
         (Op::Ipvs(_), Op::Host(_)) | (Op::Host(_), Op::Ipvs(_)) => return false,

@@ -7,7 +7,9 @@ use lvs_crds::value::AddressFamily;
 use serde::{Deserialize, Serialize};
 
 use crate::fence::claim::HardwareAddress;
-use crate::host::{AddressKey, DefaultRoute, FouPort, LinkKind, MarkRule, PolicyRule, SysctlKey};
+use crate::host::{
+    AddressKey, DefaultRoute, FouPort, LinkKind, PacketRules, PolicyRule, SysctlKey,
+};
 use crate::ipvs::{
     Destination, DestinationForwarding, DestinationKey, DestinationTunnel, IpvsTimeouts, Service,
     ServiceFlags, ServiceKey,
@@ -81,9 +83,9 @@ pub enum HostOp {
     /// ip rule del.
     DeletePolicyRule(PolicyRule),
     /// Write our nftables table anew, in one transaction.
-    ReplaceMarkRules(Vec<MarkRule>),
+    ReplacePacketRules(PacketRules),
     /// Delete our nftables table.
-    DeleteMarkRules,
+    DeletePacketRules,
 }
 
 /// Any operation.
@@ -273,10 +275,16 @@ impl fmt::Display for HostOp {
             ),
             Self::AddPolicyRule(rule) => write!(formatter, "rule add {}", RuleText(rule)),
             Self::DeletePolicyRule(rule) => write!(formatter, "rule del {}", RuleText(rule)),
-            Self::ReplaceMarkRules(rules) => {
-                write!(formatter, "nft replace {} mark rules", rules.len())
+            Self::ReplacePacketRules(rules) => {
+                let PacketRules { marks, source_nat } = rules;
+                write!(
+                    formatter,
+                    "nft replace {} mark rules, {} source NAT rules",
+                    marks.len(),
+                    source_nat.len()
+                )
             }
-            Self::DeleteMarkRules => formatter.write_str("nft delete table"),
+            Self::DeletePacketRules => formatter.write_str("nft delete table"),
         }
     }
 }

@@ -20,6 +20,7 @@ use lvs_crds::value::{
 };
 use world::{
     World, direct_routing_plan, director_plan, ip, lines, node, plan, real_server, service,
+    with_sources,
 };
 
 fn golden(name: &str, text: &str) {
@@ -82,6 +83,26 @@ fn s2_nat_director() {
                 ],
             )],
         )]),
+    );
+}
+
+#[test]
+fn s6_full_nat() {
+    let full_nat = ForwardingType::FullNAT;
+    story(
+        "s6-full-nat",
+        &mut master(vec![with_sources(director_plan(
+            "vs-web",
+            vec![service(
+                "192.0.2.100",
+                80,
+                SchedulerName::Rr,
+                vec![
+                    real_server("w151", "10.0.0.151", 8080, 1, full_nat),
+                    real_server("w153", "10.0.0.153", 82, 1, full_nat),
+                ],
+            )],
+        ))]),
     );
 }
 

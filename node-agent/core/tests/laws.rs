@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use lvs_core::desired::{DesiredState, PlanInput, desired};
 use lvs_core::diff::diff;
-use lvs_core::host::{DIRECT_ROUTING_DEVICE, SysctlKey, is_our_device};
+use lvs_core::host::{DIRECT_ROUTING_DEVICE, PacketRules, SysctlKey, is_our_device};
 use lvs_core::ipvs::{DestinationKey, ServiceKey, Services};
 use lvs_core::journal::Journal;
 use lvs_core::model::Model;
@@ -75,9 +75,9 @@ fn in_force(desired: &DesiredState, model: &Model, journal: &Journal) -> Result<
     {
         return Err(format!("ports, routes or rules {host:?}"));
     }
-    let rules = host.mark_rules.as_ref().map(|found| found.rules.clone());
-    if rules.unwrap_or_default() != desired.host.mark_rules {
-        return Err("mark rules".to_owned());
+    let rules = host.packet_rules.as_ref().map(|found| found.rules.clone());
+    if rules.unwrap_or_default() != desired.host.packet_rules {
+        return Err("packet rules".to_owned());
     }
     Ok(())
 }
@@ -149,8 +149,8 @@ fn damage(model: &mut Model, journal: &Journal, which: u8) {
             let _absent = model.host.apply(&op);
         }
         3 => {
-            if let Some(rules) = &mut model.host.state_mut().mark_rules {
-                rules.rules.clear();
+            if let Some(rules) = &mut model.host.state_mut().packet_rules {
+                rules.rules = PacketRules::default();
                 rules.damaged = true;
             }
         }
@@ -335,6 +335,36 @@ proptest! {
         prop_assert_eq!(lost, Vec::<String>::new());
     }
 
+    /// A connection of a client never goes on with the client's address where it is to have another: what sees to that is
+    /// there before the destination.
+    #[test]
+    fn no_destination_comes_before_its_source_addresses(model in any_node(), first in plans(), second in plans(), role in role()) {
+        let mut world = World::new(model, first);
+        world.set_role(role);
+        world.pass();
+        world.plans = second;
+        let wanted = world.desired().host.packet_rules.source_nat;
+        let mut early = Vec::new();
+        world.pass_watched(|model, op| {
+            let Op::Ipvs(IpvsOp::AddDestination(ServiceKey::Address { address, protocol, port }, destination, _)) = op else {
+                return;
+            };
+            let table = model.host.state().packet_rules.clone().unwrap_or_default().rules;
+            let needed = wanted.iter().filter(|rule| {
+                rule.packets.address == *address
+                    && rule.packets.protocol == *protocol
+                    && (rule.packets.port..=rule.packets.end_port).contains(port)
+                    && rule.real_server.is_none_or(|real_server| real_server.address == destination.address)
+            });
+            for rule in needed {
+                if !table.source_nat.contains(rule) {
+                    early.push(format!("{op} before {rule:?}"));
+                }
+            }
+        });
+        prop_assert_eq!(early, Vec::<String>::new());
+    }
+
     /// The order in which plans arrive changes nothing.
     #[test]
     fn order_of_plans_is_irrelevant(model in any_node(), (sorted, shuffled) in plans().prop_flat_map(|plans| (Just(plans.clone()), Just(plans).prop_shuffle())), role in role()) {
@@ -431,6 +461,6 @@ proptest! {
         let wanted = without.desired();
         prop_assert_eq!(wanted.services.keys().collect::<Vec<_>>(), pass.desired.services.keys().collect::<Vec<_>>());
         prop_assert_eq!(&wanted.host.addresses, &pass.desired.host.addresses);
-        prop_assert_eq!(&wanted.host.mark_rules, &pass.desired.host.mark_rules);
+        prop_assert_eq!(&wanted.host.packet_rules, &pass.desired.host.packet_rules);
     }
 }

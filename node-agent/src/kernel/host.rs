@@ -81,7 +81,7 @@ impl HostKernel for Host {
             fou_ports: fou::dump(&mut self.generic_socket()?)?,
             policy_rules,
             routes,
-            mark_rules: nftables::observe(self.timeout)?,
+            packet_rules: nftables::observe(self.timeout)?,
             ipv6: sysctl::ipv6(&self.sysctl_directory)?,
             api_endpoints: BTreeSet::new(),
             links,
@@ -121,8 +121,8 @@ impl HostKernel for Host {
             }
             HostOp::AddPolicyRule(policy) => rule::add(&mut self.route_socket()?, policy),
             HostOp::DeletePolicyRule(policy) => rule::delete(&mut self.route_socket()?, policy),
-            HostOp::ReplaceMarkRules(rules) => nftables::replace(rules, self.timeout),
-            HostOp::DeleteMarkRules => nftables::delete(self.timeout),
+            HostOp::ReplacePacketRules(rules) => nftables::replace(rules, self.timeout),
+            HostOp::DeletePacketRules => nftables::delete(self.timeout),
         }
     }
 

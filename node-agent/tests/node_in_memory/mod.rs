@@ -246,6 +246,7 @@ pub fn service(address: &str, scheduler: SchedulerName, weights: &[u16]) -> Plan
                 forwarding: Forwarding {
                     type_: ForwardingType::DR,
                     tunnel: None,
+                    full_nat: None,
                 },
                 upper_threshold: 0,
                 lower_threshold: 0,
@@ -272,6 +273,7 @@ pub fn director(address: &str, weights: &[u16], state: PlanState) -> NodePlanSpe
             }],
             firewall_marks: vec![],
             services: vec![service(address, SchedulerName::Wrr, weights)],
+            source_address_pools: Vec::new(),
             checks: vec![],
         }),
         ..spec(SourceKind::VirtualService, "web", state)

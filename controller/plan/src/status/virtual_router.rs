@@ -8,7 +8,8 @@ use lvs_crds::condition::{ConditionType, Reason};
 use lvs_crds::node_plan::{Candidacy, SourceKind};
 use lvs_crds::tracking::Deduction;
 use lvs_crds::virtual_router::{
-    AddressPoolUse, Candidate, CandidateState, Master, VirtualRouterStatus, VirtualRouterSummary,
+    AddressPoolUse, Candidate, CandidateState, Master, PoolPurpose, VirtualRouterStatus,
+    VirtualRouterSummary,
 };
 
 use super::leadership::{heartbeats, unheard};
@@ -275,6 +276,16 @@ impl Reporter<'_> {
                         .or_default()
                         .insert(accepted.address);
                 }
+            }
+        }
+        for pool in &router.pools {
+            if pool.purpose == PoolPurpose::SourceNAT {
+                let addresses = router
+                    .source_addresses
+                    .iter()
+                    .map(|planned| planned.address);
+                let of_pool = addresses.filter(|address| pool.contains(address));
+                used.entry(&pool.name).or_default().extend(of_pool);
             }
         }
         let count = |number: u128| i64::try_from(number).unwrap_or(i64::MAX);

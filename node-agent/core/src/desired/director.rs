@@ -13,7 +13,7 @@ use lvs_crds::value::{
     SchedulerName, SchedulerOption, Timeouts, TunnelChecksum, TunnelType,
 };
 
-use super::{Builder, RouterRole, SysctlDemand};
+use super::{Builder, RouterRole, SysctlDemand, source_nat};
 use crate::health::EffectiveWeight;
 use crate::host::{AddressKey, MarkRule, OWNER_PROTOCOL, SysctlKey};
 use crate::ipvs::{
@@ -81,6 +81,7 @@ impl Builder<'_> {
         for service in &plan.services {
             self.service(service, &mut needs);
         }
+        self.source_nat(plan);
         if !plan.services.is_empty() {
             self.director_sysctls(&needs);
         }
@@ -183,11 +184,11 @@ impl Builder<'_> {
             if !self.family_available(packets.address) {
                 continue;
             }
-            self.state.host.mark_rules.push(MarkRule {
+            self.state.host.packet_rules.marks.push(MarkRule {
                 packets: packets.clone(),
                 mark: marks.mark,
             });
-            self.claim(Object::MarkRules);
+            self.claim(Object::PacketRules);
         }
     }
 
@@ -236,7 +237,8 @@ impl Builder<'_> {
         let hidden = self.would_balance_again(planned);
         let nat = destinations
             .iter()
-            .any(|(_, destination)| destination.forwarding == DestinationForwarding::Masquerade);
+            .any(|(_, destination)| destination.forwarding == DestinationForwarding::Masquerade)
+            && forwards_by_nat(planned);
         for offset in 0..=last_offset {
             let key = first.at_offset(offset);
             if let ServiceKey::Address {
@@ -363,7 +365,20 @@ impl Builder<'_> {
             ServiceKey::Address { port, .. } => port,
             ServiceKey::FirewallMark { .. } => 0,
         };
-        if type_ != ForwardingType::NAT && real_server.port != service_port {
+        let director = self.plan.spec.director.as_ref();
+        if director.is_some_and(|director| {
+            source_nat::lacks_source(director, &real_server.forwarding, real_server.address)
+        }) {
+            self.problem(
+                Reason::Invalid,
+                format!(
+                    "RealServer {name} at {}: FullNAT needs a source address of its family and the plan has none",
+                    real_server.address
+                ),
+            );
+            return None;
+        }
+        if !type_.translates() && real_server.port != service_port {
             self.problem(
                 Reason::PortNotPermitted,
                 format!(
@@ -433,7 +448,19 @@ pub(super) fn serves_what_it_balances(plan: &NodePlanSpec, services: &[PlannedSe
         && services
             .iter()
             .flat_map(|service| &service.real_servers)
-            .any(|real_server| real_server.forwarding.type_ != ForwardingType::NAT)
+            .any(|real_server| !real_server.forwarding.type_.translates())
+}
+
+/// Whether clients' addresses stay where the destination is translated: for FTP the helper then finds its data
+/// connections, which come from ports that no rule for source addresses knows.
+fn forwards_by_nat(planned: &PlannedService) -> bool {
+    let sorry_server = planned.sorry_server.iter();
+    let mut forwardings = planned
+        .real_servers
+        .iter()
+        .map(|real_server| &real_server.forwarding)
+        .chain(sorry_server.map(|sorry_server| &sorry_server.forwarding));
+    forwardings.any(|forwarding| forwarding.type_ == ForwardingType::NAT)
 }
 
 /// Whether packets for virtual addresses reach this node as they are.
@@ -504,7 +531,7 @@ fn service_attributes(planned: &PlannedService, family: AddressFamily) -> Servic
 /// `None` = GUE without a port.
 pub(super) fn destination_forwarding(forwarding: &Forwarding) -> Option<DestinationForwarding> {
     Some(match forwarding.type_ {
-        ForwardingType::NAT => DestinationForwarding::Masquerade,
+        ForwardingType::NAT | ForwardingType::FullNAT => DestinationForwarding::Masquerade,
         ForwardingType::DR => DestinationForwarding::DirectRoute,
         ForwardingType::TUN => {
             let tunnel = forwarding.tunnel.clone().unwrap_or_default();

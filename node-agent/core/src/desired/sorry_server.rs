@@ -6,8 +6,8 @@ use lvs_crds::condition::Reason;
 use lvs_crds::traffic_policy::PlannedSorryServer;
 use lvs_crds::value::{AddressFamily, ForwardingType};
 
-use super::Builder;
 use super::director::{NodeNeeds, destination_forwarding};
+use super::{Builder, source_nat};
 use crate::host::OWNER_PROTOCOL;
 use crate::ipvs::{Destination, DestinationKey, ServiceKey};
 
@@ -45,6 +45,20 @@ impl Builder<'_> {
             );
             return;
         };
+        let director = self.plan.spec.director.as_ref();
+        if planned.address.is_some()
+            && director.is_some_and(|director| {
+                source_nat::lacks_source(director, &planned.forwarding, address)
+            })
+        {
+            self.problem(
+                Reason::Invalid,
+                format!(
+                    "sorryServer of {service} at {address}: FullNAT needs a source address of its family and the plan has none"
+                ),
+            );
+            return;
+        }
         if planned.address.is_some() {
             needs.note(forwarding, family);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Walk;
 use super::sysctl::SysctlOps;
-use crate::host::{AddressKey, Link, is_our_device};
+use crate::host::{AddressKey, Link, PacketRules, is_our_device};
 use crate::object::Object;
 use crate::op::{HostOp, Op};
 
@@ -15,7 +15,9 @@ pub(super) struct HostOps {
     pub links: Vec<Op>,
     /// Addresses, routes and rules to add.
     pub add: Vec<Op>,
-    /// The mark table.
+    /// Our nftables table with what new destinations need, if it is not there yet.
+    pub source_nat: Vec<Op>,
+    /// Our nftables table as it is to be.
     pub marks: Vec<Op>,
     /// Rules, routes and addresses to remove.
     pub remove: Vec<Op>,
@@ -29,7 +31,7 @@ impl Walk<'_> {
         self.fou_ports(&mut ops);
         let foreign = self.links(&mut ops);
         self.routes_added(&mut ops);
-        self.mark_rules(&mut ops);
+        self.packet_rules(&mut ops);
         self.routes_removed(&mut ops);
         self.addresses(&foreign, sysctls.unmet_arp, &mut ops);
         ops
@@ -162,16 +164,35 @@ impl Walk<'_> {
             .extend(routes.map(|route| Op::Host(HostOp::DeleteRoute(route.clone()))));
     }
 
-    /// The table is ours by its name.
-    fn mark_rules(&self, ops: &mut HostOps) {
-        let wanted = &self.desired.host.mark_rules;
-        match &self.observed.host.mark_rules {
+    /// The table is ours by its name. No destination comes before the source addresses that its connections need; marks
+    /// come after their services.
+    fn packet_rules(&self, ops: &mut HostOps) {
+        let wanted = &self.desired.host.packet_rules;
+        let observed = self.observed.host.packet_rules.as_ref();
+        let found = observed.map(|observed| &observed.rules);
+        let is_damaged = observed.is_some_and(|observed| observed.damaged);
+        let mut is_wanted = !is_damaged && found.is_some_and(|found| found == wanted);
+        if !is_wanted && !wanted.source_nat.is_empty() {
+            let mut early = PacketRules {
+                source_nat: wanted.source_nat.clone(),
+                marks: Vec::new(),
+            };
+            if let Some(found) = found {
+                early.add_missing(found);
+            }
+            if is_damaged || found != Some(&early) {
+                is_wanted = early == *wanted;
+                ops.source_nat
+                    .push(Op::Host(HostOp::ReplacePacketRules(early)));
+            }
+        }
+        match found {
             None if wanted.is_empty() => {}
-            Some(_) if wanted.is_empty() => ops.marks.push(Op::Host(HostOp::DeleteMarkRules)),
-            Some(found) if !found.damaged && found.rules == *wanted => {}
+            Some(_) if wanted.is_empty() => ops.marks.push(Op::Host(HostOp::DeletePacketRules)),
+            _ if is_wanted => {}
             _ => ops
                 .marks
-                .push(Op::Host(HostOp::ReplaceMarkRules(wanted.clone()))),
+                .push(Op::Host(HostOp::ReplacePacketRules(wanted.clone()))),
         }
     }
 }

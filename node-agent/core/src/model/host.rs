@@ -9,7 +9,7 @@ use super::Errno;
 use crate::desired::forwarding_switch;
 use crate::host::{
     AddressAttributes, AddressKey, DefaultRoute, Link, LinkKind, OWNER_PROTOCOL, ObservedHost,
-    ObservedMarkRules, SysctlKey,
+    ObservedPacketRules, SysctlKey,
 };
 use crate::op::HostOp;
 
@@ -59,6 +59,7 @@ impl HostModel {
             ("backup_only", "0"),
             ("sloppy_tcp", "0"),
             ("sloppy_sctp", "0"),
+            ("conntrack", "0"),
         ] {
             model
                 .sysctls
@@ -180,14 +181,19 @@ impl HostModel {
                 }
                 Ok(())
             }
-            HostOp::ReplaceMarkRules(rules) => {
-                self.state.mark_rules = Some(ObservedMarkRules {
+            HostOp::ReplacePacketRules(rules) => {
+                self.state.packet_rules = Some(ObservedPacketRules {
                     rules: rules.clone(),
                     damaged: false,
                 });
                 Ok(())
             }
-            HostOp::DeleteMarkRules => self.state.mark_rules.take().map(drop).ok_or(Errno::ENOENT),
+            HostOp::DeletePacketRules => self
+                .state
+                .packet_rules
+                .take()
+                .map(drop)
+                .ok_or(Errno::ENOENT),
         }
     }
 

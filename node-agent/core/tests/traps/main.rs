@@ -15,11 +15,13 @@ mod host;
 mod journal;
 mod paths;
 mod services;
+mod source_nat;
 mod sysctls;
 mod verdict;
 mod virtual_mac;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use lvs_core::desired::{PlanInput, RouterRole, desired, tunnel_device_name};
 use lvs_core::diff::diff;

@@ -11,13 +11,14 @@ use lvs_core::ipvs::{
 use lvs_core::model::Model;
 use lvs_crds::node_plan::{
     DirectorPlan, MarkMatch, PlanState, PlannedAddress, PlannedFirewallMark, PlannedRealServer,
-    PlannedService, RealServerPlan, ReturnPath, ServiceAddress, ServiceFirewallMark,
-    TunnelEndpoint,
+    PlannedService, PlannedSourceAddressPool, RealServerPlan, ReturnPath, ServiceAddress,
+    ServiceFirewallMark, TunnelEndpoint,
 };
 use lvs_crds::traffic_policy::{AdministrativeState, OnFailure};
 use lvs_crds::value::{
-    AddressFamily, Forwarding, ForwardingType, PacketScheduling, Persistence, PersistenceEngine,
-    Protocol, Scheduler, SchedulerName, SchedulerOption, Tunnel, TunnelChecksum, TunnelType,
+    AddressFamily, Forwarding, ForwardingType, FullNat, PacketScheduling, Persistence,
+    PersistenceEngine, Protocol, Scheduler, SchedulerName, SchedulerOption, Tunnel, TunnelChecksum,
+    TunnelType,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -75,13 +76,33 @@ fn forwarding() -> impl Strategy<Value = Forwarding> {
             ForwardingType::NAT,
             ForwardingType::DR,
             ForwardingType::TUN,
+            ForwardingType::FullNAT,
         ]),
         tunnel(),
+        select(vec!["snat", "narrow"]),
     )
-        .prop_map(|(type_, tunnel)| Forwarding {
+        .prop_map(|(type_, tunnel, pool)| Forwarding {
             type_,
             tunnel: (type_ == ForwardingType::TUN).then_some(tunnel),
+            full_nat: (type_ == ForwardingType::FullNAT).then(|| FullNat {
+                source_address_pool_name: pool.to_owned(),
+            }),
         })
+}
+
+/// Of one pool one family is missing, or the other pool is.
+fn source_address_pools() -> impl Strategy<Value = Vec<PlannedSourceAddressPool>> {
+    let pool = |name: &str, addresses: &[&str]| PlannedSourceAddressPool {
+        name: name.to_owned(),
+        addresses: addresses.iter().map(|address| ip(address)).collect(),
+    };
+    let narrow = pool("narrow", &["192.0.2.240"]);
+    let snat = pool("snat", &["192.0.2.240", "192.0.2.241", "2001:db8::240"]);
+    select(vec![
+        vec![snat.clone()],
+        vec![narrow.clone(), snat],
+        vec![narrow],
+    ])
 }
 
 fn planned_real_server() -> impl Strategy<Value = PlannedRealServer> {
@@ -231,14 +252,18 @@ fn director() -> impl Strategy<Value = DirectorPlan> {
         ),
         vec(planned_mark(), 0..2),
         vec(planned_service(), 0..4),
+        source_address_pools(),
     )
-        .prop_map(|(addresses, firewall_marks, services)| DirectorPlan {
-            leadership: None,
-            addresses,
-            firewall_marks,
-            services,
-            checks: Vec::new(),
-        })
+        .prop_map(
+            |(addresses, firewall_marks, services, source_address_pools)| DirectorPlan {
+                source_address_pools,
+                leadership: None,
+                addresses,
+                firewall_marks,
+                services,
+                checks: Vec::new(),
+            },
+        )
 }
 
 fn endpoint() -> impl Strategy<Value = TunnelEndpoint> {

@@ -18,11 +18,13 @@ use lvs_core::observed::Observed;
 use lvs_core::op::Op;
 use lvs_crds::node_plan::{
     Candidacy, DirectorPlan, LeadershipPlan, NodePlanSpec, PlanSource, PlanState, PlannedAddress,
-    PlannedRealServer, PlannedService, RealServerPlan, ServiceAddress, SourceKind,
+    PlannedRealServer, PlannedService, PlannedSourceAddressPool, RealServerPlan, ServiceAddress,
+    SourceKind,
 };
 use lvs_crds::traffic_policy::{AdministrativeState, OnFailure};
 use lvs_crds::value::{
-    Forwarding, ForwardingType, PacketScheduling, Protocol, Scheduler, SchedulerName, Tunnel,
+    Forwarding, ForwardingType, FullNat, PacketScheduling, Protocol, Scheduler, SchedulerName,
+    Tunnel,
 };
 use lvs_crds::virtual_router::{Announcement, OnApiServerLoss, Takeover};
 
@@ -87,6 +89,9 @@ pub fn forwarding(type_: ForwardingType) -> Forwarding {
     Forwarding {
         type_,
         tunnel: (type_ == ForwardingType::TUN).then(Tunnel::default),
+        full_nat: (type_ == ForwardingType::FullNAT).then(|| FullNat {
+            source_address_pool_name: "snat".to_owned(),
+        }),
     }
 }
 
@@ -159,9 +164,22 @@ pub fn director_plan(name: &str, services: Vec<PlannedService>) -> PlanInput {
         addresses,
         firewall_marks: Vec::new(),
         services,
+        source_address_pools: Vec::new(),
         checks: Vec::new(),
     });
     result
+}
+
+/// The same with source addresses for real servers with forwarding FullNAT, of both families.
+pub fn with_sources(mut plan: PlanInput) -> PlanInput {
+    let director = plan.spec.director.as_mut().unwrap();
+    director.source_address_pools = vec![PlannedSourceAddressPool {
+        name: "snat".to_owned(),
+        addresses: ["10.0.0.240", "10.0.0.241", "2001:db8::240"]
+            .map(ip)
+            .to_vec(),
+    }];
+    plan
 }
 
 /// Leadership of a router of this node alone, with nothing that is optional.

@@ -1,4 +1,4 @@
-//! The few expressions that mark rules consist of, and their bytes.
+//! The few expressions that our rules consist of, and their bytes.
 
 use super::super::message::{AttributeWriter, Attributes, MessageError};
 
@@ -8,8 +8,28 @@ const REGISTER: u32 = 1;
 const ELEMENT: u16 = 1;
 const NAME: u16 = 1;
 const DATA: u16 = 2;
-/// `NFTA_DATA_VALUE`.
+/// `NFTA_DATA_VALUE`, `NFTA_DATA_VERDICT`.
 const VALUE: u16 = 1;
+const VERDICT: u16 = 2;
+/// `NFT_REG_VERDICT`.
+const VERDICT_REGISTER: u32 = 0;
+/// `NFTA_VERDICT_CODE`, `NFTA_VERDICT_CHAIN`.
+const VERDICT_CODE: u16 = 1;
+const VERDICT_CHAIN: u16 = 2;
+/// `NF_ACCEPT`.
+const ACCEPT: i32 = 1;
+/// `NFT_GOTO`.
+const GOTO: i32 = -4;
+/// `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_SADDR`.
+const FIB_ADDRESS_TYPE: u32 = 3;
+const FIB_SOURCE: u32 = 1;
+/// `NFT_NG_RANDOM`.
+const NUMBER_RANDOM: u32 = 1;
+/// `NFT_NAT_SNAT`, `NF_NAT_RANGE_MAP_IPS`.
+const NAT_SOURCE: u32 = 0;
+const NAT_ADDRESSES: u32 = 1;
+/// `IP_CT_DIR_ORIGINAL`.
+const ORIGINAL: u8 = 0;
 
 /// Keys of the meta expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +61,36 @@ impl MetaKey {
     }
 }
 
+/// What of a connection is loaded, as its first packet had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConntrackKey {
+    /// `NFT_CT_PROTO_DST`: destination port.
+    DestinationPort,
+    /// `NFT_CT_DST_IP`.
+    DestinationIpv4,
+    /// `NFT_CT_DST_IP6`.
+    DestinationIpv6,
+}
+
+impl ConntrackKey {
+    const fn number(self) -> u32 {
+        match self {
+            Self::DestinationPort => 12,
+            Self::DestinationIpv4 => 20,
+            Self::DestinationIpv6 => 22,
+        }
+    }
+
+    const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            12 => Some(Self::DestinationPort),
+            20 => Some(Self::DestinationIpv4),
+            22 => Some(Self::DestinationIpv6),
+            _ => None,
+        }
+    }
+}
+
 /// Where a payload expression reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PayloadBase {
@@ -50,7 +100,7 @@ pub enum PayloadBase {
     Transport,
 }
 
-/// One expression, always on register 1.
+/// One expression; data always in register 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expression {
     /// Load a property of the packet.
@@ -68,10 +118,24 @@ pub enum Expression {
     },
     /// Go on only if the register equals these bytes.
     Equal(Vec<u8>),
+    /// Go on only if the register differs from these bytes.
+    Different(Vec<u8>),
     /// Go on only if the register lies between these, inclusive.
     Between(Vec<u8>, Vec<u8>),
     /// Load a constant.
     Constant(Vec<u8>),
+    /// Load what conntrack knows.
+    Conntrack(ConntrackKey),
+    /// Load the type of the source address (`RTN_…`), as the node's routes have it.
+    SourceAddressType,
+    /// Load a random number below this.
+    RandomBelow(u32),
+    /// End the chain without a verdict of ours.
+    Accept,
+    /// Go on in another chain and do not come back.
+    Goto(String),
+    /// Translate the source to the address in the register; the family is an `NFPROTO_…`.
+    SourceNat(u8),
 }
 
 impl Expression {
@@ -79,9 +143,13 @@ impl Expression {
         match self {
             Self::MetaLoad(_) | Self::MetaStore(_) => "meta",
             Self::Payload { .. } => "payload",
-            Self::Equal(_) => "cmp",
+            Self::Equal(_) | Self::Different(_) => "cmp",
             Self::Between(..) => "range",
-            Self::Constant(_) => "immediate",
+            Self::Constant(_) | Self::Accept | Self::Goto(_) => "immediate",
+            Self::Conntrack(_) => "ct",
+            Self::SourceAddressType => "fib",
+            Self::RandomBelow(_) => "numgen",
+            Self::SourceNat(_) => "nat",
         }
     }
 
@@ -110,9 +178,10 @@ impl Expression {
                     .u32_network(3, *offset)?
                     .u32_network(4, *length)?;
             }
-            Self::Equal(bytes) => {
+            Self::Equal(bytes) | Self::Different(bytes) => {
+                let operator = u32::from(matches!(self, Self::Different(_)));
                 data.u32_network(1, REGISTER)?
-                    .u32_network(2, 0)?
+                    .u32_network(2, operator)?
                     .nest(3, &value(bytes)?)?;
             }
             Self::Between(first, last) => {
@@ -123,6 +192,35 @@ impl Expression {
             }
             Self::Constant(bytes) => {
                 data.u32_network(1, REGISTER)?.nest(2, &value(bytes)?)?;
+            }
+            Self::Conntrack(key) => {
+                data.u32_network(1, REGISTER)?
+                    .u32_network(2, key.number())?
+                    .u8(3, ORIGINAL)?;
+            }
+            Self::SourceAddressType => {
+                data.u32_network(1, REGISTER)?
+                    .u32_network(2, FIB_ADDRESS_TYPE)?
+                    .u32_network(3, FIB_SOURCE)?;
+            }
+            Self::RandomBelow(modulus) => {
+                data.u32_network(1, REGISTER)?
+                    .u32_network(2, *modulus)?
+                    .u32_network(3, NUMBER_RANDOM)?
+                    .u32_network(4, 0)?;
+            }
+            Self::Accept => {
+                data.u32_network(1, VERDICT_REGISTER)?
+                    .nest(2, &verdict(ACCEPT, None)?)?;
+            }
+            Self::Goto(chain) => {
+                data.u32_network(1, VERDICT_REGISTER)?
+                    .nest(2, &verdict(GOTO, Some(chain))?)?;
+            }
+            Self::SourceNat(family) => {
+                data.u32_network(1, NAT_SOURCE)?
+                    .u32_network(2, u32::from(*family))?
+                    .u32_network(3, REGISTER)?;
             }
         }
         Ok(data)
@@ -159,12 +257,37 @@ impl Expression {
                     _ => None,
                 }
             }
-            "cmp" if register(1)? && equals(2)? => bytes(3)?.map(Self::Equal),
+            "cmp" if register(1)? => match number(2)? {
+                Some(0) => bytes(3)?.map(Self::Equal),
+                Some(1) => bytes(3)?.map(Self::Different),
+                _ => None,
+            },
             "range" if register(1)? && equals(2)? => match (bytes(3)?, bytes(4)?) {
                 (Some(first), Some(last)) => Some(Self::Between(first, last)),
                 _ => None,
             },
             "immediate" if register(1)? => bytes(2)?.map(Self::Constant),
+            "immediate" if number(1)? == Some(VERDICT_REGISTER) => read_verdict(data)?,
+            "ct" if register(1)? && data.u8(3)? == Some(ORIGINAL) => number(2)?
+                .and_then(ConntrackKey::from_number)
+                .map(Self::Conntrack),
+            "fib"
+                if register(1)?
+                    && number(2)? == Some(FIB_ADDRESS_TYPE)
+                    && number(3)? == Some(FIB_SOURCE) =>
+            {
+                Some(Self::SourceAddressType)
+            }
+            "numgen"
+                if register(1)?
+                    && number(3)? == Some(NUMBER_RANDOM)
+                    && number(4)?.unwrap_or(0) == 0 =>
+            {
+                number(2)?.map(Self::RandomBelow)
+            }
+            "nat" if is_source_nat(data)? => number(2)?
+                .and_then(|family| u8::try_from(family).ok())
+                .map(Self::SourceNat),
             _ => None,
         })
     }
@@ -174,6 +297,49 @@ fn value(bytes: &[u8]) -> Result<AttributeWriter, MessageError> {
     let mut writer = AttributeWriter::new();
     writer.bytes(VALUE, bytes)?;
     Ok(writer)
+}
+
+fn verdict(code: i32, chain: Option<&str>) -> Result<AttributeWriter, MessageError> {
+    let mut verdict = AttributeWriter::new();
+    verdict.bytes(VERDICT_CODE, &code.to_be_bytes())?;
+    if let Some(chain) = chain {
+        verdict.text(VERDICT_CHAIN, chain)?;
+    }
+    let mut writer = AttributeWriter::new();
+    writer.nest(VERDICT, &verdict)?;
+    Ok(writer)
+}
+
+fn read_verdict(data: &Attributes) -> Result<Option<Expression>, MessageError> {
+    let Some(verdict) = data
+        .nested(2)?
+        .and_then(|inner| inner.nested(VERDICT).transpose())
+        .transpose()?
+    else {
+        return Ok(None);
+    };
+    let code = verdict.get(VERDICT_CODE);
+    let is = |wanted: i32| code == Some(wanted.to_be_bytes().as_slice());
+    Ok(match verdict.text(VERDICT_CHAIN) {
+        None if is(ACCEPT) => Some(Expression::Accept),
+        Some(chain) if is(GOTO) => Some(Expression::Goto(chain)),
+        _ => None,
+    })
+}
+
+/// To one address in register 1, ports as the kernel finds them. It adds the upper end and the flag by itself.
+fn is_source_nat(data: &Attributes) -> Result<bool, MessageError> {
+    let is_ours = |attribute, wanted| -> Result<bool, MessageError> {
+        Ok(data
+            .u32_network(attribute)?
+            .is_none_or(|found| found == wanted))
+    };
+    Ok(data.u32_network(1)? == Some(NAT_SOURCE)
+        && data.u32_network(3)? == Some(REGISTER)
+        && is_ours(4, REGISTER)?
+        && data.get(5).is_none()
+        && data.get(6).is_none()
+        && is_ours(7, NAT_ADDRESSES)?)
 }
 
 /// Expressions as the payload of `NFTA_RULE_EXPRESSIONS`.

@@ -1,8 +1,9 @@
 //! The table as a whole: one transaction to write it, three dumps to read it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lvs_core::host::{MarkRule, NFT_TABLE, ObservedMarkRules};
+use lvs_core::host::{NFT_TABLE, ObservedPacketRules, PacketRules};
 use neli::consts::nl::NlmF;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
@@ -10,7 +11,9 @@ use nix::sys::socket::SockProtocol;
 use super::super::error::KernelError;
 use super::super::message::{AttributeWriter, Attributes, MessageError, Request};
 use super::super::socket::NetlinkSocket;
-use super::{expression, rule};
+use super::expression;
+use super::layout::{self, Hook};
+use super::rule::{self, Rule};
 
 /// `NFPROTO_INET`.
 const INET: u8 = 1;
@@ -38,34 +41,12 @@ const RULE_EXPRESSIONS: u16 = 4;
 const RULE_USER_DATA: u16 = 7;
 /// `NF_ACCEPT`.
 const ACCEPT: u32 = 1;
-/// `NF_IP_PRI_MANGLE`.
-const MANGLE: i32 = -150;
 /// Bytes of `struct nfgenmsg`.
 const HEADER_BYTES: usize = 4;
 /// Module of nf_tables.
 const MODULE: &str = "nf_tables";
-
-/// A base chain of ours.
-struct Chain {
-    name: &'static str,
-    type_: &'static str,
-    /// `NF_INET_PRE_ROUTING` or `NF_INET_LOCAL_OUT`.
-    hook: u32,
-}
-
-const CHAINS: [Chain; 2] = [
-    Chain {
-        name: "prerouting",
-        type_: "filter",
-        hook: 0,
-    },
-    // Type route: a packet of the node itself is routed again after its mark has changed.
-    Chain {
-        name: "output",
-        type_: "route",
-        hook: 3,
-    },
-];
+/// Modules of the expressions that translate sources, which the kernel loads when a rule uses them.
+const SOURCE_NAT_MODULES: &str = "nft_chain_nat, nft_nat, nft_ct, nft_fib_inet or nft_numgen";
 
 const HEADER: [u8; HEADER_BYTES] = [INET, 0, 0, 0];
 
@@ -81,16 +62,25 @@ fn open(timeout: Duration) -> Result<NetlinkSocket, KernelError> {
 }
 
 /// Writes the table anew with these rules, in one transaction.
-pub fn replace(rules: &[MarkRule], timeout: Duration) -> Result<(), KernelError> {
+pub fn replace(rules: &PacketRules, timeout: Duration) -> Result<(), KernelError> {
     let doing = format!(
-        "writing nftables table {NFT_TABLE} with {} rules",
-        rules.len()
+        "writing nftables table {NFT_TABLE} with {} rules for marks and {} for source addresses",
+        rules.marks.len(),
+        rules.source_nat.len()
     );
     let messages = replacement(rules).map_err(|source| KernelError::Message {
         doing: doing.clone(),
         source,
     })?;
-    transaction(&doing, messages, timeout)
+    let translates = !rules.source_nat.is_empty();
+    transaction(&doing, messages, timeout).map_err(|error| {
+        // nf_tables_expr_parse and nf_tables_addchain: an expression or a type of chain that nothing provides.
+        if translates {
+            error.or_module_missing(&[Errno::ENOENT], SOURCE_NAT_MODULES)
+        } else {
+            error
+        }
+    })
 }
 
 /// Deletes the table.
@@ -113,35 +103,39 @@ pub fn delete(timeout: Duration) -> Result<(), KernelError> {
 }
 
 /// Add, delete, add: the first makes the second succeed whether or not there was a table.
-fn replacement(rules: &[MarkRule]) -> Result<Vec<Request>, MessageError> {
+fn replacement(rules: &PacketRules) -> Result<Vec<Request>, MessageError> {
     let name = table_name(TABLE_NAME)?;
     let mut messages = vec![
         Request::new(NEW_TABLE, NlmF::CREATE, &HEADER, &name),
         Request::new(DELETE_TABLE, NlmF::empty(), &HEADER, &name),
         Request::new(NEW_TABLE, NlmF::CREATE, &HEADER, &name),
     ];
-    for chain in &CHAINS {
-        let mut hook = AttributeWriter::new();
-        hook.u32_network(HOOK_NUMBER, chain.hook)?
-            .bytes(HOOK_PRIORITY, &MANGLE.to_be_bytes())?;
+    let chains = layout::chains(rules);
+    for chain in &chains {
         let mut attributes = table_name(TABLE_NAME)?;
-        attributes
-            .text(CHAIN_NAME, chain.name)?
-            .nest(CHAIN_HOOK, &hook)?
-            .u32_network(CHAIN_POLICY, ACCEPT)?
-            .text(CHAIN_TYPE, chain.type_)?;
+        attributes.text(CHAIN_NAME, &chain.name)?;
+        if let Some(hook) = &chain.hook {
+            let mut writer = AttributeWriter::new();
+            writer
+                .u32_network(HOOK_NUMBER, hook.number)?
+                .bytes(HOOK_PRIORITY, &hook.priority.to_be_bytes())?;
+            attributes
+                .nest(CHAIN_HOOK, &writer)?
+                .u32_network(CHAIN_POLICY, ACCEPT)?
+                .text(CHAIN_TYPE, hook.type_)?;
+        }
         messages.push(Request::new(NEW_CHAIN, NlmF::CREATE, &HEADER, &attributes));
     }
-    for chain in &CHAINS {
-        for mark_rule in rules {
+    for chain in &chains {
+        for rule in &chain.rules {
             let mut attributes = table_name(TABLE_NAME)?;
             attributes
-                .text(RULE_CHAIN, chain.name)?
+                .text(RULE_CHAIN, &chain.name)?
                 .nest(
                     RULE_EXPRESSIONS,
-                    &expression::write(&rule::expressions(mark_rule))?,
+                    &expression::write(&rule::expressions(rule))?,
                 )?
-                .bytes(RULE_USER_DATA, &rule::user_data(mark_rule))?;
+                .bytes(RULE_USER_DATA, &rule::user_data(rule))?;
             messages.push(Request::new(
                 NEW_RULE,
                 NlmF::CREATE | NlmF::APPEND,
@@ -186,7 +180,7 @@ fn attributes(body: &[u8]) -> Result<Attributes, MessageError> {
 }
 
 /// Content of the table; `None` = there is no such table.
-pub fn observe(timeout: Duration) -> Result<Option<ObservedMarkRules>, KernelError> {
+pub fn observe(timeout: Duration) -> Result<Option<ObservedPacketRules>, KernelError> {
     let doing = format!("reading nftables table {NFT_TABLE}");
     let message = |source| KernelError::Message {
         doing: doing.clone(),
@@ -211,71 +205,74 @@ pub fn observe(timeout: Duration) -> Result<Option<ObservedMarkRules>, KernelErr
 
     // Dumps have consistent generations each; a change between them shows as damage and is looked at again.
     let chains = Request::new(GET_CHAIN, NlmF::empty(), &HEADER, &AttributeWriter::new());
-    let (count, intact) =
-        socket.dump(&doing, chains, |found: &mut (usize, usize), type_, body| {
-            if type_ == NEW_CHAIN {
-                let attributes = attributes(body).map_err(message)?;
-                if attributes.text(TABLE_NAME).as_deref() == Some(NFT_TABLE) {
-                    found.0 += 1;
-                    found.1 += usize::from(is_ours(&attributes).map_err(message)?);
-                }
-            }
-            Ok(())
-        })?;
-    let mut damaged = count != CHAINS.len() || intact != CHAINS.len();
-
-    let rules = Request::new(GET_RULE, NlmF::empty(), &HEADER, &name);
-    let mut found = socket.dump(&doing, rules, |found: &mut RulesByChain, type_, body| {
-        if type_ == NEW_RULE {
+    let mut found = socket.dump(&doing, chains, |found: &mut Found, type_, body| {
+        if type_ == NEW_CHAIN {
             let attributes = attributes(body).map_err(message)?;
-            if attributes.text(TABLE_NAME).as_deref() != Some(NFT_TABLE) {
-                return Ok(());
-            }
-            let list = attributes.nested(RULE_EXPRESSIONS).map_err(message)?;
-            let read =
-                rule::read(attributes.get(RULE_USER_DATA), list.as_ref()).map_err(message)?;
-            let chain = attributes.text(RULE_CHAIN);
-            let position = CHAINS
-                .iter()
-                .position(|known| Some(known.name) == chain.as_deref());
-            match (
-                read,
-                position.and_then(|position| found.chains.get_mut(position)),
-            ) {
-                (Some(rule), Some(rules)) => rules.push(rule),
-                _ => found.damaged = true,
+            if attributes.text(TABLE_NAME).as_deref() == Some(NFT_TABLE)
+                && let Some(name) = attributes.text(CHAIN_NAME)
+            {
+                found.damaged |= !has_its_hook(&name, &attributes).map_err(message)?;
+                found.chains.insert(name, Vec::new());
             }
         }
         Ok(())
     })?;
-    let [prerouting, output] = &mut found.chains;
-    damaged |= found.damaged || prerouting != output;
-    Ok(Some(ObservedMarkRules {
-        rules: std::mem::take(prerouting),
-        damaged,
+
+    let rules = Request::new(GET_RULE, NlmF::empty(), &HEADER, &name);
+    let read = socket.dump(
+        &doing,
+        rules,
+        |read: &mut Vec<(String, Option<Rule>)>, type_, body| {
+            if type_ == NEW_RULE {
+                let attributes = attributes(body).map_err(message)?;
+                if attributes.text(TABLE_NAME).as_deref() != Some(NFT_TABLE) {
+                    return Ok(());
+                }
+                let list = attributes.nested(RULE_EXPRESSIONS).map_err(message)?;
+                let rule =
+                    rule::read(attributes.get(RULE_USER_DATA), list.as_ref()).map_err(message)?;
+                read.push((attributes.text(RULE_CHAIN).unwrap_or_default(), rule));
+            }
+            Ok(())
+        },
+    )?;
+    for (chain, rule) in read {
+        match (rule, found.chains.get_mut(&chain)) {
+            (Some(rule), Some(rules)) => rules.push(rule),
+            _ => found.damaged = true,
+        }
+    }
+    let rules = layout::packet_rules(&found.chains);
+    let written = layout::chains(&rules).into_iter();
+    let written: BTreeMap<String, Vec<Rule>> =
+        written.map(|chain| (chain.name, chain.rules)).collect();
+    Ok(Some(ObservedPacketRules {
+        damaged: found.damaged || written != found.chains,
+        rules,
     }))
 }
 
 #[derive(Default)]
-struct RulesByChain {
-    /// In the order of [`CHAINS`].
-    chains: [Vec<MarkRule>; 2],
+struct Found {
+    chains: BTreeMap<String, Vec<Rule>>,
     damaged: bool,
 }
 
-fn is_ours(attributes: &Attributes) -> Result<bool, MessageError> {
-    let name = attributes.text(CHAIN_NAME);
-    let Some(chain) = CHAINS
-        .iter()
-        .find(|chain| Some(chain.name) == name.as_deref())
-    else {
-        return Ok(false);
+/// Whether a chain is called where we have it called: by its name, at a hook or only from other chains.
+fn has_its_hook(name: &str, attributes: &Attributes) -> Result<bool, MessageError> {
+    let found = attributes.nested(CHAIN_HOOK)?;
+    let (wanted, found) = match (layout::hook(name), found) {
+        (None, found) => return Ok(found.is_none()),
+        (Some(_), None) => return Ok(false),
+        (Some(wanted), Some(found)) => (wanted, found),
     };
-    let Some(hook) = attributes.nested(CHAIN_HOOK)? else {
-        return Ok(false);
-    };
-    Ok(hook.u32_network(HOOK_NUMBER)? == Some(chain.hook)
-        && hook.get(HOOK_PRIORITY) == Some(MANGLE.to_be_bytes().as_slice())
-        && attributes.text(CHAIN_TYPE).as_deref() == Some(chain.type_)
+    let Hook {
+        type_,
+        number,
+        priority,
+    } = wanted;
+    Ok(found.u32_network(HOOK_NUMBER)? == Some(number)
+        && found.get(HOOK_PRIORITY) == Some(priority.to_be_bytes().as_slice())
+        && attributes.text(CHAIN_TYPE).as_deref() == Some(type_)
         && attributes.u32_network(CHAIN_POLICY)? == Some(ACCEPT))
 }
