@@ -72,7 +72,9 @@ pub fn import(tool: Tool, sources: &[Source], namespace: &str, files: &dyn Files
             Tool::Keepalived => {
                 keepalived::import(&mut ledger, files, &source.path, &source.text, &node)
             }
-            Tool::Ldirectord => ldirectord::import(&mut ledger, &source.path, &source.text),
+            Tool::Ldirectord => {
+                ldirectord::import(&mut ledger, &source.path, &source.text, namespace)
+            }
             Tool::Ipvsadm => ipvsadm::import(&mut ledger, &source.path, &source.text),
         };
         merged = Some(match merged {

@@ -48,7 +48,15 @@ fn every_line_is_reported_once(tool: Tool, texts: &[&str], imported: &Imported) 
                 .map(move |line| (file, line.number, line.text.as_str()))
         })
         .collect();
-    assert_eq!(reported, expected);
+    assert_eq!(reported.len(), expected.len());
+    for (line, original) in reported.iter().zip(&expected) {
+        // What is a password is not repeated.
+        let hidden = line.2.contains('…');
+        assert!(
+            hidden && line.0 == original.0 && line.1 == original.1 || line == original,
+            "{line:?} {original:?}"
+        );
+    }
     assert!(imported.report.lines().all(|line| !line.notes.is_empty()));
 }
 

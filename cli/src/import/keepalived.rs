@@ -36,6 +36,7 @@ pub fn import(
 ) -> Parts {
     let words = text::read(ledger, files, path, text, node.config_id);
     let directives = tree::parse(ledger, &words);
+    hide_passwords(ledger, &directives);
     let mut groups = group::Groups::new();
     for directive in of(&directives, "virtual_server_group") {
         if take(ledger, "top", directive, "") {
@@ -71,6 +72,16 @@ pub fn import(
         .map(|router| router.object(ledger, &services, node))
         .collect();
     Parts { routers, services }
+}
+
+/// Keeps what VRRP and TLS authenticate with out of the report.
+fn hide_passwords(ledger: &mut Ledger, directives: &[Directive]) {
+    for directive in directives {
+        if matches!(directive.keyword(), "auth_pass" | "password") {
+            ledger.hide(directive.line, directive.argument(0));
+        }
+        hide_passwords(ledger, &directive.children);
+    }
 }
 
 fn known(directive: &Directive) -> bool {

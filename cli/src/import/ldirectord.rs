@@ -29,7 +29,7 @@ struct Block {
 }
 
 /// Reads a file.
-pub fn import(ledger: &mut Ledger, path: &Path, text: &str) -> Parts {
+pub fn import(ledger: &mut Ledger, path: &Path, text: &str, namespace: &str) -> Parts {
     let mut globals = Directives::new();
     let mut blocks: Vec<Block> = Vec::new();
     for line in ledger.add_file(path, text) {
@@ -79,6 +79,9 @@ pub fn import(ledger: &mut Ledger, path: &Path, text: &str) -> Parts {
                 if block.is_none() {
                     ledger.note(line, row.fate, row.field, row.remark);
                 }
+                if matches!(word, "passwd" | "secret") {
+                    ledger.hide(line, unquoted(&value));
+                }
                 let directives = block.map_or(&mut globals, |block| &mut block.directives);
                 if let Some((before, _)) = directives.insert(word.to_owned(), (line, value)) {
                     ledger.note(before, Fate::Translated, "", "what is said later counts");
@@ -89,7 +92,7 @@ pub fn import(ledger: &mut Ledger, path: &Path, text: &str) -> Parts {
     let mut taken = BTreeSet::new();
     let services = blocks
         .iter()
-        .filter_map(|block| service(ledger, block, &globals, &mut taken))
+        .filter_map(|block| service(ledger, block, &globals, namespace, &mut taken))
         .collect();
     Parts {
         routers: Vec::new(),
@@ -128,6 +131,7 @@ fn service(
     ledger: &mut Ledger,
     block: &Block,
     globals: &Directives,
+    namespace: &str,
     taken: &mut BTreeSet<String>,
 ) -> Option<Service> {
     let mut spec = Map::new();
@@ -211,7 +215,7 @@ fn service(
     );
     let mut service = Service {
         line: block.line,
-        name,
+        name: name.clone(),
         spec,
         forwarding: method,
         port: number,
@@ -228,6 +232,8 @@ fn service(
         protocol,
         is_mark: mark.is_some(),
         server_port: service.servers.first().map_or(0, |server| server.port),
+        name: &name,
+        namespace,
     };
     for (word, (line, _)) in &block.directives {
         if let Some((fate, why)) = question.unused(word) {

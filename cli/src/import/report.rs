@@ -120,6 +120,26 @@ impl Ledger {
         }
     }
 
+    /// Keeps a password of a line out of the report: its last occurrence is written as `…`.
+    pub fn hide(&mut self, line: LineIndex, password: &str) {
+        if let Some(line) = self.lines.get_mut(line)
+            && !password.is_empty()
+            && let Some(at) = line.text.rfind(password)
+        {
+            line.text.replace_range(at..at + password.len(), "…");
+        }
+    }
+
+    /// A check of a VirtualService logs in.
+    pub fn credentials(&mut self, namespace: &str, service: &str, secret: bool) {
+        let keys = if secret {
+            ".username, .password and .secret"
+        } else {
+            ".username and .password"
+        };
+        self.require(format!("the Secret of the chart's agent.healthCheckCredentials has the keys {namespace}.{service}{keys}"));
+    }
+
     /// Something that must be so for the objects to work.
     pub fn require(&mut self, text: String) {
         if !self.requirements.contains(&text) {

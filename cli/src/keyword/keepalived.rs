@@ -23,7 +23,7 @@ pub const ROWS: &[Row] = &[
     not_offered("top", "garp_group", "announcements are spread by VirtualRouter spec.announcement for each address, not for links"),
     not_offered("top", "linkbeat_interfaces", "the state of a link is what the kernel says"),
     not_offered("top", "interface_up_down_delays", "a link that is down is a fault at once; spec.preemption.delaySeconds delays the return"),
-    not_offered("top", "SSL", "checks have no client certificate, and trust the authorities of the agent (chart: agent.certificateAuthorities)"),
+    replaced("top", "SSL", "VirtualService spec.healthChecks[].tls.credentialsName", "put certificate and key into the Secret that agents are given (chart: agent.healthCheckCredentials), authorities into agent.certificateAuthorities"),
     not_offered("top global_defs", "net_namespace net_namespace_ipvs namespace_with_ipsets", "agents work in the network namespace of the host"),
     replaced("top global_defs", "instance use_pid_dir child_wait_time", "", "the agent is a pod"),
     not_offered("top global_defs vrrp_instance", "linkbeat_use_polling", "the state of a link is what the kernel says"),

@@ -22,6 +22,10 @@ pub struct Question<'a> {
     pub is_mark: bool,
     /// Port of the first real server.
     pub server_port: u16,
+    /// Name of the VirtualService.
+    pub name: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
 }
 
 /// What is asked by `checktype=negotiate` where no service is named.
@@ -48,6 +52,14 @@ fn service_of_port(port: u16) -> &'static str {
         5060 => "sip",
         _ => "none",
     }
+}
+
+/// Whether a check of a service can log in.
+fn logs_in(service: &str) -> bool {
+    let known = [
+        "mysql", "pgsql", "ldap", "ldaps", "ftp", "imap", "imaps", "pop", "pops", "radius",
+    ];
+    known.contains(&service)
 }
 
 impl Question<'_> {
@@ -179,11 +191,15 @@ impl Question<'_> {
         }
         let service = self.service();
         let used = match word {
-            "service" | "passwd" | "secret" => true,
+            "service" => true,
+            "passwd" => logs_in(service),
+            "secret" => service == "radius",
             "httpmethod" | "virtualhost" => matches!(service, "http" | "https"),
             "request" => matches!(service, "http" | "https" | "dns"),
             "receive" => matches!(service, "http" | "https"),
-            "login" => matches!(service, "mysql" | "pgsql"),
+            "login" => {
+                matches!(service, "mysql" | "pgsql") || logs_in(service) && self.has_password()
+            }
             _ => service == "pgsql",
         };
         if used {
@@ -194,7 +210,12 @@ impl Question<'_> {
                 Fate::Translated,
                 format!("nothing, as in ldirectord with service={service}"),
             ),
-            "login" => (Fate::NotOffered, "no log-in is made".to_owned()),
+            "login" | "passwd" | "secret" => (
+                Fate::NotOffered,
+                format!(
+                    "a check of service {service} makes no log-in without both login and passwd"
+                ),
+            ),
             _ => (
                 Fate::NotOffered,
                 format!(
@@ -202,6 +223,11 @@ impl Question<'_> {
                 ),
             ),
         })
+    }
+
+    fn has_password(&self) -> bool {
+        let passwd = self.block.directives.get("passwd");
+        passwd.is_some_and(|(_, text)| !unquoted(text).is_empty())
     }
 
     /// What `checktype=negotiate` speaks.
@@ -293,6 +319,7 @@ impl Question<'_> {
             "mysql" => ("MySQL", false),
             "pgsql" => ("PostgreSQL", false),
             "sip" => ("SIP", false),
+            "radius" => ("RADIUS", false),
             "smtp" | "submission" => ("SMTP", false),
             other => {
                 let instead = if self.protocol == "UDP" {
@@ -319,6 +346,11 @@ impl Question<'_> {
                 .get(word)
                 .map(|(line, text)| (*line, unquoted(text)))
         };
+        let credentials = type_ == "RADIUS" || logs_in(service) && self.has_password();
+        if credentials {
+            check["credentialsName"] = json!(self.name);
+            ledger.credentials(self.namespace, self.name, type_ == "RADIUS");
+        }
         match type_ {
             "HTTP" | "HTTPS" => {
                 let http = self.http(ledger);
@@ -346,13 +378,17 @@ impl Question<'_> {
                 }
             }
             "MySQL" => {
-                if let Some((_, user)) = text("login").filter(|(_, user)| database_name(user)) {
+                if let Some((_, user)) =
+                    text("login").filter(|(_, user)| !credentials && database_name(user))
+                {
                     check["mysql"] = json!({"user": user});
                 }
             }
             "PostgreSQL" => {
                 let mut postgresql = json!({});
-                if let Some((_, user)) = text("login").filter(|(_, user)| database_name(user)) {
+                if let Some((_, user)) =
+                    text("login").filter(|(_, user)| !credentials && database_name(user))
+                {
                     postgresql["user"] = json!(user);
                 }
                 if let Some((_, database)) =
