@@ -1,5 +1,6 @@
 //! Arguments of the command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,10 +21,18 @@ pub struct Arguments {
 pub enum Command {
     /// Make VirtualRouters, VirtualServices and RealServers of a keepalived.conf, an ldirectord.cf or the output of `ipvsadm --save --numeric`, and say what became of every line.
     Import(ImportArguments),
+    /// Write the script that makes a host outside the cluster a real server of a VirtualService, and undoes it.
+    RealserverScript(RealServerScriptArguments),
     /// Say what becomes of a keyword of keepalived, ldirectord or ipvsadm, such as keepalived:quorum.
     ExplainKeyword {
         /// The keyword, with its tool and a colon in front or without.
         keyword: String,
+    },
+    /// Write what a shell needs to complete kubectl-lvs, such as: source <(kubectl lvs completion bash).
+    Completion {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
     },
     /// Write the dictionary of all keywords, in Markdown.
     Dictionary,
@@ -56,6 +65,26 @@ pub struct ImportArguments {
     /// File for the report.
     #[arg(long)]
     pub report_file: Option<PathBuf>,
+}
+
+/// Arguments of `realserver-script`.
+#[derive(Debug, Args)]
+pub struct RealServerScriptArguments {
+    /// Files with the VirtualService and the RealServer, in YAML or JSON; - for standard input.
+    #[arg(long = "filename", short, required = true)]
+    pub filenames: Vec<PathBuf>,
+    /// The VirtualService. Default: the only one in the files.
+    #[arg(long)]
+    pub virtual_service: Option<String>,
+    /// The RealServer that the host is; needed for TUN and NAT.
+    #[arg(long)]
+    pub real_server: Option<String>,
+    /// Virtual address; again for another. Default: those in the VirtualService, or in its status.
+    #[arg(long = "address")]
+    pub addresses: Vec<IpAddr>,
+    /// With NAT: the address on the host's subnet that moves with the router; again for the other family.
+    #[arg(long = "gateway")]
+    pub gateways: Vec<IpAddr>,
 }
 
 /// Format of objects.

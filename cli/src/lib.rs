@@ -4,4 +4,6 @@ pub mod arguments;
 pub mod dictionary;
 pub mod import;
 pub mod keyword;
+pub mod manifest;
+pub mod real_server_script;
 pub mod yaml;

@@ -4,9 +4,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
-use clap::Parser;
-use kubectl_lvs::arguments::{Arguments, Command, ImportArguments, Output, ReportFormat};
+use clap::{CommandFactory, Parser};
+use kubectl_lvs::arguments::{
+    Arguments, Command, ImportArguments, Output, RealServerScriptArguments, ReportFormat,
+};
 use kubectl_lvs::import::{self, Imported, LocalFiles, Source};
+use kubectl_lvs::manifest::Objects;
+use kubectl_lvs::real_server_script::Request;
 use kubectl_lvs::{dictionary, yaml};
 use serde_json::json;
 
@@ -24,6 +28,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Import(arguments) => import(&arguments),
+        Command::RealserverScript(arguments) => real_server_script(&arguments),
         Command::ExplainKeyword { keyword } => {
             let text = dictionary::explain(&keyword);
             ensure!(
@@ -31,6 +36,11 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
                 "no tool has the keyword {keyword}; docs/dictionary.md lists those that are known"
             );
             print(&text)
+        }
+        Command::Completion { shell } => {
+            let mut words = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "kubectl-lvs", &mut words);
+            print(&String::from_utf8_lossy(&words))
         }
         Command::Dictionary => print(&dictionary::markdown()),
     }
@@ -89,6 +99,29 @@ fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
             print(&format!("{list:#}\n"))
         }
     }
+}
+
+fn real_server_script(arguments: &RealServerScriptArguments) -> anyhow::Result<()> {
+    let mut objects = Objects::default();
+    for path in &arguments.filenames {
+        objects.read(path).map_err(anyhow::Error::msg)?;
+    }
+    let service = objects
+        .service(arguments.virtual_service.as_deref())
+        .map_err(anyhow::Error::msg)?;
+    let real_server = arguments
+        .real_server
+        .as_deref()
+        .map(|name| objects.real_server(name))
+        .transpose()
+        .map_err(anyhow::Error::msg)?;
+    let request = Request {
+        service,
+        real_server,
+        addresses: &arguments.addresses,
+        gateways: &arguments.gateways,
+    };
+    print(&request.script().map_err(anyhow::Error::msg)?)
 }
 
 fn report(arguments: &ImportArguments, imported: &Imported) -> anyhow::Result<()> {
