@@ -111,10 +111,9 @@ struct StatisticsMetrics {
 
 impl fmt::Debug for StatisticsMetrics {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subjects = &self.subjects;
-        formatter
-            .debug_struct("StatisticsMetrics")
-            .field("subjects", subjects)
+        let mut debug = formatter.debug_struct("StatisticsMetrics");
+        debug
+            .field("subjects", &self.subjects)
             .finish_non_exhaustive()
     }
 }

@@ -23,6 +23,7 @@ mod inside_clients;
 mod nat;
 mod paths;
 mod persistence;
+mod prometheus;
 mod protocols;
 mod resilience;
 mod schedulers;
@@ -78,6 +79,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         boundaries::stories(),
         conflict::stories(),
         paths::stories(),
+        prometheus::stories(),
     ]
     .into_iter()
     .flatten()
