@@ -54,6 +54,12 @@ impl Request<'_> {
             ForwardingType::DR => ("direct routing", direct_routing(&addresses)),
             ForwardingType::TUN => ("tunnel", self.tunnel(forwarding, &addresses)?),
             ForwardingType::NAT => ("NAT", self.nat(&addresses)?),
+            ForwardingType::FullNAT => {
+                return Err(
+                    "with FullNAT a real server needs no preparation: its replies go to the director's source address"
+                        .to_owned(),
+                );
+            }
         };
         let host = self
             .real_server
