@@ -2,7 +2,7 @@
 # slow is kept in ~/.cache/lvs-operator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test generate image stories stories-cluster bench-apply bench-failover bench-netlink bench-checks differential soak fuzz
+.PHONY: help demo demo-down test generate image stories stories-cluster bench-apply bench-failover bench-netlink bench-checks bench-detection differential soak fuzz
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,11 @@ bench-netlink: ## Programming IPVS, against ipvsadm and keepalived (ROUNDS=5)
 bench-checks: ## Health checks: 12,000 against a bare prober in C; 1,200 against keepalived, in a guest (ROUNDS=5)
 	@e2e/setup/provision.sh packages rust kernel
 	@exec e2e/bench/checks.sh $(ROUNDS)
+
+bench-detection: image ## How soon a dead listener is out of the kernel: ours, keepalived and ldirectord (DEATHS=12)
+	@e2e/setup/provision.sh packages rust kubernetes helm kernel
+	@cargo build --quiet --locked --package lvs-e2e
+	@exec e2e/bench/detection.sh $(DEATHS)
 
 differential: ## The model of the kernel against a real kernel, our dumps against ipvsadm's
 	@e2e/setup/provision.sh packages rust kernel

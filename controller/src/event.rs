@@ -2,10 +2,12 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Resource;
 use kube::runtime::events::{Event, EventType};
-use lvs_crds::VirtualRouterStatus;
 use lvs_crds::condition::{ConditionType, Reason};
+use lvs_crds::{RealServer, VirtualRouterStatus};
 use lvs_plan::status::leadership::news;
+use lvs_plan::status::rationed::Telling;
 
 /// Longest note that the API takes (events.k8s.io/v1, `note`).
 const NOTE_BYTES_MAXIMUM: usize = 1024;
@@ -23,6 +25,7 @@ pub fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Event> {
         // That heartbeats are heard again says nothing else.
         let is_end = new.type_ == ConditionType::HeartbeatsHeard.as_str()
             && old.is_some_and(|old| old.status == "False");
+        let is_told = is_told || is_by_checks(old, new);
         let is_worth_it = is_ready || is_end || new.status != "True";
         if is_same || !is_news || is_told || !is_worth_it {
             continue;
@@ -63,6 +66,35 @@ pub fn leadership(before: &VirtualRouterStatus, after: &VirtualRouterStatus) -> 
         }),
     })
     .collect()
+}
+
+/// The Event of what happened to real servers of a VirtualService. Related is the RealServer: the recorder counts
+/// repetitions of one reason, within six minutes, per RealServer.
+pub fn real_server(telling: &Telling) -> Event {
+    let namespace = &telling.virtual_service.namespace;
+    Event {
+        type_: if telling.reason == Reason::RealServerUp {
+            EventType::Normal
+        } else {
+            EventType::Warning
+        },
+        reason: telling.reason.as_str().to_owned(),
+        note: Some(shorten(&telling.note)),
+        action: "Check".to_owned(),
+        secondary: telling.real_server.clone().map(|name| ObjectReference {
+            api_version: Some(RealServer::api_version(&()).into_owned()),
+            kind: Some(RealServer::kind(&()).into_owned()),
+            name: Some(name),
+            namespace: Some(namespace.clone()),
+            ..ObjectReference::default()
+        }),
+    }
+}
+
+/// Whether a condition of a RealServer changed by its checks alone, which is told of its VirtualServices, in measure.
+fn is_by_checks(old: Option<&Condition>, new: &Condition) -> bool {
+    let failed = Reason::ChecksFailed.as_str();
+    new.reason == failed || old.is_some_and(|old| old.reason == failed && new.status == "True")
 }
 
 fn shorten(message: &str) -> String {
@@ -107,6 +139,18 @@ mod tests {
         assert!(transitions(&refused, &refused).is_empty());
         let events = transitions(&refused, &ready);
         assert_eq!((events.len(), events[0].type_), (1, EventType::Normal));
+    }
+
+    #[test]
+    fn failing_checks_are_told_of_the_virtual_service() {
+        let failed = [condition("Ready", "False", "ChecksFailed")];
+        let ready = [condition("Ready", "True", "Ready")];
+        assert!(transitions(&ready, &failed).is_empty());
+        assert!(transitions(&failed, &ready).is_empty());
+        assert_eq!(
+            transitions(&failed, &[condition("Ready", "False", "Invalid")]).len(),
+            1
+        );
     }
 
     #[test]

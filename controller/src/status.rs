@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -20,6 +20,7 @@ use lvs_crds::{
 };
 use lvs_plan::input::{Object, ObjectKey, decode};
 use lvs_plan::report::{Truth, Verdict, stamp};
+use lvs_plan::status::rationed::{Rationed, Telling};
 use lvs_plan::status::{ObjectReport, Report};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,7 +28,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::event::{leadership, transitions};
+use crate::event::{leadership, real_server, transitions};
 use crate::metrics::{Metrics, Outcome as WriteOutcome};
 use crate::reconcile::Outcome;
 use crate::world::{Kind, SharedWorld, Store, Versioned, World};
@@ -47,6 +48,10 @@ pub struct StatusWriter {
     world: SharedWorld,
     metrics: Arc<Metrics>,
     recorder: Recorder,
+    /// What was told of real servers.
+    rationed: Mutex<Rationed>,
+    /// Times of the ration count from here.
+    begun: Instant,
 }
 
 /// A kind with a status of ours.
@@ -86,6 +91,8 @@ impl StatusWriter {
             world,
             metrics,
             recorder,
+            rationed: Mutex::default(),
+            begun: Instant::now(),
         }
     }
 
@@ -97,14 +104,20 @@ impl StatusWriter {
     ) -> anyhow::Result<()> {
         let mut all_written = true;
         loop {
-            if all_written {
-                outcomes.changed().await?;
-            } else {
-                let changed = tokio::time::timeout(RETRY, outcomes.changed()).await;
-                changed.unwrap_or(Ok(()))?;
+            let retry = (!all_written).then_some(RETRY);
+            match [retry, self.next_telling()].into_iter().flatten().min() {
+                None => outcomes.changed().await?,
+                Some(wait) => {
+                    let changed = tokio::time::timeout(wait, outcomes.changed()).await;
+                    changed.unwrap_or(Ok(()))?;
+                }
             }
             let begun = Instant::now();
             let outcome = outcomes.borrow_and_update().clone();
+            if !*is_leader.borrow() {
+                // Another tells now; what it has told is in the statuses that it stores.
+                *self.rationed() = Rationed::default();
+            }
             if let Some(outcome) = outcome.filter(|_| *is_leader.borrow()) {
                 let now = Time(Timestamp::from_second(Timestamp::now().as_second())?);
                 all_written = match outcome {
@@ -147,6 +160,8 @@ impl StatusWriter {
             conditions: |status: &mut RealServerStatus| &mut status.conditions,
             news: |_, _| Vec::new(),
         };
+        // By the statuses as they are stored before they are written.
+        let tellings = self.tellings(report);
         let routers_written = self
             .write_kind(&routers, &report.virtual_routers, now)
             .await;
@@ -156,7 +171,49 @@ impl StatusWriter {
         let real_servers_written = self
             .write_kind(&real_servers, &report.real_servers, now)
             .await;
+        for telling in &tellings {
+            self.tell_of_real_server(report, telling).await;
+        }
         routers_written && services_written && real_servers_written
+    }
+
+    fn rationed(&self) -> MutexGuard<'_, Rationed> {
+        // Nothing in there panics between two writes that belong together.
+        self.rationed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long until something of real servers may be told that waits.
+    fn next_telling(&self) -> Option<Duration> {
+        let next = self.rationed().next()?;
+        Some(next.saturating_sub(self.begun.elapsed()))
+    }
+
+    fn tellings(&self, report: &Report) -> Vec<Telling> {
+        let stored: BTreeMap<ObjectKey, _> = self
+            .world
+            .lock()
+            .real_servers
+            .objects()
+            .map(|(key, stored)| (key.clone(), Arc::clone(&stored.object)))
+            .collect();
+        let status = |key: &ObjectKey| stored.get(key)?.status.as_ref();
+        self.rationed().tell(report, status, self.begun.elapsed())
+    }
+
+    async fn tell_of_real_server(&self, report: &Report, telling: &Telling) {
+        let key = &telling.virtual_service;
+        let Some(of_service) = report.virtual_services.get(key) else {
+            return;
+        };
+        let reference = ObjectReference {
+            api_version: Some(VirtualService::api_version(&()).into_owned()),
+            kind: Some(VirtualService::kind(&()).into_owned()),
+            name: Some(key.name.clone()),
+            namespace: Some(key.namespace.clone()),
+            uid: Some(of_service.uid.clone()),
+            ..ObjectReference::default()
+        };
+        self.publish(&real_server(telling), &reference, key).await;
     }
 
     async fn write_kind<Spec, Status>(
@@ -302,14 +359,16 @@ impl StatusWriter {
 
     async fn tell(&self, change: &Change) {
         for event in &change.events {
-            let published = self.recorder.publish(event, &change.reference);
-            match tokio::time::timeout(WRITE_TIMEOUT, published).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!("Event {} of {}: {error}", event.reason, change.key);
-                }
-                Err(_) => tracing::warn!("Event {} of {}: no answer", event.reason, change.key),
-            }
+            self.publish(event, &change.reference, &change.key).await;
+        }
+    }
+
+    async fn publish(&self, event: &Event, reference: &ObjectReference, key: &ObjectKey) {
+        let published = self.recorder.publish(event, reference);
+        match tokio::time::timeout(WRITE_TIMEOUT, published).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("Event {} of {key}: {error}", event.reason),
+            Err(_) => tracing::warn!("Event {} of {key}: no answer", event.reason),
         }
     }
 

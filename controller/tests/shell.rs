@@ -11,6 +11,8 @@
 mod dns_names;
 #[path = "shell/endpoint_slices.rs"]
 mod endpoint_slices;
+#[path = "shell/real_servers.rs"]
+mod real_servers;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;

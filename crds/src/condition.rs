@@ -124,6 +124,12 @@ reasons! {
     DnsNameNotResolved,
     /// A health check fails.
     ChecksFailed,
+    /// No director has the address while too few real servers are up, as quorum.onLoss WithdrawAddress asks.
+    AddressWithdrawn,
+    /// A port of a real server fails its checks.
+    RealServerDown,
+    /// A port of a real server passes its checks again.
+    RealServerUp,
     /// A director finds fewer real servers up than its router tracks.
     TooFewRealServers,
     /// No node is a director of the router.

@@ -669,6 +669,8 @@ pub enum AddressState {
     Held,
     /// Not on this node.
     Released,
+    /// Not on this node, though it may have the router's addresses: too few real servers are up, and quorum.onLoss of a VirtualService is WithdrawAddress.
+    Withdrawn,
     /// Cannot be held here: the node has no device for it, or somebody else's address stands in the way.
     Unavailable,
 }

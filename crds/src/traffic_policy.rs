@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::text::UnicastAddress;
 use crate::value::Forwarding;
 
-/// What becomes of a real server that is down. Remove: it is taken out of the kernel and its connections end. Quiesce: it stays with weight 0, gets no new connections and keeps those it has. Default Remove.
+/// What becomes of a real server that is down. Remove: it is taken out of the kernel and its connections end, unless it drains. Quiesce: it stays with weight 0, gets no new connections and keeps those it has. Default Remove.
 #[derive(
     Clone,
     Copy,
@@ -87,7 +87,7 @@ pub struct Quorum {
     #[serde(default)]
     #[schemars(range(max = 268_431_360))]
     pub hysteresis: u32,
-    /// What happens without a quorum. SorryServer: new connections go to sorryServer, which is then required. KeepAll: every real server gets its weight, up or not. KeepNone: new connections are refused. Default: SorryServer if one is set, else KeepNone.
+    /// What happens without a quorum. SorryServer: new connections go to sorryServer, which is then required. KeepAll: every real server gets its weight, up or not. KeepNone: new connections are refused. WithdrawAddress: as KeepNone, and no director has the address while no port of any VirtualService on it has a quorum. Default: SorryServer if one is set, else KeepNone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_loss: Option<OnQuorumLoss>,
 }
@@ -108,7 +108,7 @@ impl Default for Quorum {
     }
 }
 
-/// What happens without a quorum. SorryServer: new connections go to sorryServer, which is then required. KeepAll: every real server gets its weight, up or not. KeepNone: new connections are refused. Default: SorryServer if one is set, else KeepNone.
+/// What happens without a quorum. SorryServer: new connections go to sorryServer, which is then required. KeepAll: every real server gets its weight, up or not. KeepNone: new connections are refused. WithdrawAddress: as KeepNone, and no director has the address while no port of any VirtualService on it has a quorum. Default: SorryServer if one is set, else KeepNone.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -119,6 +119,9 @@ pub enum OnQuorumLoss {
     KeepAll,
     /// New connections are refused; IPVS answers that the port is unreachable.
     KeepNone,
+    /// The same; and the address is on no director, unless another service on it has a quorum (keepalived: quorum_down that
+    /// takes the address away).
+    WithdrawAddress,
 }
 
 /// Who serves new connections without a quorum (keepalived: sorry_server, ldirectord: fallback).

@@ -214,7 +214,7 @@ pub struct VirtualServiceSpec {
         "a health check of type None must be the only one, as it switches checks off: remove it or the others"
     ))]
     pub health_checks: Vec<HealthCheck>,
-    /// What becomes of a real server that is down. Remove: it is taken out of the kernel and its connections end. Quiesce: it stays with weight 0, gets no new connections and keeps those it has. Default Remove.
+    /// What becomes of a real server that is down. Remove: it is taken out of the kernel and its connections end, unless it drains. Quiesce: it stays with weight 0, gets no new connections and keeps those it has. Default Remove.
     #[serde(default, skip_serializing_if = "OnFailure::is_remove")]
     pub on_failure: OnFailure,
     /// How much must be up, and what happens below that. Default: one real server.

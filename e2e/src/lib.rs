@@ -10,11 +10,13 @@
 
 pub mod await_condition;
 pub mod cluster;
+pub mod detection;
 pub mod failover;
 pub mod guest;
 pub mod kubelet;
 pub mod lab;
 pub mod metrics_document;
+pub mod namespace;
 pub mod pod;
 pub mod stories;
 pub mod traffic;

@@ -98,6 +98,8 @@ pub struct Facts<'a> {
     pub deductions: &'a BTreeMap<String, BTreeSet<Deduction>>,
     /// Addresses by router that cannot be held here.
     pub unavailable: &'a BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Addresses by router that this node is not to have for want of real servers.
+    pub withdrawn: &'a BTreeMap<String, BTreeSet<IpAddr>>,
     /// Interfaces of heartbeats by router; `None` before the first reading.
     pub heartbeat_interfaces: Option<&'a BTreeMap<String, HeartbeatInterface>>,
     /// Hashes of tables that all directors must have, by plan.
@@ -449,7 +451,10 @@ impl Context<'_> {
         };
         let holds =
             |address: IpAddr| self.view.holds(router, address) && !given_up.contains(&address);
-        let unavailable = self.facts.unavailable.get(router);
+        let among = |found: &BTreeMap<String, BTreeSet<IpAddr>>, address| {
+            let of_router = found.get(router);
+            of_router.is_some_and(|addresses| addresses.contains(&address))
+        };
         // An address that the plan no longer lists is named until it is gone.
         let reported = match self.previous {
             Some(previous) => previous.addresses.as_slice(),
@@ -469,8 +474,10 @@ impl Context<'_> {
                 address,
                 state: if holds(address) {
                     AddressState::Held
-                } else if unavailable.is_some_and(|addresses| addresses.contains(&address)) {
+                } else if among(self.facts.unavailable, address) {
                     AddressState::Unavailable
+                } else if among(self.facts.withdrawn, address) {
+                    AddressState::Withdrawn
                 } else {
                     AddressState::Released
                 },

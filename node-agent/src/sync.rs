@@ -138,6 +138,8 @@ pub struct Syncer<I, H, L> {
     watched_links: WatchedLinks,
     /// Addresses by router that this node cannot hold.
     unavailable: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Addresses by router that this node is not to have for want of real servers.
+    withdrawn: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Interfaces of heartbeats by router, as last read; `None` before the first reading.
     heartbeat_interfaces: Option<BTreeMap<String, HeartbeatInterface>>,
     /// Addresses at which this agent reaches the API server.
@@ -210,6 +212,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             apply_failures: ApplyFailures::default(),
             watched_links: WatchedLinks::default(),
             unavailable: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
             heartbeat_interfaces: None,
             api_endpoints: BTreeSet::new(),
             continuity: None,

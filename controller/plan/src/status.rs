@@ -18,6 +18,7 @@ use crate::resolution::{Decisions, PlannedNodePlan};
 
 mod endpoint;
 pub mod leadership;
+pub mod rationed;
 mod real_server;
 mod virtual_router;
 mod virtual_service;

@@ -9,8 +9,10 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use lvs_crds::condition::{ConditionType, Reason};
-use lvs_crds::node_plan::DirectorPlan;
+use lvs_crds::node_plan::{AddressState, DirectorPlan};
 use lvs_crds::real_server::RealServerState;
 use lvs_crds::traffic_policy::{AdministrativeState, PlannedSorryServer};
 use lvs_crds::value::ForwardingType;
@@ -153,6 +155,31 @@ fn a_real_server_that_fails_is_told_of_and_leaves_the_count() {
         &verdict,
         Reason::NoRealServers,
         &["none of 2 real servers is up"],
+    );
+}
+
+#[test]
+fn an_address_that_is_withdrawn_is_told_of_its_service() {
+    let mut cluster = cluster();
+    let quorum = json!({"minimumWeight": 2, "onLoss": "WithdrawAddress"});
+    cluster.apply(service("web", json!({"quorum": quorum})));
+    cluster.apply(on_node("c", "c", json!({})));
+    cluster.apply(on_node("d", "d", json!({})));
+    cluster.settle();
+    cluster.elect("default", "a");
+    cluster.settle();
+    cluster.failing.insert("c".into(), "connect refused".into());
+    cluster.acknowledge_all();
+    for plan in cluster.inputs.node_plans.values_mut() {
+        let status = &mut Arc::make_mut(plan).object.status;
+        for address in status.iter_mut().flat_map(|status| &mut status.addresses) {
+            address.state = AddressState::Withdrawn;
+        }
+    }
+    expect_bad(
+        &of_service(&cluster.pass(), "web", ConditionType::Ready),
+        Reason::AddressWithdrawn,
+        &["on no director", "1 of 2 are ready"],
     );
 }
 

@@ -3,8 +3,8 @@
 //
 //   listener TCP_PORT HTTP_PORT TARGETS PERIOD_SECONDS
 //
-// At SIGTERM it prints one JSON object: intervals between two questions to the same target, without the first two
-// questions, which spread the checks.
+// It prints "ready" when it listens, and "spread" when every target was asked twice. At SIGTERM it prints one JSON object:
+// intervals between two questions to the same target, without the first two questions, which spread the checks.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,6 +23,8 @@
 enum { FIRST = 2, EVENTS = 256, OPEN = 65536 };
 
 static int targets;
+// Targets that were asked FIRST times.
+static int spread;
 static double period;
 static double *last;
 static unsigned *count;
@@ -44,7 +46,11 @@ static void note(int fd) {
     uint32_t index = ntohl(own.sin_addr.s_addr) - 0x7f010000u;
     if (index >= (uint32_t)targets) return;
     double at = now();
-    if (++count[index] > FIRST) {
+    if (++count[index] == FIRST && ++spread == targets) {
+        puts("spread");
+        fflush(stdout);
+    }
+    if (count[index] > FIRST) {
         if (used == room) {
             room = room ? room * 2 : 65536;
             intervals = realloc(intervals, room * sizeof *intervals);

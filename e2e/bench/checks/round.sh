@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # round.sh bare|ours|keepalived|ldirectord PERIOD_SECONDS: in the guest, one
-# prober against fresh listeners for half a minute; prints one JSON object.
-# What it costs is what its process has used in 20 s, by /proc.
+# prober against fresh listeners; prints one JSON object. What it costs is what
+# its process has used in 20 s, by /proc, after every target was asked twice. How
+# long that takes is a figure too: 10 s, ldirectord more than a minute, as it
+# asks one after another and tells IPVS of each.
 set -euo pipefail
 name="$1" period="$2"
 tcp=18080 http=18081 tcp_count=1000 http_count=200
@@ -57,6 +59,7 @@ ldirectord)
     ;;
 esac
 started=$!
+launched="${EPOCHREALTIME/./}"
 prober="$started"
 [ "$name" != keepalived ] || prober="$(<checkers.pid)"
 
@@ -68,7 +71,11 @@ used() {
     set -- ${stat##*) }
     echo $((${12} + ${13} + ${14} + ${15}))
 }
-sleep 12
+for ((look = 0; look < 1200; look++)); do
+    ! grep -q spread listened || break
+    sleep 0.1
+done
+began="${EPOCHREALTIME/./}"
 before="$(used)" begun="${EPOCHREALTIME/./}"
 sleep 20
 after="$(used)" ended="${EPOCHREALTIME/./}"
@@ -77,5 +84,5 @@ kill -TERM "$listener"
 wait "$listener"
 kill -TERM "$started"
 wait "$started" || true
-tail -n 1 listened | jq -c --argjson ticks "$((after - before))" --argjson hertz "$(getconf CLK_TCK)" --argjson microseconds "$((ended - begun))" --argjson resident "$resident" \
-    '. + {processor_share: ($ticks / $hertz / ($microseconds / 1e6)), resident_megabytes: ($resident / 1024 * 10 | round / 10)}'
+tail -n 1 listened | jq -c --argjson ticks "$((after - before))" --argjson hertz "$(getconf CLK_TCK)" --argjson microseconds "$((ended - begun))" --argjson resident "$resident" --argjson began "$((began - launched))" \
+    '. + {begins_seconds: ($began / 1e5 | round / 10), processor_share: ($ticks / $hertz / ($microseconds / 1e6)), resident_megabytes: ($resident / 1024 * 10 | round / 10)}'

@@ -7,7 +7,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::ops::Range;
@@ -25,7 +24,7 @@ use lvs_e2e::failover::record::{
     ANSWER_LIMIT_MILLISECONDS, ECHO_LIMIT_SECONDS, ECHO_PAUSE_MILLISECONDS, GAP_FLOOR_MICROSECONDS,
     Line, Microseconds, Order, Writer,
 };
-use nix::sched::{CloneFlags, setns};
+use lvs_e2e::namespace::enter;
 use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -59,12 +58,6 @@ fn main() -> Result<()> {
 fn now() -> Microseconds {
     clock_gettime(ClockId::CLOCK_REALTIME)
         .map_or(0, |time| time.tv_sec() * 1_000_000 + time.tv_nsec() / 1_000)
-}
-
-fn enter(host: &str) -> Result<()> {
-    let path = format!("/run/netns/{host}");
-    let file = File::open(&path).with_context(|| format!("opening {path}"))?;
-    setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("entering {path}"))
 }
 
 fn converse(stream: &std::net::TcpStream) -> Result<()> {

@@ -5,13 +5,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sched::{CloneFlags, setns};
+use lvs_e2e::namespace::enter;
 
 /// An attempt that is not answered within this time is given up; lost SYNs would wait a second.
 const ATTEMPT: Duration = Duration::from_millis(20);
@@ -23,9 +22,7 @@ fn main() -> Result<()> {
         bail!("usage: probe LISTEN NAMESPACE");
     };
     let listener = TcpListener::bind(&listen).with_context(|| format!("listening on {listen}"))?;
-    let path = format!("/run/netns/{namespace}");
-    let file = File::open(&path).with_context(|| format!("opening {path}"))?;
-    setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("entering {path}"))?;
+    enter(&namespace)?;
     for stream in listener.incoming() {
         if let Err(error) = answer(&stream?) {
             eprintln!("probe: {error:#}");

@@ -34,6 +34,7 @@ mod sync_group;
 mod tracking;
 mod tunnel;
 mod virtual_mac;
+mod withdraw_address;
 
 /// One story.
 pub struct Story {
@@ -61,6 +62,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         tunnel::stories(),
         health_checks::stories(),
         drain::stories(),
+        withdraw_address::stories(),
         differential::stories(),
         service_targets::stories(),
         dns_names::stories(),

@@ -15,10 +15,14 @@ const MACHINES: [&str; 2] = ["plain-1", "plain-2"];
 pub(super) fn stories() -> Vec<Story> {
     vec![Story {
         name: "service_target",
-        tells: "endpoints of a Service are balanced, one that terminates keeps its connections and gets no new ones, one that is gone is out",
+        tells: "endpoints of a Service are balanced, one that terminates and has closed its listener keeps its connections, one that is gone is out",
         run: service_target,
     }]
 }
+
+/// The first machine refuses new connections, and goes on with those that it has.
+const CLOSE_LISTENER: &str = "nft 'table ip closed { chain input { type filter hook input priority -200; \
+    tcp dport 8080 tcp flags & (syn | ack) == syn reject with tcp reset; }; }'";
 
 fn service_target(lab: &Lab) -> Result<()> {
     // The machines are the administrator's: their gateway is set by hand.
@@ -29,6 +33,10 @@ fn service_target(lab: &Lab) -> Result<()> {
         })
     };
     let told = gateway("192.168.2.251").and_then(|()| told(lab));
+    let opened = lab.guest.on(
+        MACHINES[0],
+        "nft delete table ip closed 2>/dev/null || true",
+    );
     let gateways = gateway("192.168.2.254 dev in");
     let removed = lab.cluster.kubectl(&[
         "delete",
@@ -39,6 +47,7 @@ fn service_target(lab: &Lab) -> Result<()> {
         "endpointslice/legacy-machines",
     ]);
     told?;
+    opened?;
     gateways?;
     removed.map(drop)
 }
@@ -76,11 +85,36 @@ fn told(lab: &Lab) -> Result<()> {
         seen == [("plain-2".into(), 6)].into(),
         "a terminating endpoint got new connections: {seen:?}"
     );
-    let active = traffic::active_connections(&lab.guest, &master)?;
-    ensure!(
-        active.get("192.168.2.31:8080").copied() == Some(2),
-        "its connections go on while it terminates: {active:?}"
-    );
+    let go_on = |when: &str| -> Result<()> {
+        let active = traffic::active_connections(&lab.guest, &master)?;
+        ensure!(
+            active.get("192.168.2.31:8080").copied() == Some(2),
+            "its connections go on {when}: {active:?}"
+        );
+        Ok(())
+    };
+    go_on("while it terminates")?;
+    let checks = json!([{"name": "tcp", "type": "TCP", "periodSeconds": 1, "failureThreshold": 1}]);
+    lab.cluster.merge_patch(
+        &["-n", NAMESPACE, "lvsvs", "legacy"],
+        &json!({"spec": {"healthChecks": checks}}),
+    )?;
+    lab.guest.on(MACHINES[0], CLOSE_LISTENER)?;
+    until(LIMIT, "the failure of the one that terminates", || {
+        let object = lab.cluster.get(&["-n", NAMESPACE, "lvsrs", "legacy"])?;
+        let status = object["status"].to_string();
+        Ok(if status.contains("refused") {
+            Ok(())
+        } else {
+            Err(status)
+        })
+    })?;
+    await_rules(
+        lab,
+        &master,
+        &["192.168.2.31:8080 -m -w 0", "192.168.2.32:8080 -m -w 1"],
+    )?;
+    go_on("when it takes no new ones")?;
 
     set_endpoints(lab, &json!([staying]))?;
     await_rules(lab, &master, &["192.168.2.32:8080 -m -w 1"])?;

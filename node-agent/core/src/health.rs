@@ -19,6 +19,7 @@ mod policy;
 mod quorum;
 mod tracking;
 mod weight;
+mod withdrawal;
 
 pub use checks::{Cadence, Change, Checks, Start};
 pub use drain::{LeavingRealServer, NodeView};
@@ -30,3 +31,4 @@ pub use policy::{Policy, RealServerServing, ServiceServing, Serving};
 pub use quorum::is_quorum_met;
 pub use tracking::judge;
 pub use weight::{EffectiveWeight, SlowStart, Standing};
+pub use withdrawal::withdrawn;

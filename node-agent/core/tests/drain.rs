@@ -113,6 +113,58 @@ fn without_a_time_draining_has_no_end_and_who_leaves_goes_at_once() {
     }
 }
 
+/// A pod that ends closes its listener first, and serves the connections that it has.
+#[test]
+fn who_drains_and_takes_no_new_connections_keeps_those_it_has() {
+    for timeout in [Some(300), None] {
+        let mut story = serving();
+        story.planned().drain_timeout_seconds = timeout;
+        set(&mut story, 0, AdministrativeState::Draining);
+        let deadline = story.now + Duration::from_secs(TIMEOUT_SECONDS);
+        assert_eq!(first(&story.pass()), Some(0));
+        story.set(HOSTS[0], down());
+        for _ in 0..2 {
+            assert_eq!(story.pass(), ["10.0.0.21:8080 0", ALL[1], ALL[2]]);
+            let stands = &story.standing().real_servers[0];
+            assert_eq!(stands.state, RealServerState::Draining);
+            let told = timeout.map_or(
+                "connect refused",
+                |_| "draining, at most 300 s; connect refused",
+            );
+            assert_eq!(stands.message, told);
+            restart(&mut story);
+        }
+        // It ends when its time is over, or when its plan has it no longer.
+        if timeout.is_some() {
+            story.now = deadline;
+            restart(&mut story);
+            story.pass();
+            story.wait(TIMEOUT_SECONDS);
+        } else {
+            leave(&mut story);
+        }
+        assert_eq!(story.pass(), ALL[1..]);
+    }
+}
+
+/// There is nothing to be kept.
+#[test]
+fn who_was_out_already_does_not_come_back_to_drain() {
+    let mut story = serving();
+    story.set(HOSTS[0], down());
+    assert_eq!(story.pass(), ALL[1..]);
+    set(&mut story, 0, AdministrativeState::Draining);
+    for _ in 0..2 {
+        assert_eq!(story.pass(), ALL[1..]);
+        assert_eq!(story.states()[0], RealServerState::Down);
+        assert_eq!(story.standing().real_servers[0].message, "connect refused");
+        story.wait(TIMEOUT_SECONDS / 3);
+    }
+    set(&mut story, 0, AdministrativeState::Enabled);
+    story.set(HOSTS[0], lvs_core::health::Health::Up);
+    assert_eq!(story.pass(), ALL);
+}
+
 #[test]
 fn a_time_of_nothing_takes_out_at_once() {
     let mut story = serving();

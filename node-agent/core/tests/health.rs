@@ -323,6 +323,7 @@ proptest! {
     fn weight_follows_health_and_is_never_zero_unasked(
         weight: u16,
         is_up: bool,
+        is_in_kernel: bool,
         administrative_state in prop_oneof![Just(AdministrativeState::Enabled), Just(AdministrativeState::Draining), Just(AdministrativeState::Disabled)],
         quiesce: bool,
         slow_start in proptest::option::of((0_u64..600, 0_u64..600)),
@@ -331,6 +332,7 @@ proptest! {
         let standing = Standing {
             weight,
             is_up,
+            is_in_kernel,
             administrative_state,
             on_failure: if quiesce { OnFailure::Quiesce } else { OnFailure::Remove },
             slow_start: slow_start.map(|(since, duration)| SlowStart {
@@ -345,7 +347,15 @@ proptest! {
         let if_up = Standing { is_up: true, ..standing };
         prop_assert!(effective <= if_up.effective_weight(now));
         let if_enabled = Standing { administrative_state: AdministrativeState::Enabled, ..standing };
-        prop_assert!(effective <= if_enabled.effective_weight(now));
+        let zero = EffectiveWeight::Weight(0);
+        prop_assert!(effective <= if_enabled.effective_weight(now).max(zero));
+        if effective == EffectiveWeight::Absent {
+            prop_assert!(administrative_state == AdministrativeState::Disabled || (!is_up && !quiesce));
+        }
+        // Who drains and is there stays there, and never gets more than nothing.
+        if administrative_state == AdministrativeState::Draining && is_in_kernel {
+            prop_assert_eq!(effective, zero);
+        }
         prop_assert!(effective <= standing.effective_weight(now + seconds(1)));
         if administrative_state == AdministrativeState::Enabled && is_up && weight > 0 {
             prop_assert!(effective > EffectiveWeight::Weight(0));

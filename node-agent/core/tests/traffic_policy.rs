@@ -3,7 +3,7 @@
 
 mod world;
 
-use lvs_core::health::{Health, Policy, judge, remembered, wanted_checks};
+use lvs_core::health::{EffectiveWeight, Health, Policy, judge, remembered, wanted_checks};
 use lvs_crds::health_check::{HealthCheck, HealthCheckType};
 use lvs_crds::node_plan::{CheckReference, DirectorPlan, LeadershipPlan, PlannedService};
 use lvs_crds::real_server::RealServerState;
@@ -321,6 +321,62 @@ proptest! {
                 prop_assert_eq!(weighted, serving);
             }
             prop_assert!(!quiesce || destinations.len() >= 3, "weight 0 is a destination");
+        }
+    }
+
+    /// With weights, administrative states, a quorum and what follows from its loss as anybody may set them.
+    #[test]
+    fn no_service_has_only_zeros_while_somebody_is_up_unless_asked_and_health_is_monotone(
+        healths in proptest::array::uniform3(health()),
+        weights in proptest::array::uniform3(0_u16..4),
+        states in proptest::array::uniform3(0_usize..3),
+        quiesce: bool,
+        minimum_weight in 1_u32..8,
+        on_loss in proptest::option::of(prop_oneof![
+            Just(OnQuorumLoss::KeepAll), Just(OnQuorumLoss::KeepNone), Just(OnQuorumLoss::WithdrawAddress),
+        ]),
+        recovers in 0_usize..3,
+    ) {
+        let mut service = PlannedService {
+            on_failure: if quiesce { OnFailure::Quiesce } else { OnFailure::Remove },
+            quorum: Some(Quorum { minimum_weight, hysteresis: 0, on_loss }),
+            ..web()
+        };
+        for (index, real_server) in service.real_servers.iter_mut().enumerate() {
+            real_server.weight = weights[index];
+            real_server.administrative_state = [
+                AdministrativeState::Enabled,
+                AdministrativeState::Draining,
+                AdministrativeState::Disabled,
+            ][states[index]];
+        }
+        let decide = |healths: &[Health; 3]| {
+            let mut story = Story::of(service.clone());
+            for (host, health) in HOSTS.iter().zip(healths) {
+                story.set(host, health.clone());
+            }
+            story.pass();
+            let stands = story.standing();
+            let weights: Vec<EffectiveWeight> = stands.real_servers.iter().map(|one| one.weight).collect();
+            (stands.has_quorum, weights)
+        };
+        let (has_quorum, before) = decide(&healths);
+        let serves = |index: usize| states[index] == 0 && healths[index] == Health::Up && weights[index] > 0;
+        let has_weight = before.iter().any(|weight| *weight > EffectiveWeight::Weight(0));
+        if (0..3).any(serves) && (has_quorum || on_loss == Some(OnQuorumLoss::KeepAll)) {
+            prop_assert!(has_weight, "{before:?}");
+        }
+        if !has_quorum && on_loss != Some(OnQuorumLoss::KeepAll) {
+            prop_assert!(!has_weight, "that is what was asked for: {before:?}");
+        }
+        // One that comes up never has less than it had; nor do the others, unless all had been kept for want of it.
+        let mut better = healths.clone();
+        better[recovers] = Health::Up;
+        let (_, after) = decide(&better);
+        for index in 0..3 {
+            if index == recovers || on_loss != Some(OnQuorumLoss::KeepAll) {
+                prop_assert!(after[index] >= before[index], "{index}: {before:?} {after:?}");
+            }
         }
     }
 }

@@ -46,6 +46,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                 priorities: &self.priorities,
                 deductions: &self.deductions,
                 unavailable: &self.unavailable,
+                withdrawn: &self.withdrawn,
                 heartbeat_interfaces: self.heartbeat_interfaces.as_ref(),
                 tables: &self.tables,
                 serving: &self.serving,

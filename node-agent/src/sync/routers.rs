@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lvs_core::desired::{DesiredState, PlanInput, Roles, RouterRole};
+use lvs_core::health::withdrawn;
 use lvs_core::host::{AddressKey, ObservedHost};
 use lvs_core::journal::Journal;
 use lvs_core::object::Object;
@@ -31,6 +32,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
     ) {
         let complete = self.book.is_complete();
         let mut addresses = BTreeMap::new();
+        let withdrawn = self.look_at_withdrawals(host, view, journal);
         let directed = self
             .book
             .inputs()
@@ -51,6 +53,10 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             let handed = self.handed.get(router).cloned().unwrap_or_default();
             let mut next: BTreeSet<AddressKey> = wanted
                 .into_iter()
+                .filter(|key| {
+                    let withdrawn = withdrawn.get(router);
+                    withdrawn.is_none_or(|withdrawn| !withdrawn.contains(&key.address))
+                })
                 // A service that fails later does not take away the address of those that work, nor does a move of
                 // the address to another device.
                 .filter(|key| {
@@ -69,6 +75,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             addresses.insert(router.clone(), next);
         }
         self.unavailable.clone_from(&desired.unavailable);
+        self.withdrawn = withdrawn;
         self.heartbeat_interfaces = Some(desired.heartbeat_interfaces.clone());
         let directed = self.directed_routers(desired, verdicts, view);
         self.priorities = directed
@@ -90,6 +97,37 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         self.handed.clone_from(&addresses);
         self.handed.retain(|_, keys| !keys.is_empty());
         self.leadership.set_addresses(addresses);
+    }
+
+    /// Addresses that this node is not to have for want of real servers, told when that changes. After a restart the kernel
+    /// says which of them it had.
+    fn look_at_withdrawals(
+        &self,
+        host: &ObservedHost,
+        view: &LeadershipView,
+        journal: &Journal,
+    ) -> BTreeMap<String, BTreeSet<IpAddr>> {
+        let present = present(host, journal);
+        let handed = |router: &str, address: IpAddr| {
+            let keys = self.handed.get(router);
+            keys.is_some_and(|keys| keys.iter().any(|key| key.address == address))
+        };
+        let withdrawn = withdrawn(self.book.inputs(), &self.serving, |router, address| {
+            present.contains(&address) || view.holds(router, address) || handed(router, address)
+        });
+        if withdrawn != self.withdrawn {
+            for (router, addresses) in &withdrawn {
+                let addresses = addresses.iter().map(ToString::to_string);
+                let addresses = addresses.collect::<Vec<_>>().join(", ");
+                tracing::warn!(router, addresses, "withdrawn: too few real servers are up");
+            }
+            for router in self.withdrawn.keys() {
+                if !withdrawn.contains_key(router) {
+                    tracing::info!(router, "no address is withdrawn any more");
+                }
+            }
+        }
+        withdrawn
     }
 
     /// Whether no plan is damaged and each router that some plan works for has its own plan.
@@ -173,12 +211,7 @@ pub(super) fn roles(
     host: &ObservedHost,
     journal: &Journal,
 ) -> Roles {
-    let present: BTreeSet<IpAddr> = host
-        .addresses
-        .iter()
-        .filter(|(key, _)| journal.director_addresses.contains(key))
-        .map(|(key, _)| key.address)
-        .collect();
+    let present = present(host, journal);
     let mut roles = Roles::default();
     for plan in plans {
         let router = &plan.spec.virtual_router_name;
@@ -203,6 +236,15 @@ pub(super) fn roles(
         roles.0.insert(router.clone(), role);
     }
     roles
+}
+
+/// Director addresses in the kernel that an agent of this boot put there.
+fn present(host: &ObservedHost, journal: &Journal) -> BTreeSet<IpAddr> {
+    host.addresses
+        .iter()
+        .filter(|(key, _)| journal.director_addresses.contains(key))
+        .map(|(key, _)| key.address)
+        .collect()
 }
 
 /// Whether this is one of a router's own addresses (`additionalAddresses`), on a device that is there. No service stands

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lvs_crds::condition::{ConditionType, Reason};
-use lvs_crds::node_plan::{CheckedRealServer, PlannedRealServer, PlannedService};
+use lvs_crds::node_plan::{AddressState, CheckedRealServer, PlannedRealServer, PlannedService};
 use lvs_crds::real_server::{RealServerPortState, RealServerState, RealServerUse};
 use lvs_crds::traffic_policy::AdministrativeState;
 use lvs_crds::virtual_service::{RealServerCount, VirtualServiceStatus, VirtualServiceSummary};
@@ -346,6 +346,20 @@ impl Reporter<'_> {
         seen.difference(&staying).count()
     }
 
+    /// The addresses that a director has withdrawn for want of real servers, in words.
+    fn withdrawn(&self, uid: &str, director: &str) -> Option<String> {
+        let mut plans = self.standing(uid);
+        let (name, _) = plans.find(|(_, planned)| planned.spec.node_name == director)?;
+        let stored = self.decisions.inputs.node_plans.get(name)?;
+        let reported = &stored.object.status.as_ref()?.addresses;
+        let withdrawn = reported
+            .iter()
+            .filter(|status| status.state == AddressState::Withdrawn)
+            .map(|status| status.address.to_string())
+            .collect::<Vec<_>>();
+        (!withdrawn.is_empty()).then(|| withdrawn.join(", "))
+    }
+
     /// What a director reports of real servers.
     fn checked(&self, plan: &str) -> Checked<'_> {
         let stored = self.decisions.inputs.node_plans.get(plan);
@@ -403,6 +417,13 @@ impl Reporter<'_> {
         }
         if facts.selected == 0 {
             return not(Reason::NoRealServers, facts.resolved.message.clone());
+        }
+        if let Some(addresses) = self.withdrawn(uid, master) {
+            let message = format!(
+                "{addresses} is on no director while too few real servers are up: {} of {} are ready (quorum.onLoss)",
+                facts.ready, facts.selected
+            );
+            return not(Reason::AddressWithdrawn, message);
         }
         if facts.ready == 0 {
             let message = format!(

@@ -47,12 +47,13 @@ impl<'a> NodeView<'a> {
         Some(&state.destinations)
     }
 
-    /// Whether the kernel has a service of the plan without a real server that is planned for it.
-    pub(super) fn lacks(&self, plan: &str, service: &PlannedService, slot: Slot) -> bool {
+    /// Whether the kernel has a real server that is planned for a service of the plan; `None` where it has no such service.
+    pub(super) fn has(&self, plan: &str, service: &PlannedService, slot: Slot) -> Option<bool> {
         let (address, port) = slot;
         let wanted = DestinationKey { address, port };
-        let found = service_key(service).and_then(|key| self.destinations(plan, &key));
-        found.is_some_and(|destinations| destinations.iter().all(|(key, _)| *key != wanted))
+        let destinations = self.destinations(plan, &service_key(service)?)?;
+        let found = destinations.binary_search_by(|(key, _)| key.cmp(&wanted));
+        Some(found.is_ok())
     }
 
     fn has_address(&self, address: IpAddr) -> bool {

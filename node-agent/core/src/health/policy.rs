@@ -61,6 +61,8 @@ pub struct ServiceServing {
     pub leaving: BTreeMap<ServiceKey, Vec<LeavingRealServer>>,
     /// Whether enough are up.
     pub has_quorum: bool,
+    /// Whether enough would be up if all were of which nothing is known yet.
+    pub may_have_quorum: bool,
     /// Whether the sorry server serves new connections.
     pub is_sorry: bool,
 }
@@ -225,14 +227,19 @@ impl Decision {
             })
             .collect();
         let each = || service.real_servers.iter().zip(&known);
-        let live: u32 = each()
-            .filter(|(real_server, health)| {
-                **health == Health::Up && real_server.administrative_state.is_enabled()
-            })
-            .map(|(real_server, _)| u32::from(real_server.weight))
-            .sum();
+        let weigh = |counts: fn(&Health) -> bool| -> u32 {
+            each()
+                .filter(|(real_server, health)| {
+                    counts(health) && real_server.administrative_state.is_enabled()
+                })
+                .map(|(real_server, _)| u32::from(real_server.weight))
+                .sum()
+        };
+        let live = weigh(|health| *health == Health::Up);
+        let possible = weigh(|health| !matches!(health, Health::Down(_)));
         let quorum = service.quorum.clone().unwrap_or_default();
         let has_quorum = is_quorum_met(&quorum, live, before.had_quorum);
+        let may_have_quorum = is_quorum_met(&quorum, possible, before.had_quorum);
         let loss = (!has_quorum).then(|| on_loss(&quorum, service));
         let mut memory = ServiceMemory {
             was_decided: true,
@@ -263,7 +270,11 @@ impl Decision {
                     drain,
                 },
             );
-            let mut standing = standing(service, real_server, is_up, up_since, loss);
+            let is_in_kernel = of_plan.node.has(of_plan.plan, service, slot) == Some(true);
+            let mut standing = Standing {
+                is_in_kernel,
+                ..standing(service, real_server, is_up, up_since, loss)
+            };
             if is_drained {
                 standing.administrative_state = AdministrativeState::Disabled;
             }
@@ -275,17 +286,27 @@ impl Decision {
             let mut weight = standing.effective_weight(now);
             if matches!(
                 loss,
-                Some(OnQuorumLoss::SorryServer | OnQuorumLoss::KeepNone)
+                Some(
+                    OnQuorumLoss::SorryServer
+                        | OnQuorumLoss::KeepNone
+                        | OnQuorumLoss::WithdrawAddress
+                )
             ) {
                 // The few that are up get no new connections; those that they have go on.
                 weight = weight.min(EffectiveWeight::Weight(0));
             }
-            let state = state(standing.administrative_state, real_server, health);
-            let message = match (health, drain.zip(timeout)) {
-                (Health::Down(words), _) if !is_drained => words.clone(),
-                (_, Some((drain, timeout))) => drain.words(timeout),
-                (_, None) => String::new(),
+            let is_kept = weight != EffectiveWeight::Absent;
+            let state = state(standing.administrative_state, real_server, health, is_kept);
+            let failure = match health {
+                Health::Down(words) if !is_drained => Some(words.clone()),
+                _ => None,
             };
+            let drains = drain
+                .zip(timeout)
+                .filter(|_| is_drained || is_kept || failure.is_none());
+            let drains = drains.map(|(drain, timeout)| drain.words(timeout));
+            let message = [drains, failure].into_iter().flatten().collect::<Vec<_>>();
+            let message = message.join("; ");
             real_servers.push(RealServerServing {
                 weight,
                 state,
@@ -310,6 +331,7 @@ impl Decision {
                 real_servers,
                 leaving,
                 has_quorum,
+                may_have_quorum,
                 is_sorry: loss == Some(OnQuorumLoss::SorryServer) && service.sorry_server.is_some(),
             },
             memory,
@@ -335,8 +357,9 @@ fn drain(
     let drain = remembered.and_then(|one| one.drain).unwrap_or_else(|| {
         let node = of_plan.node;
         // An agent before this one has seen it drain.
-        let was_over =
-            !before.was_decided && timeout.is_some() && node.lacks(of_plan.plan, service, slot);
+        let was_over = !before.was_decided
+            && timeout.is_some()
+            && node.has(of_plan.plan, service, slot) == Some(false);
         if was_over {
             Drain::Over
         } else {
@@ -379,6 +402,7 @@ fn standing(
     Standing {
         weight: real_server.weight,
         is_up: is_up || loss == Some(OnQuorumLoss::KeepAll),
+        is_in_kernel: false,
         administrative_state: real_server.administrative_state,
         on_failure: service.on_failure,
         slow_start: since
@@ -391,9 +415,11 @@ const fn state(
     administrative_state: AdministrativeState,
     real_server: &PlannedRealServer,
     health: &Health,
+    is_kept: bool,
 ) -> RealServerState {
     match (administrative_state, health) {
         (AdministrativeState::Disabled, _) => RealServerState::Disabled,
+        (AdministrativeState::Draining, _) if is_kept => RealServerState::Draining,
         (_, Health::Down(_)) => RealServerState::Down,
         (AdministrativeState::Draining, _) => RealServerState::Draining,
         (AdministrativeState::Enabled, _) if real_server.weight == 0 => RealServerState::Disabled,

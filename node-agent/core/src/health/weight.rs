@@ -22,6 +22,8 @@ pub struct Standing {
     pub weight: u16,
     /// Whether all its checks say that it is up; without checks it is. Unknown is not.
     pub is_up: bool,
+    /// Whether the kernel has it, which may have connections of it then.
+    pub is_in_kernel: bool,
     /// What people want of it.
     pub administrative_state: AdministrativeState,
     /// What becomes of it while it is down.
@@ -43,6 +45,10 @@ impl Standing {
     /// The weight at `now`.
     pub fn effective_weight(&self, now: Tick) -> EffectiveWeight {
         match (self.administrative_state, self.is_up, self.on_failure) {
+            // Who is about to end takes no new connections, its checks among them, and still serves those that it has.
+            (AdministrativeState::Draining, false, OnFailure::Remove) if self.is_in_kernel => {
+                EffectiveWeight::Weight(0)
+            }
             (AdministrativeState::Disabled, _, _) | (_, false, OnFailure::Remove) => {
                 EffectiveWeight::Absent
             }
