@@ -88,6 +88,14 @@ pub use udp::UdpCheck;
     "a health check of type Ping asks an address and no port: remove port or set another type"
 ))]
 #[x_kube(validation = (
+    "!has(self.path) || self.path == 'RealServer' || !(self.type in ['None', 'Ping'])",
+    "path VirtualAddress is only for health checks that use TCP or UDP: remove path, or set another type"
+))]
+#[x_kube(validation = (
+    "!has(self.path) || self.path == 'RealServer' || !has(self.address)",
+    "path VirtualAddress asks the virtual address: remove address or path"
+))]
+#[x_kube(validation = (
     "self.type != 'None' || (!has(self.portName) && !has(self.port) && !has(self.retryPeriodSeconds) && !has(self.address) && !has(self.sourceAddress))",
     "a health check of type None asks nothing: remove portName, port, address, sourceAddress and retryPeriodSeconds, or set another type"
 ))]
@@ -102,6 +110,9 @@ pub struct HealthCheck {
     /// What is asked. None: nothing, every real server counts as healthy; then the only check. TCP: a connection is accepted. HTTP, HTTPS: a request is answered as expected, in plain text or over TLS. SMTP: a mail server greets. DNS: a name server answers a question. UDP: a datagram is answered as expected. Ping: an ICMP echo is answered; of the port it tells nothing. GRPC: the server says that it serves. FTP, IMAP, POP3: the server greets. LDAP: an anonymous bind is answered. MySQL, PostgreSQL: the server gets as far as to judge a user. Redis: PING is answered. SIP: OPTIONS is answered. RADIUS: a user is accepted, or Status-Server answered. Required.
     #[serde(rename = "type")]
     pub type_: HealthCheckType,
+    /// How the question reaches the real server. RealServer: straight to its address. VirtualAddress: as a client's packet does, to the virtual address and forwarded to this real server by IPVS (DR, TUN), whose answer comes from the virtual address; it fails where the real server does not have the address, does not unwrap the tunnel or drops what comes out of it. Only with forwarding type DR or TUN and types over TCP or UDP, and without address. Default RealServer.
+    #[serde(default, skip_serializing_if = "HealthCheckPath::is_real_server")]
+    pub path: HealthCheckPath,
     /// Port of the VirtualService, by its name, whose real server port is asked and for which alone the check counts. Excludes port. Default: each port is asked for itself; of a range the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<PartName>")]
@@ -177,6 +188,7 @@ impl HealthCheck {
         Self {
             name,
             type_,
+            path: HealthCheckPath::RealServer,
             port_name: None,
             port: None,
             address: None,
@@ -264,6 +276,36 @@ pub enum HealthCheckType {
     SIP,
     /// That a user is accepted, or Status-Server answered.
     RADIUS,
+}
+
+/// How a question reaches a real server.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum HealthCheckPath {
+    /// Straight to its address.
+    #[default]
+    RealServer,
+    /// To the virtual address, forwarded by IPVS.
+    VirtualAddress,
+}
+
+impl HealthCheckPath {
+    /// Whether this is the default.
+    pub const fn is_real_server(&self) -> bool {
+        matches!(self, Self::RealServer)
+    }
 }
 
 /// An HTTP request and what is expected of its answer. A redirect is an answer as any other; it is not followed.

@@ -8,6 +8,7 @@ pub mod condition;
 pub mod connection_sync;
 pub mod health_check;
 pub mod manifest;
+pub mod mark_range;
 pub mod node_plan;
 pub mod real_server;
 pub mod text;

@@ -132,6 +132,10 @@ use crate::value::{AddressFamily, Forwarding, PacketScheduling, Persistence, Pro
     "healthChecks[].port is required where ports[].port is 0 (all ports), which names none to ask: set healthChecks[].port"
 ))]
 #[x_kube(validation = (
+    "self.forwarding.type in ['DR', 'TUN'] || !has(self.healthChecks) || self.healthChecks.all(check, !has(check.path) || check.path == 'RealServer')",
+    "healthChecks[].path VirtualAddress needs forwarding type DR or TUN, with which real servers have the virtual address: remove path, or set one of these types"
+))]
+#[x_kube(validation = (
     "!has(self.quorum) || !has(self.quorum.onLoss) || self.quorum.onLoss != 'SorryServer' || has(self.sorryServer)",
     "quorum.onLoss SorryServer needs sorryServer: set it, or another onLoss"
 ))]

@@ -97,6 +97,7 @@ refused "a director by name and by label" "/defaultRouter/directors/0" \
     render --set 'defaultRouter.directors[0].nodeName=a,defaultRouter.directors[0].nodeSelector.matchLabels.a=b'
 refused "a CPU limit on the agent" "agent.resources.limits.cpu: remove it" render --set agent.resources.limits.cpu=1
 refused "a mark range in decimal" "/controller/firewallMarkRange" render --set controller.firewallMarkRange=1-9
+refused "marks of health checks in decimal" "/agent/healthCheckMarkRange" render --set agent.healthCheckMarkRange=1-9
 
 # What the hosts are promised.
 accepted "the agent: no privileges but two capabilities" agent '.spec.template.spec.containers[0].securityContext ==

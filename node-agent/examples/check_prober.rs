@@ -62,6 +62,7 @@ async fn main() -> anyhow::Result<()> {
         let address = IpAddr::V4(Ipv4Addr::from(FIRST_TARGET + index));
         let check = Check {
             target: SocketAddr::new(address, u16::try_from(port)?),
+            passage: None,
             question: Arc::clone(question),
             means: Arc::default(),
         };

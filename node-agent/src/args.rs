@@ -1,10 +1,12 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lvs_crds::mark_range::mark_range;
 
 use crate::api_endpoints::ApiEndpoint;
 
@@ -92,6 +94,10 @@ pub struct RunArguments {
         value_parser = clap::value_parser!(u64).range(1..=3600)
     )]
     pub resync_seconds: u64,
+    /// Firewall marks, first-last, for health checks through virtual addresses: one for each real server that is checked so.
+    /// Nothing else may use them.
+    #[arg(long, env = "LVS_HEALTH_CHECK_MARK_RANGE", default_value = "0x1000-0x10ff", value_parser = mark_range)]
+    pub health_check_mark_range: RangeInclusive<u32>,
     /// What is logged, such as `info` or `warn,lvs_agent=debug`.
     #[arg(long, env = "LVS_LOG", default_value = "info")]
     pub log: String,
@@ -135,6 +141,7 @@ mod tests {
             ["https://192.0.2.1:6443", "https://[2001:db8::1]"]
         );
         assert_eq!(run.resync_interval(), Duration::from_secs(10));
+        assert_eq!(run.health_check_mark_range, crate::sync::CHECK_MARKS);
         assert_eq!(run.log_format, LogFormat::Json);
     }
 

@@ -17,9 +17,11 @@ use crate::leadership::clock;
 use crate::limits::{QUESTIONS, QUESTIONS_AT_ONCE};
 use credentials::CredentialFiles;
 use metrics::Results;
+use passage::Laid;
 
 pub mod credentials;
 mod metrics;
+pub mod passage;
 pub mod probe;
 
 /// What the sync loop and the one who asks share. Cloning shares it.
@@ -30,6 +32,8 @@ pub struct HealthExchange {
     other: Arc<Notify>,
     /// Counts changes of what is known.
     changes: watch::Sender<u64>,
+    /// Ways through IPVS.
+    laid: watch::Sender<Laid>,
     results: Results,
 }
 
@@ -49,6 +53,18 @@ impl HealthExchange {
     /// Looks at what is known.
     pub fn with<T>(&self, look: impl FnOnce(&Checks<Check>) -> T) -> T {
         look(&self.lock())
+    }
+
+    /// The ways through IPVS that are in the kernel, all of them. A check that needs another waits for it as long as it may
+    /// take.
+    pub fn lay(&self, laid: Laid) {
+        self.laid.send_if_modified(|known| {
+            let is_other = *known != laid;
+            if is_other {
+                *known = laid;
+            }
+            is_other
+        });
     }
 
     /// Wakes when that changes.
@@ -92,7 +108,7 @@ impl HealthExchange {
                 (starts, checks.next_due().filter(|_| free > 0))
             };
             for start in starts {
-                under_way.begin(start);
+                under_way.begin(start, self.laid.subscribe());
             }
             let pause = next.map_or(Duration::MAX, |next| next.since(now));
             tokio::select! {
@@ -113,7 +129,7 @@ impl HealthExchange {
         let Some(Change { key, after, .. }) = change else {
             return;
         };
-        let (target, type_) = (key.target, key.question.type_);
+        let (target, type_) = (key, key.question.type_);
         if let Health::Down(why) = after {
             tracing::warn!(%target, ?type_, "real server is down: {why}");
         } else {
@@ -157,17 +173,28 @@ impl UnderWay {
         }
     }
 
-    fn begin(&mut self, Start { key, serial, .. }: Start<Check>) {
-        let Check {
-            target,
-            question,
-            means,
-        } = key.clone();
+    fn begin(
+        &mut self,
+        Start {
+            key,
+            serial,
+            timeout,
+        }: Start<Check>,
+        laid: watch::Receiver<Laid>,
+    ) {
+        let check = key.clone();
         let credentials = Arc::clone(&self.credentials);
         let asking = async move {
-            match probe::ask(target, &question, &means, &credentials).await {
+            let way = match passage::way(&check, laid, timeout).await {
+                Ok(way) => way,
+                Err(words) => return Outcome::NotAsked(words),
+            };
+            match probe::ask(way, &check.question, &check.means, &credentials).await {
                 Ok(()) => Outcome::Success,
                 Err(words) if words.starts_with(probe::NOT_ASKED) => Outcome::NotAsked(words),
+                Err(words) if way.passage.is_some() => {
+                    Outcome::Failure(format!("through {}: {words}", way.address.ip()))
+                }
                 Err(words) => Outcome::Failure(words),
             }
         };

@@ -96,7 +96,8 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         },
         metrics.clone(),
     )?
-    .with_api_endpoints(addresses);
+    .with_api_endpoints(addresses)
+    .with_check_marks(arguments.health_check_mark_range.clone());
     let endpoints = syncer.endpoints.clone();
     registry.register_collector(endpoints.collector());
     let real_servers = syncer.real_servers.clone();

@@ -16,6 +16,7 @@ mod routers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,14 +26,16 @@ use lvs_core::diff::{Diff, diff};
 use lvs_core::drift::repairs;
 use lvs_core::election::Tick;
 use lvs_core::endpoint;
-use lvs_core::health::{self, Check, Health, NodeView, Policy, Serving, remembered, wanted_checks};
+use lvs_core::health::{
+    self, Check, Health, NodeView, Passages, Policy, Serving, remembered, wanted_checks,
+};
 use lvs_core::host::{AddressKey, ObservedHost, SysctlKey};
 use lvs_core::ipvs::{Idle, IpvsTimeouts, Services};
 use lvs_core::journal::Journal;
 use lvs_core::observed::Observed;
 use lvs_core::op::Op;
 use lvs_core::statistics::subjects;
-use lvs_core::sync_daemon::{Continuity, SyncDaemons};
+use lvs_core::sync_daemon::{Continuity, SyncDaemons, SyncRole};
 use lvs_core::table::{Disorder, tables};
 use lvs_core::verdict::{Failure, Verdicts, verdicts};
 use lvs_crds::condition::Reason;
@@ -44,6 +47,7 @@ use crate::disk::{DiskError, JournalFile, PlanCache};
 use crate::endpoints::EndpointExchange;
 use crate::execute::{Execution, execute};
 use crate::health::HealthExchange;
+use crate::health::passage::Laid;
 use crate::hold::without_removals;
 use crate::kernel::HostKernel;
 use crate::kernel::link_watch::Links;
@@ -63,6 +67,10 @@ const FRESH_TIMEOUTS: IpvsTimeouts = IpvsTimeouts {
     tcp_fin_seconds: 120,
     udp_seconds: 300,
 };
+
+/// Firewall marks for health checks through virtual addresses, unless told otherwise: beside those of the controller, and as
+/// clear of kube-proxy (0xc000), Calico (0xffff0000) and Cilium (0xffff0f00) as they are.
+pub const CHECK_MARKS: RangeInclusive<u32> = 0x1000..=0x10ff;
 
 /// Why nothing could be done in a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +140,8 @@ pub struct Syncer<I, H, L> {
     policy: Policy,
     /// How services stood in the last pass.
     serving: Serving,
+    /// Firewall marks for checks through virtual addresses.
+    check_marks: RangeInclusive<u32>,
     /// Services that the kernel refuses.
     apply_failures: ApplyFailures,
     /// Devices that count for routers, as last read.
@@ -199,6 +209,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             statistics: StatisticsExchange::default(),
             policy: Policy::default(),
             serving: Serving::default(),
+            check_marks: CHECK_MARKS,
             book,
             cache,
             journal_file: JournalFile::open(directories.runtime, boot_id)?,
@@ -226,6 +237,13 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
     #[must_use]
     pub fn with_api_endpoints(mut self, addresses: BTreeSet<IpAddr>) -> Self {
         self.api_endpoints = addresses;
+        self
+    }
+
+    /// Says which firewall marks are for health checks; without it [`CHECK_MARKS`].
+    #[must_use]
+    pub fn with_check_marks(mut self, marks: RangeInclusive<u32>) -> Self {
+        self.check_marks = marks;
         self
     }
 
@@ -330,6 +348,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         self.tables = tables(self.book.inputs(), &desired, &observed);
         let subjects = subjects(self.book.inputs(), &self.serving, &next, SERIES);
         self.statistics.show(subjects);
+        self.real_servers.lay(self.laid(&observed));
         self.hand_over(&desired, &verdicts, &observed.host, &view, &next);
         self.verified = (remaining.ops.is_empty() && failures.is_empty()).then_some(desired);
         Ok((verdicts, stale))
@@ -442,7 +461,24 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             self.policy.decide(plans, node, health, now)
         });
         self.serving = serving;
+        self.serving.passages =
+            Passages::lay(plans, node.services, node.journal, &self.check_marks);
         self.wake_in(next_step.map(|step| step.since(now)));
+    }
+
+    /// Ways through IPVS as the kernel has them.
+    fn laid(&self, observed: &Observed) -> Laid {
+        let backup_only = observed
+            .host
+            .sysctls
+            .get(&SysctlKey::of_ipvs("backup_only"));
+        let is_deaf = backup_only.is_some_and(|value| value.as_deref() == Some("1"))
+            && observed.sync_daemons.contains_key(&SyncRole::Backup);
+        if is_deaf {
+            Laid::Nothing
+        } else {
+            Laid::Ways(self.serving.passages.in_force(&observed.services))
+        }
     }
 
     /// A pass is due by then at the latest.

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use lvs_agent::health::HealthExchange;
 use lvs_agent::health::credentials::CredentialFiles;
-use lvs_core::health::{Check, Health};
+use lvs_agent::health::passage::Laid;
+use lvs_core::health::{Check, Health, Passage};
+use lvs_core::ipvs::DestinationForwarding;
 use lvs_crds::health_check::{HealthCheck, HealthCheckType};
+use lvs_crds::value::AddressFamily;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -25,6 +28,7 @@ fn check(target: SocketAddr, type_: HealthCheckType) -> Check {
     };
     Check {
         target,
+        passage: None,
         question: Arc::new(question),
         means: Arc::default(),
     }
@@ -114,5 +118,45 @@ async fn what_is_remembered_stands_until_the_listener_speaks_against_it() {
     let asker = tokio::spawn(exchange.clone().ask(CredentialFiles::default()));
     let refused = Health::Down("connect refused".to_owned());
     until(&exchange, &gone, &refused).await;
+    asker.abort();
+}
+
+/// A check through a virtual address at which nobody listens, of a real server that is played.
+fn through(real_server: SocketAddr, virtual_address: &str) -> Check {
+    Check {
+        target: SocketAddr::new(virtual_address.parse().unwrap(), real_server.port()),
+        passage: Some(Passage {
+            family: AddressFamily::IPv4,
+            real_server: real_server.ip(),
+            forwarding: DestinationForwarding::DirectRoute,
+        }),
+        ..check(real_server, HealthCheckType::TCP)
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_asked_through_an_address_before_the_way_is_in_the_kernel() {
+    let exchange = HealthExchange::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let check = through(listener.local_addr().unwrap(), "127.0.0.2");
+    let asker = tokio::spawn(exchange.clone().ask(CredentialFiles::default()));
+    want(&exchange, &[&check]);
+    let words = "not asked: the way through 127.0.0.2 is not in the kernel, see condition Programmed of the NodePlan";
+    until(&exchange, &check, &Health::Down(words.to_owned())).await;
+    asker.abort();
+}
+
+#[tokio::test]
+async fn a_director_that_forwards_nothing_asks_the_real_server_straight() {
+    let exchange = HealthExchange::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let check = through(listener.local_addr().unwrap(), "127.0.0.2");
+    let asker = tokio::spawn(exchange.clone().ask(CredentialFiles::default()));
+    want(&exchange, &[&check]);
+    exchange.lay(Laid::Nothing);
+    until(&exchange, &check, &Health::Up).await;
+    drop(listener);
+    let refused = Health::Down("connect refused".to_owned());
+    until(&exchange, &check, &refused).await;
     asker.abort();
 }

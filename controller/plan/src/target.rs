@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use lvs_crds::VirtualServiceSpec;
 use lvs_crds::condition::{ConditionType, Reason};
+use lvs_crds::health_check::{HealthCheck, HealthCheckPath};
 use lvs_crds::node_plan::NodePlanSpec;
 use lvs_crds::real_server::{RealServerSpec, TargetType};
 use lvs_crds::traffic_policy::AdministrativeState;
@@ -465,6 +466,21 @@ pub(crate) fn ports(
     let mut refuse = |reason, condition, message: String| {
         problems.push(Verdict::bad(condition, reason, message));
     };
+    let through = |check: &&HealthCheck| check.path == HealthCheckPath::VirtualAddress;
+    let mut checks = service.health_checks.iter().chain(&spec.health_checks);
+    if let Some(check) = checks.find(through).filter(|_| !receives(forwarding)) {
+        let (type_, check) = (forwarding.type_, &check.name);
+        refuse(
+            Reason::Invalid,
+            ConditionType::Accepted,
+            format!(
+                "health check {check} has path VirtualAddress, which needs DR or TUN, and RealServer {} has forwarding type \
+                 {type_:?} for VirtualService {}: set another, or remove path",
+                key.name, context.key.name
+            ),
+        );
+        return BTreeMap::new();
+    }
     if service.grouping == Grouping::FirewallMark {
         if spec.port.is_some() || !spec.ports.is_empty() {
             refuse(
@@ -541,6 +557,11 @@ pub(crate) fn ports(
         }
     }
     ports
+}
+
+/// Whether packets reach the real server with the virtual address in them.
+const fn receives(forwarding: &Forwarding) -> bool {
+    matches!(forwarding.type_, ForwardingType::DR | ForwardingType::TUN)
 }
 
 fn fit(port: &ServicePort, asked: u16, forwarding: &Forwarding) -> Result<(), &'static str> {

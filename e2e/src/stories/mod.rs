@@ -31,6 +31,7 @@ mod seen;
 mod service_targets;
 mod strict;
 mod sync_group;
+mod through_virtual_address;
 mod tracking;
 mod tunnel;
 mod virtual_mac;
@@ -61,6 +62,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         authentication::stories(),
         tunnel::stories(),
         health_checks::stories(),
+        through_virtual_address::stories(),
         drain::stories(),
         withdraw_address::stories(),
         differential::stories(),

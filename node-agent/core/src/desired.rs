@@ -8,6 +8,7 @@ mod director;
 mod fitness;
 mod heartbeat;
 mod own_endpoint;
+mod passage;
 mod real_server;
 mod sorry_server;
 mod source_nat;
@@ -34,6 +35,7 @@ use crate::sync_daemon::{SyncDaemon, SyncDaemons};
 use fitness::Leaderships;
 use own_endpoint::OwnEndpoints;
 
+pub(crate) use director::destination_forwarding;
 pub use fitness::{Fault, Fitness};
 pub use heartbeat::HeartbeatInterface;
 pub use sysctl::SysctlDemand;

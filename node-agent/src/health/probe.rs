@@ -35,7 +35,6 @@ mod trust;
 mod udp;
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use greeting::Dialect;
@@ -49,24 +48,26 @@ use tokio::time::{Instant, timeout_at};
 use super::credentials::CredentialFiles;
 use crate::limits::LEAVE;
 
+pub use target::Way;
+
 /// How the words begin where this node could not ask, which says nothing of the real server.
 pub const NOT_ASKED: &str = "not asked: ";
 /// Who asks, for servers that want to know.
 const AGENT: &str = concat!("lvs-operator-agent/", env!("CARGO_PKG_VERSION"));
 
-/// Asks `target` once what `check` says, with `means` and the credentials that they lead to in `files`. An error is why the
+/// Asks who is at the end of `way` once what `check` says, with `means` and the credentials that they lead to in `files`. An error is why the
 /// real server does not pass, in words, in which nothing stands of any credentials.
 ///
 /// Ends within `check.timeout_seconds`. Which address and port that is, is the caller's to say; `check.address`,
 /// `check.port_name` and `check.port` are not looked at. A check of type None passes without a question.
 pub async fn ask(
-    target: SocketAddr,
+    way: impl Into<Way>,
     check: &HealthCheck,
     means: &Means,
     files: &CredentialFiles,
 ) -> Result<(), String> {
     let limit = TimeLimit::from_now(check.timeout_seconds);
-    let target = Target::of(target, check)?;
+    let target = Target::of(way.into(), check)?;
     let credentials = |name| files.of(&means.namespace, name);
     let tls = match check.type_ {
         HealthCheckType::HTTPS => Some(check.tls.clone().unwrap_or_default()),

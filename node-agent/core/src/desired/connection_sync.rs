@@ -118,7 +118,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Services that the plans of stateless routers own.
+    /// Services that the plans of stateless routers own, without those of health checks: marks are a node's own affair.
     pub(super) fn stateless_services(&mut self, plans: &[&PlanInput]) {
         if self.state.stateless_routers.is_empty() {
             return;
@@ -135,7 +135,7 @@ impl<'a> Builder<'a> {
             .state
             .services
             .keys()
-            .filter(|key| is_stateless(key))
+            .filter(|key| is_stateless(key) && !self.serving.passages.contains(key))
             .copied()
             .collect();
     }

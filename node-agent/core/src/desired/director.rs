@@ -82,6 +82,7 @@ impl Builder<'_> {
             self.service(service, &mut needs);
         }
         self.source_nat(plan);
+        self.passages();
         if !plan.services.is_empty() {
             self.director_sysctls(&needs);
         }
@@ -529,7 +530,7 @@ fn service_attributes(planned: &PlannedService, family: AddressFamily) -> Servic
 }
 
 /// `None` = GUE without a port.
-pub(super) fn destination_forwarding(forwarding: &Forwarding) -> Option<DestinationForwarding> {
+pub(crate) fn destination_forwarding(forwarding: &Forwarding) -> Option<DestinationForwarding> {
     Some(match forwarding.type_ {
         ForwardingType::NAT | ForwardingType::FullNAT => DestinationForwarding::Masquerade,
         ForwardingType::DR => DestinationForwarding::DirectRoute,

@@ -16,6 +16,8 @@ pub enum SysctlDemand {
     /// At least this value **in effect**, where the kernel takes the greater of the device's and `all`'s
     /// (`IN_DEV_MAXCONF`, include/linux/inetdevice.h: arp_ignore, arp_announce, rp_filter).
     InEffectAtLeast(u32),
+    /// `rp_filter`: strict (1) in effect becomes loose (2). Off stays off.
+    LooseIfStrict,
     /// `accept_ra`: 1 becomes 2 on devices, and only while IPv6 forwarding is on because of us. A forwarding node
     /// ignores router advertisements unless it is 2, and turning forwarding on drops the routes learned from them
     /// (`rt6_purge_dflt_routers`, net/ipv6/route.c).
@@ -35,7 +37,7 @@ impl SysctlDemand {
     /// The other setting that must be read to judge this one.
     pub fn weighed_against(self, key: &SysctlKey) -> Option<SysctlKey> {
         match self {
-            Self::InEffectAtLeast(_) => key.for_all_devices(),
+            Self::InEffectAtLeast(_) | Self::LooseIfStrict => key.for_all_devices(),
             Self::KeepAdvertisements => Some(forwarding_switch(AddressFamily::IPv6)),
             Self::Preserve { family, .. } => Some(forwarding_switch(family)),
             Self::Exactly(_) | Self::ExactlyPair(..) => None,

@@ -126,6 +126,12 @@ impl Walk<'_> {
         }
     }
 
+    /// The greater of a device's value and that of `all`.
+    fn in_effect(&self, key: &SysctlKey, own: u32) -> u32 {
+        let all = key.for_all_devices().and_then(|all| self.number(&all));
+        own.max(all.unwrap_or(0))
+    }
+
     fn standing(
         &self,
         key: &SysctlKey,
@@ -134,7 +140,7 @@ impl Walk<'_> {
     ) -> Standing {
         let wanted = match demand {
             SysctlDemand::Exactly(value) | SysctlDemand::InEffectAtLeast(value) => value,
-            SysctlDemand::KeepAdvertisements => 2,
+            SysctlDemand::KeepAdvertisements | SysctlDemand::LooseIfStrict => 2,
             SysctlDemand::ExactlyPair(..) => 0,
             SysctlDemand::Preserve { .. } => return Standing::Met,
         };
@@ -180,12 +186,9 @@ impl Walk<'_> {
         };
         match demand {
             SysctlDemand::Exactly(value) if own != value => unmet(value),
+            SysctlDemand::LooseIfStrict if self.in_effect(key, own) == 1 => unmet(2),
             SysctlDemand::InEffectAtLeast(value) => {
-                let all = key
-                    .for_all_devices()
-                    .and_then(|all| self.number(&all))
-                    .unwrap_or(0);
-                let effective = own.max(all);
+                let effective = self.in_effect(key, own);
                 if effective < value {
                     unmet(value)
                 } else if key.name() == "arp_ignore" && (3..=7).contains(&effective) {
@@ -211,6 +214,7 @@ impl Walk<'_> {
             SysctlDemand::Exactly(_)
             | SysctlDemand::ExactlyPair(..)
             | SysctlDemand::KeepAdvertisements
+            | SysctlDemand::LooseIfStrict
             | SysctlDemand::Preserve { .. } => Standing::Met,
         }
     }

@@ -17,6 +17,7 @@ use super::drain::{
 use super::key::{Check, Questions};
 use super::machine::Health;
 use super::memory::service_key;
+use super::passage::Passages;
 use super::quorum::is_quorum_met;
 use super::weight::{EffectiveWeight, SlowStart, Standing};
 use crate::desired::{PlanInput, RouterRole};
@@ -71,6 +72,8 @@ pub struct ServiceServing {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Serving {
     services: BTreeMap<ServiceName, ServiceServing>,
+    /// How checks through virtual addresses reach the real servers.
+    pub passages: Passages,
 }
 
 impl Serving {
@@ -172,7 +175,7 @@ impl Policy {
     }
 }
 
-fn held(plans: &[PlanInput]) -> impl Iterator<Item = &PlanInput> {
+pub(super) fn held(plans: &[PlanInput]) -> impl Iterator<Item = &PlanInput> {
     plans
         .iter()
         .filter(|plan| plan.spec.state != PlanState::Withdrawn)
@@ -222,6 +225,7 @@ impl Decision {
                     of_plan
                         .questions
                         .checks(service, real_server)
+                        .into_iter()
                         .map(|check| health(&check)),
                 )
             })

@@ -14,7 +14,8 @@ use crate::host::{
 use crate::op::HostOp;
 
 /// Settings that every device has, with the family they belong to.
-const DEVICE_SETTINGS: [(AddressFamily, &str); 9] = [
+const DEVICE_SETTINGS: [(AddressFamily, &str); 10] = [
+    (AddressFamily::IPv4, "accept_local"),
     (AddressFamily::IPv4, "arp_ignore"),
     (AddressFamily::IPv4, "arp_announce"),
     (AddressFamily::IPv4, "rp_filter"),

@@ -193,6 +193,7 @@ mod tests {
         let here = Target {
             address: "127.0.0.1:0".parse().unwrap(),
             source: None,
+            passage: None,
         };
         let family = Family::of(here.address.ip());
         // Where raw sockets are forbidden there is nothing to show here.

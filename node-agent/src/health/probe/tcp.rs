@@ -27,6 +27,7 @@ fn socket(target: Target) -> io::Result<TcpSocket> {
     }?;
     // Why not an orderly close: at the head of the module above.
     socket.set_zero_linger()?;
+    target.mark(&socket)?;
     if target.source.is_some() {
         // The port is chosen when it is known who is asked: otherwise each would be used once among all of them.
         setsockopt(&socket, IpBindAddressNoPort, &true)?;

@@ -43,6 +43,8 @@ impl Conversation {
     pub async fn open(target: Target) -> Result<Self, String> {
         let socket = UdpSocket::bind(target.own_end()).await;
         let socket = socket.map_err(|error| target.unopened(&error))?;
+        let marked = target.mark(&socket);
+        marked.map_err(|error| target.unopened(&error))?;
         // Then the kernel takes datagrams of nobody else, and tells of errors that come back by ICMP.
         socket
             .connect(target.address)
