@@ -8,6 +8,7 @@ mod active_active;
 mod authentication;
 mod bare;
 mod boundaries;
+mod colocated;
 mod conflict;
 mod connection_sync;
 mod connection_takeover;
@@ -58,6 +59,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         full_nat::stories(),
         sync_group::stories(),
         inside_clients::stories(),
+        colocated::stories(),
         virtual_mac::stories(),
         authentication::stories(),
         tunnel::stories(),
