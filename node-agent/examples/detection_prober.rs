@@ -66,6 +66,7 @@ async fn main() -> anyhow::Result<()> {
     let check = |index: u32| Check {
         target: SocketAddr::from((Ipv4Addr::from(FIRST_TARGET + index), PORT)),
         question: Arc::clone(&question),
+        passage: None,
         means: Arc::default(),
     };
     let checks: Vec<Check> = (0..2 * LISTENERS).map(check).collect();
