@@ -109,6 +109,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         virtual_services,
         real_servers,
         endpoint_slices,
+        ca_bundles,
         virtual_routers,
         node_plans,
         nodes,

@@ -68,6 +68,11 @@ pub fn take(world: &mut World, settings: &Settings, now: Instant) -> Option<Snap
         .map(|(k, o)| (k.clone(), o.object.clone()))
         .collect();
     inputs.dns_names.clone_from(&world.dns_names);
+    inputs.ca_bundles = world
+        .ca_bundles
+        .objects()
+        .map(|(k, o)| (k.clone(), o.object.clone()))
+        .collect();
     inputs.virtual_routers = world
         .virtual_routers
         .objects()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Namespace, Node as ApiNode, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node as ApiNode, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::utils::Backoff;
@@ -17,6 +17,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use lvs_crds::{NodePlan, RealServer, VirtualRouter, VirtualService};
 use lvs_plan::address_range::{AddressRange, parse_address};
+use lvs_plan::ca_bundle::{CA_BUNDLE_KEY, CA_BUNDLE_LABEL, CA_BUNDLE_LABEL_VALUE, CaBundle};
 use lvs_plan::endpoint::{self, SERVICE_NAME_LABEL};
 use lvs_plan::input::{self, MetadataError, Node, ObjectKey};
 use serde::de::DeserializeOwned;
@@ -117,6 +118,19 @@ impl Watches {
             World::concerns_target,
         )
         .await;
+    }
+
+    /// ConfigMaps that are labelled as having certificate authorities, reduced to these as they arrive.
+    pub async fn ca_bundles(self) {
+        let api = Api::<ConfigMap>::all(self.client.clone());
+        let label = format!("{CA_BUNDLE_LABEL}={CA_BUNDLE_LABEL_VALUE}");
+        let keep = |map: &ConfigMap| {
+            let text = map.data.as_ref().and_then(|data| data.get(CA_BUNDLE_KEY));
+            Kept::Value(CaBundle::read(text.map(String::as_str)))
+        };
+        let stream = watcher(api, config().labels(&label));
+        self.feed(Kind::CaBundle, stream, keep, |world| &mut world.ca_bundles)
+            .await;
     }
 
     /// VirtualRouters.

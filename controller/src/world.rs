@@ -9,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use lvs_plan::address_range::AddressRange;
+use lvs_plan::ca_bundle::CaBundle;
 use lvs_plan::dns_name::DnsName;
 use lvs_plan::endpoint::EndpointSlice;
 use lvs_plan::input::{
@@ -30,6 +31,8 @@ pub enum Kind {
     RealServer,
     /// EndpointSlice of a Service.
     EndpointSlice,
+    /// ConfigMap with certificate authorities.
+    CaBundle,
     /// VirtualRouter.
     VirtualRouter,
     /// NodePlan.
@@ -50,10 +53,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::VirtualService,
         Self::RealServer,
         Self::EndpointSlice,
+        Self::CaBundle,
         Self::VirtualRouter,
         Self::NodePlan,
         Self::Node,
@@ -229,6 +233,8 @@ pub struct World {
     pub real_servers: Store<RealServerObject>,
     /// EndpointSlices of every Service, reduced to what planning looks at.
     pub endpoint_slices: Store<EndpointSlice>,
+    /// ConfigMaps with certificate authorities, reduced to these.
+    pub ca_bundles: Store<CaBundle>,
     /// What the DNS says of names that RealServers have as targets.
     pub dns_names: BTreeMap<String, Arc<DnsName>>,
     /// VirtualRouters.
@@ -269,6 +275,7 @@ impl World {
             Kind::VirtualService => self.virtual_services.is_complete(),
             Kind::RealServer => self.real_servers.is_complete(),
             Kind::EndpointSlice => self.endpoint_slices.is_complete(),
+            Kind::CaBundle => self.ca_bundles.is_complete(),
             Kind::VirtualRouter => self.virtual_routers.is_complete(),
             Kind::NodePlan => self.node_plans.is_complete(),
             Kind::Node => self.nodes.is_complete(),

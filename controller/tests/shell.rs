@@ -173,6 +173,7 @@ impl Scene {
             world.virtual_services.take(Change::Complete);
             world.real_servers.take(Change::Complete);
             world.endpoint_slices.take(Change::Complete);
+            world.ca_bundles.take(Change::Complete);
             world.virtual_routers.take(Change::Complete);
             world.node_plans.take(Change::Complete);
             world.nodes.take(Change::Complete);

@@ -105,6 +105,9 @@ reasons! {
     DuplicateTarget,
     /// The target has no address of a family that the forwarding can reach.
     AddressFamilyMismatch,
+    /// The ConfigMap with certificate authorities that a health check names does not exist, has no label lvs.dev/ca-bundle=true or
+    /// no certificates.
+    CertificateAuthoritiesNotFound,
     /// A port named by the RealServer is not a port of the VirtualService, or a port of the VirtualService is none of the
     /// Service whose endpoints serve.
     PortNotFound,

@@ -180,6 +180,27 @@ pub struct DirectorPlan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub checks: Vec<HealthCheck>,
+    /// Certificate authorities that checks name as tls.caConfigMapName, sorted by name. One that a check names and that is not here is not known yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub certificate_authorities: Vec<PlannedAuthorities>,
+}
+
+/// Most ConfigMaps of one plan.
+pub const PLANNED_AUTHORITIES_MAXIMUM: usize = 8;
+/// Longest text of [`PlannedAuthorities`], in bytes.
+pub const PLANNED_AUTHORITIES_BYTES: usize = 65_536;
+
+/// Certificate authorities of one ConfigMap.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedAuthorities {
+    /// Name of the ConfigMap, in the namespace of the source.
+    #[schemars(length(max = 253))]
+    pub config_map_name: String,
+    /// Certificates in PEM.
+    #[schemars(length(min = 1, max = 65_536))]
+    pub certificates: String,
 }
 
 /// Leadership of one router on this node. Lease: same namespace as the plan.

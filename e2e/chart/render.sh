@@ -129,6 +129,8 @@ accepted "the controllers: no privileges at all" holds Deployment lvs-operator-c
     and (.containers[0].securityContext | .readOnlyRootFilesystem and .capabilities == {drop: ["ALL"]})'
 accepted "the controllers: read endpoints, and write none" holds ClusterRole lvs-operator-controller \
     '[.rules[] | select(.resources | index("endpointslices")) | .verbs] == [["get", "list", "watch"]]'
+accepted "the controllers: no more of ConfigMaps than to list and watch them" holds ClusterRole lvs-operator-controller \
+    '[.rules[] | select(.resources | index("configmaps")) | .verbs] == [["list", "watch"]]'
 accepted "the default router: annotated, only what was given" holds VirtualRouter default \
     '.metadata.annotations["lvs.dev/is-default-router"] == "true" and .spec == {addressPools: [{name: "p", addresses: ["192.0.2.1"]}]}' \
     --set 'defaultRouter.addressPools[0].name=p,defaultRouter.addressPools[0].addresses[0]=192.0.2.1'

@@ -29,6 +29,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
     let check: HealthCheck = from_value(fields).with_context(|| check.clone())?;
     let means = Means {
+        authorities: None,
         namespace: "shop".to_owned(),
     };
     let files = std::env::var_os("LVS_HEALTH_CHECK_CREDENTIALS_DIRECTORY");

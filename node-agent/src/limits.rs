@@ -45,6 +45,8 @@ pub const DATAGRAM_BYTES: usize = 4096;
 pub const LEAVE: Duration = Duration::from_millis(500);
 /// How long certificate authorities are taken as they were read.
 pub const AUTHORITIES_KEPT: Duration = Duration::from_mins(10);
+/// ConfigMaps with certificate authorities whose content is kept ready.
+pub const BUNDLES_KEPT: usize = 64;
 /// Health checks under way at once. More wait until others have ended.
 pub const QUESTIONS: usize = 16_384;
 /// Health checks begun one after another before answers are looked at.

@@ -20,6 +20,7 @@ use lvs_crds::{
 use serde::de::DeserializeOwned;
 
 use crate::address_range::{AddressRange, parse_address};
+use crate::ca_bundle::CaBundle;
 use crate::dns_name::DnsName;
 use crate::endpoint::EndpointSlice;
 use crate::report;
@@ -43,6 +44,8 @@ pub struct Inputs {
     pub virtual_services: BTreeMap<ObjectKey, Arc<VirtualServiceObject>>,
     /// Every RealServer.
     pub real_servers: BTreeMap<ObjectKey, Arc<RealServerObject>>,
+    /// ConfigMaps with certificate authorities.
+    pub ca_bundles: BTreeMap<ObjectKey, Arc<CaBundle>>,
     /// EndpointSlices of every Service that a RealServer names; of others they may be missing.
     pub endpoint_slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
     /// What is known of names that RealServers have as targets; of one that is missing nothing.
@@ -71,6 +74,7 @@ impl Default for Inputs {
             operator_namespace: "lvs-system".to_owned(),
             virtual_services: BTreeMap::new(),
             real_servers: BTreeMap::new(),
+            ca_bundles: BTreeMap::new(),
             endpoint_slices: BTreeMap::new(),
             dns_names: BTreeMap::new(),
             virtual_routers: BTreeMap::new(),

@@ -13,6 +13,8 @@
 //! - [`check`](check::check), an independent critic, finds nothing.
 
 pub mod address_range;
+pub mod ca_bundle;
+mod certificate_authorities;
 pub mod check;
 mod connection_sync;
 pub mod dns_name;

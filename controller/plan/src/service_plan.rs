@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use lvs_crds::node_plan::{NodePlanSpec, PlanSource, PlanState, SourceKind};
 
+use crate::certificate_authorities;
 use crate::connection_sync;
 use crate::drain;
 use crate::input::{Inputs, ObjectKey, RealServerObject, VirtualServiceObject};
@@ -231,6 +232,13 @@ fn plan_service(
     };
     let mut real_servers = BTreeMap::new();
     if let Some(director) = &mut director {
+        certificate_authorities::resolve(
+            director,
+            inputs,
+            &key.namespace,
+            service.stored,
+            &mut decision.problems,
+        );
         real_servers = node::real_servers(
             &node::Work {
                 inputs,

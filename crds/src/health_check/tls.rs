@@ -4,21 +4,29 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::text::{PartName, ServerName};
+use crate::text::{ObjectName, PartName, ServerName};
 
 /// How a check speaks TLS 1.2 or 1.3, and whom it trusts.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema,
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.caConfigMapName) || self.verification == 'Full'",
+    "caConfigMapName needs verification Full: remove one of them"
+))]
 pub struct TlsCheck {
-    /// What is verified of the real server's certificate. Full: that it is valid now, for the name that is asked, and of an authority that the agent knows (its SSL_CERT_FILE). None: nothing (as keepalived and ldirectord). Default Full.
+    /// What is verified of the real server's certificate. Full: that it is valid now, for the name that is asked, and of an authority that is known (caConfigMapName). None: nothing (as keepalived and ldirectord). Default Full.
     #[serde(default)]
     pub verification: TlsVerification,
     /// Name that the real server is told (SNI) and that its certificate must be for: a host name or an address, at most 253 characters. Default: the host of the request without port, else the address that is asked, of which the real server is told nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<ServerName>")]
     pub server_name: Option<String>,
+    /// ConfigMap of the VirtualService's namespace, with label lvs.dev/ca-bundle=true, whose key ca.crt has the only certificate authorities that are trusted: in PEM, at most 65536 bytes. Edits count at once; while it is missing or wrong the check stays as it was. Only with verification Full. Default: those that agents are given (the chart's agent.certificateAuthorities).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<ObjectName>")]
+    pub ca_config_map_name: Option<String>,
     /// Certificate that the director shows: a DNS label NAME, for keys NAMESPACE.NAME.tls.crt and .tls.key in PEM, as with credentialsName of the check. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<PartName>")]

@@ -4,8 +4,10 @@
 mod world;
 
 use lvs_core::health::{EffectiveWeight, Health, Policy, judge, remembered, wanted_checks};
-use lvs_crds::health_check::{HealthCheck, HealthCheckType};
-use lvs_crds::node_plan::{CheckReference, DirectorPlan, LeadershipPlan, PlannedService};
+use lvs_crds::health_check::{HealthCheck, HealthCheckType, TlsCheck};
+use lvs_crds::node_plan::{
+    CheckReference, DirectorPlan, LeadershipPlan, PlannedAuthorities, PlannedService,
+};
 use lvs_crds::real_server::RealServerState;
 use lvs_crds::tracking::TrackedRealServers;
 use lvs_crds::traffic_policy::{
@@ -228,6 +230,49 @@ fn every_check_is_made_once_however_many_services_want_it() {
     let services = &mut second.spec.director.as_mut().unwrap().services;
     services[0].checks[0].check_name = "port".to_owned();
     assert_eq!(wanted_checks(&[first, second]).len(), 3);
+}
+
+#[test]
+fn a_check_trusts_the_authorities_that_its_plan_has_under_the_name() {
+    let of = |name: &str, certificates: &str| {
+        let mut plan = plan(web());
+        plan.name = name.to_owned();
+        let director = plan.spec.director.as_mut().unwrap();
+        director.checks[0].tls = Some(TlsCheck {
+            ca_config_map_name: Some("ca".to_owned()),
+            ..TlsCheck::default()
+        });
+        for (config_map_name, certificates) in [("ca", certificates), ("other", "none of it")] {
+            director.certificate_authorities.push(PlannedAuthorities {
+                config_map_name: config_map_name.to_owned(),
+                certificates: certificates.to_owned(),
+            });
+        }
+        plan
+    };
+    let wanted = wanted_checks(&[of("vs-1", "one"), of("vs-2", "two"), of("vs-3", "one")]);
+    let known: Vec<_> = wanted
+        .keys()
+        .map(|check| check.means.authorities.as_deref())
+        .collect();
+    assert_eq!(
+        known.iter().filter(|known| **known == Some("one")).count(),
+        3
+    );
+    assert_eq!(
+        known.iter().filter(|known| **known == Some("two")).count(),
+        3
+    );
+    let mut without = of("vs-1", "one");
+    without
+        .spec
+        .director
+        .as_mut()
+        .unwrap()
+        .certificate_authorities
+        .clear();
+    let wanted = wanted_checks(&[without]);
+    assert!(wanted.keys().all(|check| check.means.authorities.is_none()));
 }
 
 #[test]

@@ -75,7 +75,7 @@ pub async fn ask(
     };
     let tls = tls.as_ref().map(|tls| {
         let shown = tls.credentials_name.as_deref().map(credentials);
-        Terms::new(tls, shown)
+        Terms::new(tls, means.authorities.as_deref(), shown)
     });
     let tls = tls.transpose()?;
     let tls = tls.as_ref();

@@ -274,6 +274,7 @@ pub fn director(address: &str, weights: &[u16], state: PlanState) -> NodePlanSpe
             firewall_marks: vec![],
             services: vec![service(address, SchedulerName::Wrr, weights)],
             source_address_pools: Vec::new(),
+            certificate_authorities: Vec::new(),
             checks: vec![],
         }),
         ..spec(SourceKind::VirtualService, "web", state)

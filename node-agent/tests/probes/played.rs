@@ -176,6 +176,7 @@ pub async fn log_in(
     }
     let files = CredentialFiles::new(directory.path().to_owned(), "checks".to_owned());
     let means = Means {
+        authorities: None,
         namespace: NAMESPACE.to_owned(),
     };
     let begin = Instant::now();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use lvs_crds::node_plan::{NodePlanSpec, PlanState};
 use lvs_plan::address_range::AddressRange;
+use lvs_plan::ca_bundle::CaBundle;
 use lvs_plan::endpoint::EndpointSlice;
 use lvs_plan::input::{Inputs, Lease, Node, ObjectKey, decode, decode_plan};
 use lvs_plan::resolution::Resolution;
@@ -53,7 +54,8 @@ impl Cluster {
         let kind = object["kind"].as_str().unwrap().to_owned();
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         if object["metadata"]["namespace"].is_null()
-            && ["VirtualService", "RealServer", "EndpointSlice"].contains(&kind.as_str())
+            && ["VirtualService", "RealServer", "EndpointSlice", "ConfigMap"]
+                .contains(&kind.as_str())
         {
             object["metadata"]["namespace"] = json!("default");
         }
@@ -92,6 +94,10 @@ impl Cluster {
             "EndpointSlice" => {
                 let slice = EndpointSlice::read(&object);
                 self.inputs.endpoint_slices.insert(key, Arc::new(slice));
+            }
+            "ConfigMap" => {
+                let bundle = CaBundle::read(object["data"]["ca.crt"].as_str());
+                self.inputs.ca_bundles.insert(key, Arc::new(bundle));
             }
             "VirtualRouter" => {
                 let mut object: lvs_plan::input::VirtualRouterObject = decode(&object).unwrap();

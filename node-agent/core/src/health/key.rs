@@ -34,6 +34,8 @@ pub struct Check {
 pub struct Means {
     /// Namespace whose credentials are used; empty where the question names none.
     pub namespace: String,
+    /// Certificate authorities that alone are trusted, in PEM; `None` where the question names none, or the plan has none of that name.
+    pub authorities: Option<String>,
 }
 
 /// `192.0.2.21:80`, or `192.0.2.21 through 192.0.2.1:80`.
@@ -91,7 +93,9 @@ impl<'a> Questions<'a> {
                     address: None,
                     ..check.clone()
                 };
+                let authorities = authorities_of(plan, check);
                 let means = Means {
+                    authorities: authorities.map(String::from),
                     namespace: if check.names_credentials() {
                         plan.source.namespace.clone()
                     } else {
@@ -184,6 +188,14 @@ impl<'a> Questions<'a> {
             .filter(move |address| Some(AddressFamily::of(address)) == family);
         own.into_iter().chain(of_family)
     }
+}
+
+/// Certificate authorities that a check names, if the plan has them.
+fn authorities_of<'a>(plan: &'a NodePlanSpec, check: &HealthCheck) -> Option<&'a str> {
+    let name = check.tls.as_ref()?.ca_config_map_name.as_ref()?;
+    let mut known = plan.director.as_ref()?.certificate_authorities.iter();
+    let known = known.find(|known| known.config_map_name == *name)?;
+    Some(&known.certificates)
 }
 
 /// Every check that plans want, those of real servers that are switched off excepted.

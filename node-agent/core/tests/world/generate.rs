@@ -261,6 +261,7 @@ fn director() -> impl Strategy<Value = DirectorPlan> {
                 addresses,
                 firewall_marks,
                 services,
+                certificate_authorities: Vec::new(),
                 checks: Vec::new(),
             },
         )

@@ -165,6 +165,7 @@ pub fn director_plan(name: &str, services: Vec<PlannedService>) -> PlanInput {
         firewall_marks: Vec::new(),
         services,
         source_address_pools: Vec::new(),
+        certificate_authorities: Vec::new(),
         checks: Vec::new(),
     });
     result

@@ -21,15 +21,39 @@ use crate::health::credentials::Credentials;
 /// How TLS is to be spoken in one question.
 pub struct Terms<'a> {
     check: &'a TlsCheck,
+    /// Whom the check trusts, in PEM, where it names a ConfigMap.
+    authorities: Option<&'a str>,
     /// The certificate that is shown, where the check names one.
     shown: Option<ShownCertificate>,
 }
 
 impl<'a> Terms<'a> {
-    /// As `check` says, showing the certificate of these credentials. An error is why it cannot be shown, in words.
-    pub fn new(check: &'a TlsCheck, shown: Option<Credentials<'_>>) -> Result<Self, String> {
+    /// As `check` says, trusting these authorities if it names some, showing the certificate of these credentials. An error is
+    /// why it cannot be shown, in words.
+    pub fn new(
+        check: &'a TlsCheck,
+        authorities: Option<&'a str>,
+        shown: Option<Credentials<'_>>,
+    ) -> Result<Self, String> {
         let shown = shown.map(ShownCertificate::read).transpose()?;
-        Ok(Self { check, shown })
+        Ok(Self {
+            check,
+            authorities,
+            shown,
+        })
+    }
+
+    /// Settings that trust whom the check trusts. An error is why nobody can be trusted, in words.
+    fn trusting(&self) -> Result<Settings, String> {
+        match &self.check.ca_config_map_name {
+            Some(name) => {
+                let authorities = self.authorities.ok_or_else(|| {
+                    format!("{NOT_ASKED}the authorities of ConfigMap {name} are not known yet")
+                })?;
+                trust::settings_for_bundle(name, authorities)
+            }
+            None => trust::settings_for(self.check.verification),
+        }
     }
 
     /// Whether TLS begins with the first byte.
@@ -89,6 +113,8 @@ pub async fn connect(
 pub struct Security {
     name: ServerName<'static>,
     settings: Settings,
+    /// ConfigMap of the authorities that alone are trusted.
+    config_map_name: Option<String>,
 }
 
 impl Security {
@@ -100,9 +126,9 @@ impl Security {
         target: Target,
         protocol: Option<&'static str>,
     ) -> Result<Self, String> {
-        let Terms { check, shown } = terms;
+        let Terms { check, shown, .. } = terms;
         let name = server_name_of(check, host, target.address)?;
-        let mut settings = trust::settings_for(check.verification)?;
+        let mut settings = terms.trusting()?;
         if shown.is_some() || protocol.is_some() {
             // What is in them is shared, not copied.
             let mut own = ClientConfig::clone(&settings);
@@ -112,7 +138,11 @@ impl Security {
             }
             settings = own.into();
         }
-        Ok(Self { name, settings })
+        Ok(Self {
+            name,
+            settings,
+            config_map_name: check.ca_config_map_name.clone(),
+        })
     }
 
     /// A handshake over a connection that stands. An error is why it failed, in words.
@@ -121,12 +151,21 @@ impl Security {
         stream: S,
         limit: TimeLimit,
     ) -> Result<TlsStream<S>, String> {
-        let Self { name, settings } = self;
+        let Self {
+            name,
+            settings,
+            config_map_name,
+        } = self;
         let handshake = TlsConnector::from(settings).connect(name, stream);
         limit
             .within("TLS handshake not complete within", handshake)
             .await?
-            .map_err(|error| failed(&error))
+            .map_err(|error| match (error_of(&error), config_map_name) {
+                (Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)), Some(name)) => {
+                    format!("certificate is of no authority in ConfigMap {name}")
+                }
+                _ => failed(&error),
+            })
     }
 }
 
@@ -209,8 +248,11 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use std::sync::Arc;
 
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use rcgen::{
-        BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
+        BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair,
+        date_time_ymd,
     };
     use rustls::crypto::ring::default_provider;
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -221,25 +263,50 @@ mod tests {
     use super::super::trust::settings_of;
     use super::*;
 
-    /// An authority that is trusted.
-    fn authority(name: &str) -> (Issuer<'static, KeyPair>, Settings) {
+    /// The same in PEM, as a ConfigMap has it.
+    fn bundle(name: &str) -> (Issuer<'static, KeyPair>, String) {
+        let (issuer, certificate) = issuer(name);
+        let encoded = STANDARD.encode(certificate.der());
+        let text = format!("-----BEGIN CERTIFICATE-----\n{encoded}\n-----END CERTIFICATE-----\n");
+        (issuer, text)
+    }
+
+    fn issuer(name: &str) -> (Issuer<'static, KeyPair>, Certificate) {
         let key = KeyPair::generate().unwrap();
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.distinguished_name.push(DnType::CommonName, name);
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = authority.self_signed(&key).unwrap();
+        (Issuer::new(authority, key), certificate)
+    }
+
+    /// An authority that is trusted.
+    fn authority(name: &str) -> (Issuer<'static, KeyPair>, Settings) {
+        let (issuer, certificate) = issuer(name);
         let mut authorities = RootCertStore::empty();
         authorities.add(certificate.der().clone()).unwrap();
-        (
-            Issuer::new(authority, key),
-            settings_of(authorities).unwrap(),
-        )
+        (issuer, settings_of(authorities).unwrap())
     }
 
     /// What a handshake comes to with a server that shows a certificate for `names`, changed by `change`.
     async fn handshake_with(
         issuer: &Issuer<'_, KeyPair>,
         settings: Settings,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Result<(), String> {
+        let name = ServerName::try_from("www.example.org").unwrap();
+        let security = Security {
+            name,
+            settings,
+            config_map_name: None,
+        };
+        handshake(issuer, security, names, change).await
+    }
+
+    async fn handshake(
+        issuer: &Issuer<'_, KeyPair>,
+        security: Security,
         names: &[&str],
         change: impl FnOnce(&mut CertificateParams),
     ) -> Result<(), String> {
@@ -264,8 +331,6 @@ mod tests {
         });
         let limit = TimeLimit::from_now(10);
         let stream = TcpStream::connect(target).await.unwrap();
-        let name = ServerName::try_from("www.example.org").unwrap();
-        let security = Security { name, settings };
         let verdict = security.over(stream, limit).await.map(drop);
         answering.await.unwrap();
         verdict
@@ -309,6 +374,48 @@ mod tests {
         let shown = handshake_with(&impostor, settings, &right, |_| {}).await;
         let forged = "certificate is not signed by the authority that it names";
         assert_eq!(shown, Err(forged.to_owned()));
+    }
+
+    #[tokio::test]
+    async fn the_authorities_of_a_config_map_are_all_that_is_trusted() {
+        let (issuer, authorities) = bundle("ours");
+        let (stranger, others) = bundle("another");
+        let check = TlsCheck {
+            ca_config_map_name: Some("ca".to_owned()),
+            server_name: Some("www.example.org".to_owned()),
+            ..TlsCheck::default()
+        };
+        let target = Target {
+            passage: None,
+            address: "192.0.2.1:443".parse().unwrap(),
+            source: None,
+        };
+        let security = |authorities: Option<&str>| {
+            let terms = Terms::new(&check, authorities, None).unwrap();
+            Security::new(&terms, None, target, None)
+        };
+        let right = ["www.example.org"];
+        for (issuer, authorities, expected) in [
+            (&issuer, &authorities, Ok(())),
+            (
+                &stranger,
+                &authorities,
+                Err("certificate is of no authority in ConfigMap ca".to_owned()),
+            ),
+            (&stranger, &format!("{authorities}{others}"), Ok(())),
+        ] {
+            let security = security(Some(authorities)).unwrap();
+            let shown = handshake(issuer, security, &right, |_| {}).await;
+            assert_eq!(shown, expected);
+        }
+        let unknown = security(None).err().unwrap();
+        let why = "not asked: the authorities of ConfigMap ca are not known yet";
+        assert_eq!(unknown, why);
+        let damaged = security(Some(
+            "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+        ));
+        let why = "not asked: ConfigMap ca has no certificate that can be read: correct its ca.crt";
+        assert_eq!(damaged.err().unwrap(), why);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Whose certificates are trusted: anybody's, or those of the authorities that this process was given.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use lvs_crds::health_check::TlsVerification;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -14,13 +16,16 @@ use rustls::{
 use tokio::time::Instant;
 
 use super::NOT_ASKED;
-use crate::limits::AUTHORITIES_KEPT;
+use crate::limits::{AUTHORITIES_KEPT, BUNDLES_KEPT};
 
 /// Settings of TLS that are shared by all questions.
 pub type Settings = Arc<ClientConfig>;
 
 /// The authorities of this process, and when they were read.
 static AUTHORITIES: Mutex<Option<(Instant, Result<Settings, String>)>> = Mutex::new(None);
+
+/// Settings that trust authorities of ConfigMaps, by these; at most [`BUNDLES_KEPT`].
+static BUNDLES: Mutex<BTreeMap<String, Settings>> = Mutex::new(BTreeMap::new());
 
 static ANYBODY: LazyLock<Result<Settings, String>> = LazyLock::new(|| {
     let settings = settings()?.dangerous();
@@ -34,6 +39,29 @@ pub fn settings_for(verification: TlsVerification) -> Result<Settings, String> {
         TlsVerification::Full => authorities_of_this_process(),
         TlsVerification::None => ANYBODY.clone(),
     }
+}
+
+/// Settings that trust the authorities of a ConfigMap, in PEM. An error is that none of them can be read, in words.
+pub fn settings_for_bundle(config_map_name: &str, authorities: &str) -> Result<Settings, String> {
+    let mut known = BUNDLES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(settings) = known.get(authorities) {
+        return Ok(Arc::clone(settings));
+    }
+    let certificates = CertificateDer::pem_slice_iter(authorities.as_bytes());
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates.filter_map(Result::ok));
+    if roots.is_empty() {
+        return Err(format!(
+            "{NOT_ASKED}ConfigMap {config_map_name} has no certificate that can be read: correct its ca.crt"
+        ));
+    }
+    let settings = settings_of(roots)?;
+    if known.len() >= BUNDLES_KEPT {
+        // Those in use are back after one question each.
+        known.clear();
+    }
+    known.insert(authorities.to_owned(), Arc::clone(&settings));
+    Ok(settings)
 }
 
 /// Settings that trust these authorities.
