@@ -33,6 +33,7 @@ accepted "authorities of health checks" agent \
     '.spec.template.spec | (.volumes[] | select(.name == "certificate-authorities") | .configMap.name == "our-ca")
         and (.containers[0].env[] | select(.name == "SSL_CERT_FILE") | .value | endswith("/bundle.pem"))' \
     --set agent.certificateAuthorities.configMapName=our-ca,agent.certificateAuthorities.key=bundle.pem
+# shellcheck disable=SC2016  # jq's variable
 accepted "credentials of health checks, which need not exist yet" agent \
     '.spec.template.spec | (.volumes[] | select(.name == "health-check-credentials") | .secret == {secretName: "checks", optional: true, defaultMode: 256})
         and (.containers[0] | (.args | index("--health-check-credentials-secret=checks") != null) and

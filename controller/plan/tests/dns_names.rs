@@ -305,7 +305,7 @@ proptest! {
         use lvs_plan::dns_name::{Answer, Answers, NameBook};
         let known = |numbers: &[u8]| {
             let addresses = numbers.iter().map(|number| format!("10.0.0.{number}").parse().unwrap()).collect();
-            let ipv4 = Answer::Addresses { addresses, time_to_live: std::time::Duration::from_secs(60) };
+            let ipv4 = Answer::Addresses { addresses, time_to_live: std::time::Duration::from_mins(1) };
             let mut book = NameBook::default();
             book.want(&[NAME.to_owned()].into(), std::time::Duration::ZERO);
             book.answered(NAME, Answers { ipv4, ipv6: Answer::NoRecords }, std::time::Duration::ZERO, 0.0);

@@ -100,12 +100,18 @@ struct ServiceShape {
     selects: u8,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum TargetShape {
+    Addresses,
+    Node,
+    Service,
+    Name,
+}
+
 #[derive(Clone, Debug)]
 struct RealServerShape {
     target: u8,
-    is_node: bool,
-    is_service: bool,
-    is_name: bool,
+    target_type: TargetShape,
     has_ipv6: bool,
     weight: u8,
     port: Option<u8>,
@@ -264,18 +270,24 @@ fn service(namespace: &str, name: &str, shape: &ServiceShape) -> Value {
 }
 
 fn real_server(namespace: &str, name: &str, shape: &RealServerShape) -> Value {
-    let target = if shape.is_service {
-        json!({"type": "Service", "service": {"name": format!("svc-{}", shape.target % 2)}})
-    } else if shape.is_name {
-        json!({"type": "DNSName", "dnsName": {"name": format!("name-{}.example", shape.target % 2)}})
-    } else if shape.is_node {
-        json!({"type": "Node", "node": {"name": format!("node-{}", shape.target % NODES)}})
-    } else {
-        let mut addresses = vec![format!("10.0.0.{}", shape.target % 5)];
-        if shape.has_ipv6 {
-            addresses.push(format!("2001:db8:1::{}", shape.target % 5));
+    let number = shape.target;
+    let target = match shape.target_type {
+        TargetShape::Service => {
+            json!({"type": "Service", "service": {"name": format!("svc-{}", number % 2)}})
         }
-        json!({"type": "Addresses", "addresses": addresses})
+        TargetShape::Name => {
+            json!({"type": "DNSName", "dnsName": {"name": format!("name-{}.example", number % 2)}})
+        }
+        TargetShape::Node => {
+            json!({"type": "Node", "node": {"name": format!("node-{}", number % NODES)}})
+        }
+        TargetShape::Addresses => {
+            let mut addresses = vec![format!("10.0.0.{}", number % 5)];
+            if shape.has_ipv6 {
+                addresses.push(format!("2001:db8:1::{}", number % 5));
+            }
+            json!({"type": "Addresses", "addresses": addresses})
+        }
     };
     let mut spec = json!({"target": target, "weight": shape.weight % 3});
     if let Some(port) = shape.port {
@@ -421,9 +433,12 @@ fn real_server_shape() -> impl Strategy<Value = RealServerShape> {
     let optional = || proptest::option::weighted(0.2, any::<u8>());
     (
         any::<u8>(),
-        any::<bool>(),
-        proptest::bool::weighted(0.25),
-        proptest::bool::weighted(0.25),
+        prop_oneof![
+            3 => Just(TargetShape::Addresses),
+            3 => Just(TargetShape::Node),
+            2 => Just(TargetShape::Service),
+            2 => Just(TargetShape::Name),
+        ],
         any::<bool>(),
         any::<u8>(),
         optional(),
@@ -431,18 +446,14 @@ fn real_server_shape() -> impl Strategy<Value = RealServerShape> {
         any::<u8>(),
     )
         .prop_map(
-            |(target, is_node, is_service, is_name, has_ipv6, weight, port, forwarding, label)| {
-                RealServerShape {
-                    target,
-                    is_node,
-                    is_service,
-                    is_name,
-                    has_ipv6,
-                    weight,
-                    port,
-                    forwarding,
-                    label,
-                }
+            |(target, target_type, has_ipv6, weight, port, forwarding, label)| RealServerShape {
+                target,
+                target_type,
+                has_ipv6,
+                weight,
+                port,
+                forwarding,
+                label,
             },
         )
 }
