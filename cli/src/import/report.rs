@@ -100,6 +100,22 @@ impl Ledger {
         self.lines.get(line).map_or(0, |line| line.number)
     }
 
+    /// A number that was read from a part of a line and perhaps kept within its range: says what became of it, and gives it.
+    pub fn kept(&mut self, line: LineIndex, text: &str, found: Option<(u32, bool)>) -> Option<u32> {
+        match found {
+            Some((value, true)) => {
+                let words = format!("{value} instead of {text}");
+                self.note(line, Fate::Changed, "", words);
+            }
+            Some((_, false)) => {}
+            None => {
+                let words = format!("{text:?} is no number");
+                self.note(line, Fate::NotOffered, "", words);
+            }
+        }
+        found.map(|(value, _)| value)
+    }
+
     /// Says what became of a part of a line; what was said already is not said twice.
     pub fn note(
         &mut self,

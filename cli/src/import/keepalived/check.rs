@@ -30,24 +30,8 @@ impl Timing {
             "retry" | "nb_get_retry" => (&mut self.retry, bounded(text, 0, 99)),
             _ => return false,
         };
-        match value {
-            Some((value, changed)) => {
-                *target = Some(value);
-                if changed {
-                    ledger.note(
-                        directive.line,
-                        Fate::Changed,
-                        "",
-                        format!("{value} instead of {text}"),
-                    );
-                }
-            }
-            None => ledger.note(
-                directive.line,
-                Fate::NotOffered,
-                "",
-                format!("{text:?} is no number"),
-            ),
+        if let Some(value) = ledger.kept(directive.line, text, value) {
+            *target = Some(value);
         }
         true
     }

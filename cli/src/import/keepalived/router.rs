@@ -430,24 +430,8 @@ pub(super) fn read(
     target: &mut Option<u32>,
 ) {
     let text = directive.argument(0);
-    match seconds(text, least, most) {
-        Some((value, changed)) => {
-            *target = Some(value);
-            if changed {
-                ledger.note(
-                    directive.line,
-                    Fate::Changed,
-                    "",
-                    format!("{value} instead of {text}"),
-                );
-            }
-        }
-        None => ledger.note(
-            directive.line,
-            Fate::NotOffered,
-            "",
-            format!("{text:?} is no number"),
-        ),
+    if let Some(value) = ledger.kept(directive.line, text, seconds(text, least, most)) {
+        *target = Some(value);
     }
 }
 

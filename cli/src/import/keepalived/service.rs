@@ -380,24 +380,10 @@ fn real_server(
             continue;
         }
         let text = child.argument(0);
-        let mut limit = |target: &mut u32, most: u32| match bounded(text, 0, most) {
-            Some((value, changed)) => {
+        let mut limit = |target: &mut u32, most: u32| {
+            if let Some(value) = ledger.kept(child.line, text, bounded(text, 0, most)) {
                 *target = value;
-                if changed {
-                    ledger.note(
-                        child.line,
-                        Fate::Changed,
-                        "",
-                        format!("{value} instead of {text}"),
-                    );
-                }
             }
-            None => ledger.note(
-                child.line,
-                Fate::NotOffered,
-                "",
-                format!("{text:?} is no number"),
-            ),
         };
         match child.keyword() {
             "weight" => {

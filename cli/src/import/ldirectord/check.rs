@@ -246,25 +246,7 @@ impl Question<'_> {
     /// A number of seconds or times that a directive says.
     fn number(&self, ledger: &mut Ledger, word: &str, least: u32, most: u32) -> Option<u32> {
         let (line, text) = self.block.get(self.globals, word)?;
-        if let Some((value, changed)) = bounded(text, least, most) {
-            if changed {
-                ledger.note(
-                    *line,
-                    Fate::Changed,
-                    "",
-                    format!("{value} instead of {text}"),
-                );
-            }
-            Some(value)
-        } else {
-            ledger.note(
-                *line,
-                Fate::NotOffered,
-                "",
-                format!("{text:?} is no number"),
-            );
-            None
-        }
+        ledger.kept(*line, text, bounded(text, least, most))
     }
 
     fn simple(&self, ledger: &mut Ledger, type_: &str, times: u32) -> Value {
