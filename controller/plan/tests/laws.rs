@@ -759,10 +759,12 @@ proptest! {
         let mut cluster = history.cluster();
         cluster.settle();
         prop_assume!(!is_held(&cluster));
-        let before = resolve(&cluster.inputs).report.virtual_services;
+        let report = resolve(&cluster.inputs).report;
         // What stands still since it cannot be read may hold by its plans alone what no status has ever said.
-        let stands_still = |reason| matches!(reason, Reason::Invalid | Reason::Undecodable);
-        prop_assume!(!before.values().flat_map(|old| &old.verdicts).any(|verdict| stands_still(verdict.reason)));
+        let verdicts = report.virtual_services.values().flat_map(|service| &service.verdicts);
+        let mut verdicts = verdicts.chain(report.virtual_routers.values().flat_map(|router| &router.verdicts));
+        prop_assume!(!verdicts.any(|verdict| matches!(verdict.reason, Reason::Invalid | Reason::Undecodable)));
+        let before = report.virtual_services;
         let mut restored = cluster.clone();
         restored.inputs.node_plans.clear();
         for (index, object) in restored.inputs.virtual_services.values_mut().enumerate() {
