@@ -198,16 +198,7 @@ impl Router {
                                 format!("{value}: nobody owns an address"),
                             );
                         }
-                        match self.priority {
-                            None => self.priority = Some(value),
-                            Some(known) if known != value => ledger.note(
-                                child.line,
-                                Fate::Changed,
-                                "",
-                                format!("{known}, that of the group's first vrrp_instance"),
-                            ),
-                            Some(_) => {}
-                        }
+                        keep_first(ledger, child, value, &mut self.priority);
                         if node.name.is_none() {
                             ledger.note(
                                 child.line,
@@ -220,16 +211,9 @@ impl Router {
                     None => wrong("not a priority of 1..254"),
                 },
                 "virtual_router_id" => match bounded(text, 1, 255) {
-                    Some((value, false)) => match self.virtual_router_id {
-                        None => self.virtual_router_id = Some(value),
-                        Some(known) if known != value => ledger.note(
-                            child.line,
-                            Fate::Changed,
-                            "",
-                            format!("{known}, that of the group's first vrrp_instance"),
-                        ),
-                        Some(_) => {}
-                    },
+                    Some((value, false)) => {
+                        keep_first(ledger, child, value, &mut self.virtual_router_id);
+                    }
                     Some(_) | None => wrong("not within 1..255"),
                 },
                 "virtual_ipaddress" | "virtual_ipaddress_excluded" => {
@@ -419,6 +403,19 @@ impl Router {
                 ledger.note(entry.line, Fate::Translated, field, "");
             }
         }
+    }
+}
+
+/// The vrrp_instances of a group become one router, which has one of each number: that of the first.
+fn keep_first(ledger: &mut Ledger, directive: &Directive, value: u32, kept: &mut Option<u32>) {
+    let known = *kept.get_or_insert(value);
+    if known != value {
+        ledger.note(
+            directive.line,
+            Fate::Changed,
+            "",
+            format!("{known}, that of the group's first vrrp_instance"),
+        );
     }
 }
 
