@@ -1,9 +1,10 @@
-//! kubectl-lvs: what people do with lvs-operator from their own machine. Nothing here asks the API server.
+//! kubectl-lvs: what people do with lvs-operator from their own machine. Imports and scripts ask nobody; the rest asks the API server, by kubectl.
 
 pub mod arguments;
 pub mod dictionary;
 pub mod import;
 pub mod keyword;
+pub mod kubectl;
 pub mod manifest;
 pub mod real_server_script;
 pub mod yaml;
