@@ -22,8 +22,9 @@ pub fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Event> {
         let is_news = new.reason != Reason::Pending.as_str();
         let is_ready = new.type_ == ConditionType::Ready.as_str();
         let is_told = events.iter().any(|event| event.reason == new.reason);
-        // That heartbeats are heard again says nothing else.
-        let is_end = new.type_ == ConditionType::HeartbeatsHeard.as_str()
+        // That heartbeats are heard again, or a quorum is met again, says nothing else.
+        let ends = [ConditionType::HeartbeatsHeard, ConditionType::QuorumMet];
+        let is_end = ends.iter().any(|type_| new.type_ == type_.as_str())
             && old.is_some_and(|old| old.status == "False");
         let is_told = is_told || is_by_checks(old, new);
         let is_worth_it = is_ready || is_end || new.status != "True";

@@ -98,7 +98,7 @@ impl Reconciler {
     /// One pass; says until when it holds if nothing happens.
     pub async fn pass(&self, backoff: &mut Backoff) -> Option<Instant> {
         let snapshot = snapshot::take(&mut self.world.lock(), &self.settings, Instant::now())?;
-        let names = self.world.lock().target_names();
+        let names = self.world.lock().names();
         self.ask_for(names);
         self.count_undecodable(&snapshot.inputs);
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
+use lvs_crds::health_check::JudgeHost;
 use lvs_plan::address_range::AddressRange;
 use lvs_plan::ca_bundle::CaBundle;
 use lvs_plan::dns_name::DnsName;
@@ -300,13 +301,27 @@ impl World {
         named.collect()
     }
 
-    /// Names in the DNS that RealServers have as targets.
-    pub fn target_names(&self) -> BTreeSet<String> {
-        let named = self.real_servers.objects().filter_map(|(_, object)| {
-            let target = object.object.spec()?.target.dns_name.as_ref()?;
+    /// Names in the DNS that RealServers have as targets, and those of judges.
+    pub fn names(&self) -> BTreeSet<String> {
+        let real_servers = self.real_servers.objects();
+        let real_servers: Vec<_> = real_servers
+            .filter_map(|(_, object)| object.object.spec())
+            .collect();
+        let targets = real_servers.iter().filter_map(|spec| {
+            let target = spec.target.dns_name.as_ref()?;
             Some(target.name.clone())
         });
-        named.collect()
+        let services = self.virtual_services.objects();
+        let services = services.filter_map(|(_, object)| object.object.spec());
+        let of_services = services.flat_map(|spec| &spec.health_checks);
+        let of_real_servers = real_servers.iter().flat_map(|spec| &spec.health_checks);
+        let judges = of_services.chain(of_real_servers).filter_map(|check| {
+            match check.external_http.as_ref()?.judge()?.host {
+                JudgeHost::Name(name) => Some(name),
+                JudgeHost::Address(_) => None,
+            }
+        });
+        targets.chain(judges).collect()
     }
 
     /// Whether a change of EndpointSlices is of a Service that a RealServer names: pods come and go all the time, and

@@ -13,6 +13,8 @@ pub enum ConditionType {
     Programmed,
     /// Of a router with several directors: each of them hears the one that holds the addresses.
     HeartbeatsHeard,
+    /// Of a VirtualService with a quorum: enough real servers of each port are up.
+    QuorumMet,
     /// Summary: traffic is served as asked.
     Ready,
 }
@@ -25,6 +27,7 @@ impl ConditionType {
             Self::ResolvedRefs => "ResolvedRefs",
             Self::Programmed => "Programmed",
             Self::HeartbeatsHeard => "HeartbeatsHeard",
+            Self::QuorumMet => "QuorumMet",
             Self::Ready => "Ready",
         }
     }
@@ -65,6 +68,8 @@ reasons! {
     Programmed,
     /// Traffic is served.
     Ready,
+    /// Enough real servers are up.
+    QuorumMet,
     // Waiting.
     /// The agents have not yet reported the newest plan.
     Pending,
@@ -129,6 +134,8 @@ reasons! {
     ChecksFailed,
     /// No director has the address while too few real servers are up, as quorum.onLoss WithdrawAddress asks.
     AddressWithdrawn,
+    /// Too few real servers of a port are up.
+    QuorumLost,
     /// A port of a real server fails its checks.
     RealServerDown,
     /// A port of a real server passes its checks again.

@@ -2,6 +2,7 @@
 
 mod database;
 mod dns;
+mod external_http;
 mod grpc;
 mod sip;
 mod smtp;
@@ -18,6 +19,7 @@ use crate::text::{
 
 pub use database::{MySqlCheck, PostgreSqlCheck};
 pub use dns::{DnsCheck, DnsRecordType};
+pub use external_http::{ExternalHttpCheck, Judge, JudgeHost};
 pub use grpc::GrpcCheck;
 pub use sip::{SipCheck, SipTransport};
 pub use smtp::SmtpCheck;
@@ -36,8 +38,8 @@ pub use udp::UdpCheck;
     "http is only for health checks of type HTTP or HTTPS: remove http or set one of these types"
 ))]
 #[x_kube(validation = (
-    "self.type in ['HTTPS', 'GRPC', 'SMTP', 'FTP', 'IMAP', 'POP3', 'LDAP', 'Redis'] || !has(self.tls)",
-    "tls is only for health checks of type HTTPS, GRPC, SMTP, FTP, IMAP, POP3, LDAP or Redis: remove tls or set one of these types"
+    "self.type in ['HTTPS', 'GRPC', 'SMTP', 'FTP', 'IMAP', 'POP3', 'LDAP', 'Redis', 'ExternalHTTP'] || !has(self.tls)",
+    "tls is only for health checks of type HTTPS, GRPC, SMTP, FTP, IMAP, POP3, LDAP, Redis or ExternalHTTP: remove tls or set one of these types"
 ))]
 #[x_kube(validation = (
     "self.type in ['SMTP', 'FTP', 'IMAP', 'POP3'] || !has(self.tls) || self.tls.start == 'Immediately'",
@@ -84,12 +86,20 @@ pub use udp::UdpCheck;
     "udp is required with type UDP and refused with any other: set udp and type UDP, or remove udp"
 ))]
 #[x_kube(validation = (
+    "(self.type == 'ExternalHTTP') == has(self.externalHTTP)",
+    "externalHTTP is required with type ExternalHTTP and refused with any other: set externalHTTP and type ExternalHTTP, or remove externalHTTP"
+))]
+#[x_kube(validation = (
+    "!has(self.externalHTTP) || !has(self.tls) || self.externalHTTP.url.startsWith('https://')",
+    "tls needs an externalHTTP.url that begins with https://: remove tls or correct the URL"
+))]
+#[x_kube(validation = (
     "self.type != 'Ping' || !has(self.port)",
     "a health check of type Ping asks an address and no port: remove port or set another type"
 ))]
 #[x_kube(validation = (
-    "!has(self.path) || self.path == 'RealServer' || !(self.type in ['None', 'Ping'])",
-    "path VirtualAddress is only for health checks that use TCP or UDP: remove path, or set another type"
+    "!has(self.path) || self.path == 'RealServer' || !(self.type in ['None', 'Ping', 'ExternalHTTP'])",
+    "path VirtualAddress is only for health checks that ask a real server over TCP or UDP: remove path, or set another type"
 ))]
 #[x_kube(validation = (
     "!has(self.path) || self.path == 'RealServer' || !has(self.address)",
@@ -107,7 +117,7 @@ pub struct HealthCheck {
     /// Name of the check: a DNS label, unique in the VirtualService or RealServer. Required.
     #[schemars(with = "PartName")]
     pub name: String,
-    /// What is asked. None: nothing, every real server counts as healthy; then the only check. TCP: a connection is accepted. HTTP, HTTPS: a request is answered as expected, in plain text or over TLS. SMTP: a mail server greets. DNS: a name server answers a question. UDP: a datagram is answered as expected. Ping: an ICMP echo is answered; of the port it tells nothing. GRPC: the server says that it serves. FTP, IMAP, POP3: the server greets. LDAP: an anonymous bind is answered. MySQL, PostgreSQL: the server gets as far as to judge a user. Redis: PING is answered. SIP: OPTIONS is answered. RADIUS: a user is accepted, or Status-Server answered. Required.
+    /// What is asked. None: nothing, every real server counts as healthy; then the only check. TCP: a connection is accepted. HTTP, HTTPS: a request is answered as expected, in plain text or over TLS. SMTP: a mail server greets. DNS: a name server answers a question. UDP: a datagram is answered as expected. Ping: an ICMP echo is answered; of the port it tells nothing. GRPC: the server says that it serves. FTP, IMAP, POP3: the server greets. LDAP: an anonymous bind is answered. MySQL, PostgreSQL: the server gets as far as to judge a user. Redis: PING is answered. SIP: OPTIONS is answered. RADIUS: a user is accepted, or Status-Server answered. ExternalHTTP: a judge says so who looks at real servers himself. Required.
     #[serde(rename = "type")]
     pub type_: HealthCheckType,
     /// How the question reaches the real server. RealServer: straight to its address. VirtualAddress: as a client's packet does, to the virtual address and forwarded to this real server by IPVS (DR, TUN), whose answer comes from the virtual address; it fails where the real server does not have the address, does not unwrap the tunnel or drops what comes out of it. Only with forwarding type DR or TUN and types over TCP or UDP, and without address. Default RealServer.
@@ -117,11 +127,11 @@ pub struct HealthCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<PartName>")]
     pub port_name: Option<String>,
-    /// Port on the real servers that is asked on behalf of all ports, 1..65535. Excludes portName. Default: the port that serves.
+    /// Port on the real servers that is asked, or of which a judge is told, on behalf of all ports, 1..65535. Excludes portName. Default: the port that serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
-    /// Address that is asked instead of the real server's own, for all real servers alike (keepalived: connect_ip): IPv4 or IPv6, one that the namespace may aim at as at a real server. Default: the real server's.
+    /// Address that is asked instead of the real server's own, for all real servers alike (keepalived: connect_ip): IPv4 or IPv6, one that the namespace may aim at as at a real server. With type ExternalHTTP that of the judge, instead of the host in his URL. Default: the real server's, or the judge's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<UnicastAddress>")]
     pub address: Option<String>,
@@ -152,7 +162,7 @@ pub struct HealthCheck {
     /// Request and expected answer, only with type HTTP or HTTPS. Default: GET / is answered with status 200-299.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpCheck>,
-    /// How TLS is spoken. With type HTTPS it always is; with GRPC, SMTP, FTP, IMAP, POP3, LDAP and Redis only if this is set; refused with others. Default: none but with HTTPS, where the certificate is verified.
+    /// How TLS is spoken. With type HTTPS, and ExternalHTTP at an https URL, it always is; with GRPC, SMTP, FTP, IMAP, POP3, LDAP and Redis only if this is set; refused with others. Default: none but with HTTPS and https, where the certificate is verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsCheck>,
     /// Conversation with a mail server, only with type SMTP. Default: the director gives its address in EHLO.
@@ -180,6 +190,13 @@ pub struct HealthCheck {
     /// How a SIP server is asked, only with type SIP. Default: by UDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sip: Option<SipCheck>,
+    /// The judge who is asked about real servers. Required with type ExternalHTTP, refused with others.
+    #[serde(
+        default,
+        rename = "externalHTTP",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub external_http: Option<ExternalHttpCheck>,
 }
 
 impl HealthCheck {
@@ -208,6 +225,7 @@ impl HealthCheck {
             mysql: None,
             postgresql: None,
             sip: None,
+            external_http: None,
         }
     }
 
@@ -215,7 +233,9 @@ impl HealthCheck {
     pub fn names_credentials(&self) -> bool {
         let http = self.http.as_ref().map(|http| &http.credentials_name);
         let tls = self.tls.as_ref().map(|tls| &tls.credentials_name);
-        let mut names = [Some(&self.credentials_name), http, tls]
+        let external_http = self.external_http.as_ref();
+        let external_http = external_http.map(|judge| &judge.credentials_name);
+        let mut names = [Some(&self.credentials_name), http, tls, external_http]
             .into_iter()
             .flatten();
         names.any(Option::is_some)
@@ -276,6 +296,8 @@ pub enum HealthCheckType {
     SIP,
     /// That a user is accepted, or Status-Server answered.
     RADIUS,
+    /// What a judge says.
+    ExternalHTTP,
 }
 
 /// How a question reaches a real server.

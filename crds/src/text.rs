@@ -138,6 +138,22 @@ texts! {
         ),
     ];
 
+    /// URL of a judge who is asked about real servers, over HTTP with or without TLS.
+    JudgeUrl, 1024, [
+        (
+            "self.matches('^https?://([[][0-9A-Fa-f:.]+[]]|[0-9a-z]([-0-9a-z.]*[0-9a-z])?)([:/?#]|$)')",
+            "must begin with http:// or https:// and a host, an address or a name in lower case, such as http://judge.shop.svc.cluster.local:8080/ask or https://[2001:db8::7]/: correct scheme or host, and remove a user"
+        ),
+        (
+            "!self.matches('^https?://[^/?#]') || self.matches('^https?://([[][^]/?#]*[]]|[^][:/?#]*)(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?([/?#]|$)')",
+            "must have a port of 1..65535: correct the number, or remove it for port 80, or 443 of https"
+        ),
+        (
+            "self.matches('^[a-z]+://[][A-Za-z0-9.:-]+(/[!$%&-;=@A-Z_a-z~]*)?([?][!$%&-;=?@A-Z_a-z~]*)?$')",
+            "must consist of host, port, path and query in characters that need no escape: remove a fragment, write other characters as %XX, such as %20 for a space"
+        ),
+    ];
+
     /// Type of a condition of a Node: a name that may have a DNS subdomain in front.
     NodeConditionType, 316, [(
         "self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')",

@@ -278,6 +278,15 @@ pub struct Grant {
     #[schemars(with = "Vec<Network>", length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub real_server_cidrs: Vec<String>,
+    /// Networks in which judges of their health checks of type ExternalHTTP may be, at most 16: directors send requests there, from the network of the nodes. Never a node or an API server. Default none.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        rename = "externalCheckCIDRs"
+    )]
+    #[schemars(with = "Vec<Network>", length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub external_check_cidrs: Vec<String>,
     /// Whether their RealServers may name nodes of the cluster, whose addresses and sysctls are then changed as forwarding needs. None: no node. All: every node. Default None.
     #[serde(default)]
     pub real_server_nodes: RealServerNodes,

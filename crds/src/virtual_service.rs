@@ -318,7 +318,7 @@ pub struct VirtualServiceStatus {
     /// Generation of spec that the rest of status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, ResolvedRefs, Programmed, Ready.
+    /// Accepted, ResolvedRefs, Programmed, QuorumMet (with spec.quorum), Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Router in use.

@@ -63,6 +63,7 @@ async fn main() -> anyhow::Result<()> {
         let check = Check {
             target: SocketAddr::new(address, u16::try_from(port)?),
             passage: None,
+            subject: None,
             question: Arc::clone(question),
             means: Arc::default(),
         };

@@ -67,6 +67,7 @@ async fn main() -> anyhow::Result<()> {
         target: SocketAddr::from((Ipv4Addr::from(FIRST_TARGET + index), PORT)),
         question: Arc::clone(&question),
         passage: None,
+        subject: None,
         means: Arc::default(),
     };
     let checks: Vec<Check> = (0..2 * LISTENERS).map(check).collect();

@@ -90,7 +90,11 @@ impl HealthExchange {
             .spawn(move || {
                 // Dropped when it returns, and also when it panics.
                 let _sender = sender;
-                runtime.block_on(self.run(credentials));
+                // A task of its own: what wakes the future that a runtime blocks on costs a write to the kernel each time.
+                let asking = runtime.spawn(self.run(credentials));
+                if let Err(error) = runtime.block_on(asking) {
+                    tracing::error!("the thread of health checks failed: {error}");
+                }
             })
             .context("starting the thread of health checks")?;
         let _: Result<(), _> = ended.await;

@@ -29,6 +29,7 @@ fn check(target: SocketAddr, type_: HealthCheckType) -> Check {
     Check {
         target,
         passage: None,
+        subject: None,
         question: Arc::new(question),
         means: Arc::default(),
     }

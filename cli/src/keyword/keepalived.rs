@@ -114,7 +114,7 @@ pub const ROWS: &[Row] = &[
     replaced("virtual_server", "omega", "", "nothing is run when a service ends; conditions and Events tell of it"),
     translated("virtual_server", "quorum", "VirtualService spec.quorum.minimumWeight", ""),
     translated("virtual_server", "hysteresis", "VirtualService spec.quorum.hysteresis", ""),
-    replaced("virtual_server", "quorum_up quorum_down", "", "condition Ready and Events of the VirtualService; nothing is run"),
+    replaced("virtual_server", "quorum_up quorum_down", "", "condition QuorumMet, Events QuorumMet and QuorumLost of the VirtualService; nothing is run"),
     not_offered("virtual_server", "ip_family", "a VirtualService by mark has an IPVS service of each family of its addresses"),
     translated("virtual_server", "sorry_server", "VirtualService spec.sorryServer", ""),
     not_offered("virtual_server", "sorry_server_inhibit", "a sorry server is in the kernel while it is needed"),

@@ -172,7 +172,9 @@ pub fn obstacle(
         };
         why(context, &address).map(|why| refuse(Reason::TargetNotPermitted, why))
     };
+    // That of a judge is looked at where he is found.
     let address = check.address.as_deref();
+    let address = address.filter(|_| check.external_http.is_none());
     let source_address = check.source_address.as_deref();
     let of_address = address.and_then(|text| of_field("address", text, target::obstacle));
     of_address.or_else(|| {

@@ -22,6 +22,7 @@ mod dns_name_target;
 mod drain;
 pub mod endpoint;
 mod expansion;
+mod external_check;
 pub mod fitness;
 mod health_check;
 mod heartbeat;

@@ -72,13 +72,15 @@ impl Pool {
     }
 }
 
-/// What a namespace may aim real servers at, through one router.
+/// What a namespace may aim real servers and judges at, through one router.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TargetGrant {
     /// Networks for hosts that are no nodes.
     pub networks: Vec<AddressRange>,
     /// Whether cluster nodes may be named.
     pub nodes: bool,
+    /// Networks of judges that health checks may name.
+    pub judges: Vec<AddressRange>,
 }
 
 /// Every router.
@@ -259,6 +261,11 @@ fn read_one<'a>(
                 invalid(format!("spec.grants[].realServerCIDRs: {error}"));
             }
         }
+        for text in &grant.external_check_cidrs {
+            if let Err(error) = AddressRange::parse(text) {
+                invalid(format!("spec.grants[].externalCheckCIDRs: {error}"));
+            }
+        }
         for name in &grant.address_pool_names {
             if !spec.address_pools.iter().any(|pool| pool.name == *name) {
                 invalid(format!(
@@ -409,16 +416,16 @@ impl Router<'_> {
             .collect()
     }
 
-    /// What a namespace may aim real servers at.
+    /// What a namespace may aim real servers and judges at.
     pub fn granted_targets(&self, namespace_labels: &BTreeMap<String, String>) -> TargetGrant {
         let mut granted = TargetGrant::default();
+        let ranges = |texts: &[String]| -> Vec<AddressRange> {
+            let ranges = texts.iter().map(|text| AddressRange::parse(text));
+            ranges.filter_map(Result::ok).collect()
+        };
         for grant in self.grants_of(namespace_labels) {
-            granted.networks.extend(
-                grant
-                    .real_server_cidrs
-                    .iter()
-                    .filter_map(|text| AddressRange::parse(text).ok()),
-            );
+            granted.networks.extend(ranges(&grant.real_server_cidrs));
+            granted.judges.extend(ranges(&grant.external_check_cidrs));
             granted.nodes |= grant.real_server_nodes == RealServerNodes::All;
         }
         granted

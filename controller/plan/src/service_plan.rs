@@ -9,6 +9,7 @@ use lvs_crds::node_plan::{NodePlanSpec, PlanSource, PlanState, SourceKind};
 use crate::certificate_authorities;
 use crate::connection_sync;
 use crate::drain;
+use crate::external_check;
 use crate::input::{Inputs, ObjectKey, RealServerObject, VirtualServiceObject};
 use crate::lifecycle::Holdings;
 use crate::mark::Marks;
@@ -192,7 +193,8 @@ fn plan_service(
 
     let released: Vec<AcceptedAddress> = tenure
         .addresses
-        .into_iter()
+        .iter()
+        .cloned()
         .filter(
             |accepted| match holdings.blocked_by(service.router_name, accepted.address) {
                 None => true,
@@ -232,6 +234,7 @@ fn plan_service(
     };
     let mut real_servers = BTreeMap::new();
     if let Some(director) = &mut director {
+        external_check::resolve(&context, director, &mut decision.problems);
         certificate_authorities::resolve(
             director,
             inputs,

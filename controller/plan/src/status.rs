@@ -18,6 +18,7 @@ use crate::resolution::{Decisions, PlannedNodePlan};
 
 mod endpoint;
 pub mod leadership;
+mod quorum;
 pub mod rationed;
 mod real_server;
 mod virtual_router;

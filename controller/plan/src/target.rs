@@ -430,7 +430,7 @@ fn parse_all(texts: &[String], field: &str, problems: &mut Vec<Verdict>) -> Opti
 }
 
 /// Why nobody may aim there, whatever is granted.
-fn forbidden(context: &Context<'_>, address: &IpAddr) -> Option<&'static str> {
+pub(crate) fn forbidden(context: &Context<'_>, address: &IpAddr) -> Option<&'static str> {
     let is_link_local = match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),

@@ -17,6 +17,7 @@ mod differential;
 mod direct_routing;
 mod dns_names;
 mod drain;
+mod external_check;
 mod failover;
 mod full_nat;
 mod health_checks;
@@ -65,6 +66,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         tunnel::stories(),
         health_checks::stories(),
         through_virtual_address::stories(),
+        external_check::stories(),
         drain::stories(),
         withdraw_address::stories(),
         differential::stories(),

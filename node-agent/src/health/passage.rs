@@ -28,12 +28,16 @@ impl Default for Laid {
 impl Laid {
     fn way(&self, check: &Check) -> Option<Way> {
         let Some(passage) = check.passage else {
-            return Some(check.target.into());
+            return Some(Way {
+                subject: check.subject,
+                ..check.target.into()
+            });
         };
         match self {
             Self::Ways(marks) => marks.get(&passage).map(|mark| Way {
                 address: check.target,
                 passage: Some((*mark, passage)),
+                subject: None,
             }),
             Self::Nothing => Some(SocketAddr::new(passage.real_server, check.target.port()).into()),
         }

@@ -17,6 +17,7 @@ mod greeting;
 mod grpc;
 mod http;
 mod http2;
+mod judge;
 mod ldap;
 mod message;
 mod mysql;
@@ -67,10 +68,14 @@ pub async fn ask(
     files: &CredentialFiles,
 ) -> Result<(), String> {
     let limit = TimeLimit::from_now(check.timeout_seconds);
-    let target = Target::of(way.into(), check)?;
+    let way = way.into();
+    let target = Target::of(way, check)?;
     let credentials = |name| files.of(&means.namespace, name);
     let tls = match check.type_ {
         HealthCheckType::HTTPS => Some(check.tls.clone().unwrap_or_default()),
+        HealthCheckType::ExternalHTTP if judge::is_encrypted(check) => {
+            Some(check.tls.clone().unwrap_or_default())
+        }
         _ => check.tls.clone(),
     };
     let tls = tls.as_ref().map(|tls| {
@@ -94,7 +99,19 @@ pub async fn ask(
             let http = check.http.clone().unwrap_or_default();
             let login = http.credentials_name.as_deref();
             let login = login.map(|name| credentials(name).login()).transpose()?;
-            http::ask(target, &http, login.as_ref(), tls, limit).await
+            let answered = http::ask(target, &http, login.as_ref(), tls, limit).await;
+            answered.map(drop)
+        }
+        HealthCheckType::ExternalHTTP => {
+            let external = check.external_http.as_ref();
+            let external = external.ok_or("not asked: the check has no member externalHTTP")?;
+            let login = external.credentials_name.as_deref();
+            let login = login.map(|name| credentials(name).login()).transpose()?;
+            let subject = way
+                .subject
+                .ok_or("not asked: there is no real server to ask about")?;
+            let judge = judge::Judge { target, external };
+            judge.ask(subject, login.as_ref(), tls, limit).await
         }
         HealthCheckType::SMTP => {
             let smtp = check.smtp.clone().unwrap_or_default();

@@ -12,6 +12,7 @@ mod grpcs;
 mod heads;
 mod http2s;
 mod https;
+mod judges;
 mod log_ins;
 mod mail;
 mod pings;

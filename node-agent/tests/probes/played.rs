@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lvs_agent::health::credentials::CredentialFiles;
-use lvs_agent::health::probe::ask;
+use lvs_agent::health::probe::{Way, ask};
 use lvs_core::health::Means;
 use lvs_crds::health_check::{HealthCheck, HealthCheckType, HttpBody, HttpBodyType, HttpCheck};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
@@ -163,9 +163,23 @@ pub async fn verdict(target: SocketAddr, check: &HealthCheck) -> Result<(), Stri
     log_in(target, check, &[]).await
 }
 
+/// What a judge at `target` says of `subject`.
+pub async fn judgement(
+    target: SocketAddr,
+    subject: &str,
+    check: &HealthCheck,
+    credentials: &[(&str, &str)],
+) -> Result<(), String> {
+    let way = Way {
+        subject: Some(subject.parse().unwrap()),
+        ..target.into()
+    };
+    log_in(way, check, credentials).await
+}
+
 /// The same with these credentials, each by the name of its key without the namespace.
 pub async fn log_in(
-    target: SocketAddr,
+    target: impl Into<Way>,
     check: &HealthCheck,
     credentials: &[(&str, &str)],
 ) -> Result<(), String> {

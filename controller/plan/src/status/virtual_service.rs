@@ -151,6 +151,7 @@ impl Reporter<'_> {
             },
         };
         let ready_verdict = self.service_ready(uid, router.as_deref(), master.as_deref(), &facts);
+        let quorum = self.quorum(object, master.as_deref());
 
         status.conditions = Vec::new();
         status.observed_generation = Some(object.meta.generation);
@@ -176,7 +177,11 @@ impl Reporter<'_> {
         ObjectReport {
             uid: uid.clone(),
             generation: object.meta.generation,
-            verdicts: vec![accepted, resolved, programmed, ready_verdict],
+            verdicts: [accepted, resolved, programmed]
+                .into_iter()
+                .chain(quorum)
+                .chain([ready_verdict])
+                .collect(),
             status,
         }
     }
@@ -395,10 +400,9 @@ impl Reporter<'_> {
             if !self.is_acknowledged(uid) {
                 return not(Reason::Pending, facts.programmed.message.clone());
             }
-            let message = format!(
-                "no director of VirtualRouter {} holds the addresses",
-                router.unwrap_or_default()
-            );
+            let of_router = router.map(|router| format!(" of VirtualRouter {router}"));
+            let of_router = of_router.unwrap_or_default();
+            let message = format!("no director{of_router} holds the addresses");
             return not(Reason::NoMaster, message);
         };
         let mut on_master = self.standing(uid).filter(|(_, planned)| {

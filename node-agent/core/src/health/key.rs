@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Check {
     pub target: SocketAddr,
     /// How it gets from there to the real server; `None` = it is there.
     pub passage: Option<Passage>,
+    /// Real server and port about which a judge is asked, who is the target then; `None` = the one who is asked.
+    pub subject: Option<SocketAddr>,
     /// What, without what only a service says, name and ports, and without whom. Shared by all targets.
     pub question: Arc<HealthCheck>,
     /// With what, as far as the question does not say it itself. Shared by all targets.
@@ -38,11 +40,14 @@ pub struct Means {
     pub authorities: Option<String>,
 }
 
-/// `192.0.2.21:80`, or `192.0.2.21 through 192.0.2.1:80`.
+/// `192.0.2.21:80`, `192.0.2.21 through 192.0.2.1:80`, or `192.0.2.21:80 by judge 198.51.100.7:8080`.
 impl fmt::Display for Check {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(Passage { real_server, .. }) = self.passage {
             write!(formatter, "{real_server} through ")?;
+        }
+        if let Some(subject) = self.subject {
+            write!(formatter, "{subject} by judge ")?;
         }
         self.target.fmt(formatter)
     }
@@ -78,7 +83,12 @@ struct Asked {
     question: Arc<HealthCheck>,
     means: Arc<Means>,
     address: Option<IpAddr>,
+    /// Port of a judge.
+    judge_port: Option<u16>,
 }
+
+/// A judge of whom it is not known where he is.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 impl<'a> Questions<'a> {
     pub(super) fn of(plan: &'a NodePlanSpec) -> Self {
@@ -103,10 +113,12 @@ impl<'a> Questions<'a> {
                     },
                 };
                 let address = check.address.as_ref();
+                let judge = check.external_http.as_ref();
                 let asked = Asked {
                     question: Arc::new(question),
                     means: Arc::new(means),
                     address: address.and_then(|text| text.parse().ok()),
+                    judge_port: judge.map(|judge| judge.judge().map_or(0, |judge| judge.port)),
                 };
                 (check.name.as_str(), asked)
             })
@@ -138,6 +150,7 @@ impl<'a> Questions<'a> {
                 question,
                 means,
                 address,
+                judge_port,
             } = asked;
             let has_port = question.type_ != HealthCheckType::Ping;
             let port = reference.port.unwrap_or(real_server.port);
@@ -145,9 +158,20 @@ impl<'a> Questions<'a> {
             if has_port && port == 0 {
                 continue;
             }
+            if let Some(judge_port) = judge_port {
+                checks.push(Check {
+                    target: SocketAddr::new(address.unwrap_or(NOWHERE), *judge_port),
+                    passage: None,
+                    subject: Some(SocketAddr::new(real_server.address, port)),
+                    question: Arc::clone(question),
+                    means: Arc::clone(means),
+                });
+                continue;
+            }
             let check = |address, passage| Check {
                 target: SocketAddr::new(address, port),
                 passage,
+                subject: None,
                 question: Arc::clone(question),
                 means: Arc::clone(means),
             };

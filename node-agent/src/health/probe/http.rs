@@ -24,15 +24,15 @@ use super::{AGENT, NOT_ASKED, TimeLimit, quoted, tcp, words};
 use crate::health::credentials::Login;
 use crate::limits::ANSWER_HEAD_BYTES;
 
-/// Asks once, on a connection of its own, as `login` if there is one, over TLS if there are `terms`. An error is why the answer
-/// is not as expected, in words.
+/// Asks once, on a connection of its own, as `login` if there is one, over TLS if there are `terms`, and gives the status, which is
+/// one that is expected. An error is why the answer is not as expected, in words.
 pub async fn ask(
     target: Target,
     check: &HttpCheck,
     login: Option<&Login>,
     terms: Option<&Terms<'_>>,
     limit: TimeLimit,
-) -> Result<(), String> {
+) -> Result<StatusCode, String> {
     let scheme = if terms.is_some() { "https" } else { "http" };
     let question = Question::new(target, check, login, scheme)?;
     let host = check.host.as_deref();
@@ -82,7 +82,7 @@ impl<'a> Question<'a> {
     }
 
     /// Asks over a connection that stands.
-    async fn ask(self, stream: impl Connection, limit: TimeLimit) -> Result<(), String> {
+    async fn ask(self, stream: impl Connection, limit: TimeLimit) -> Result<StatusCode, String> {
         match self.check.version {
             HttpVersion::HTTP1 => self.ask_first(stream, limit).await,
             HttpVersion::HTTP2 => {
@@ -93,7 +93,11 @@ impl<'a> Question<'a> {
     }
 
     /// The same by HTTP/2.
-    async fn exchange(self, sender: SendRequest<Bytes>, limit: TimeLimit) -> Result<(), String> {
+    async fn exchange(
+        self,
+        sender: SendRequest<Bytes>,
+        limit: TimeLimit,
+    ) -> Result<StatusCode, String> {
         let request = self.request.map(drop);
         let answer = limit.within("no answer within", async {
             let mut sender = sender.ready().await?;
@@ -101,17 +105,22 @@ impl<'a> Question<'a> {
             answer.await
         });
         let answer = answer.await?.map_err(|error| http2::unanswered(&error))?;
-        if !self.check.admits(answer.status().as_u16()) {
+        let status = answer.status();
+        if !self.check.admits(status.as_u16()) {
             return Err(unexpected(&answer, self.check));
         }
-        match self.search {
-            Some(search) => search.read(http2::Body::of(answer), limit).await,
-            None => Ok(()),
+        if let Some(search) = self.search {
+            search.read(http2::Body::of(answer), limit).await?;
         }
+        Ok(status)
     }
 
     /// The same by HTTP/1.1.
-    async fn ask_first(self, stream: impl Connection, limit: TimeLimit) -> Result<(), String> {
+    async fn ask_first(
+        self,
+        stream: impl Connection,
+        limit: TimeLimit,
+    ) -> Result<StatusCode, String> {
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(ANSWER_HEAD_BYTES)
             // Names of headers have no case, but there are old servers that do not know.
@@ -127,13 +136,14 @@ impl<'a> Question<'a> {
         let mut conversation = pin!(async {
             let answer = limit.within("no answer within", sender.send_request(request));
             let answer = answer.await?.map_err(|error| unanswered(&error))?;
-            if !check.admits(answer.status().as_u16()) {
+            let status = answer.status();
+            if !check.admits(status.as_u16()) {
                 return Err(unexpected(&answer, check));
             }
-            match search {
-                Some(search) => search.read(answer.into_body(), limit).await,
-                None => Ok(()),
+            if let Some(search) = search {
+                search.read(answer.into_body(), limit).await?;
             }
+            Ok(status)
         });
         tokio::select! {
             biased;

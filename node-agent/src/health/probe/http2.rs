@@ -19,14 +19,14 @@ use crate::limits::ANSWER_HEAD_BYTES;
 pub const PROTOCOL: &str = "h2";
 
 /// Begins, and holds `exchange` over the connection, as long as that lives. The verdict is that of `exchange`.
-pub async fn converse<S, Exchange>(
+pub async fn converse<S, T, Exchange>(
     stream: S,
     limit: TimeLimit,
     exchange: impl FnOnce(SendRequest<Bytes>) -> Exchange,
-) -> Result<(), String>
+) -> Result<T, String>
 where
     S: Connection,
-    Exchange: Future<Output = Result<(), String>>,
+    Exchange: Future<Output = Result<T, String>>,
 {
     let handshake = Builder::new()
         .max_header_list_size(u32::try_from(ANSWER_HEAD_BYTES).unwrap_or(u32::MAX))

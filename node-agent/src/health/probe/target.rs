@@ -26,6 +26,8 @@ pub struct Way {
     pub address: SocketAddr,
     /// The firewall mark by which IPVS forwards it, and where to; `None` = it goes there by itself.
     pub passage: Option<(u32, Passage)>,
+    /// Real server about which a judge is asked, who is at the address.
+    pub subject: Option<SocketAddr>,
 }
 
 impl From<SocketAddr> for Way {
@@ -34,6 +36,7 @@ impl From<SocketAddr> for Way {
         Self {
             address,
             passage: None,
+            subject: None,
         }
     }
 }
@@ -52,7 +55,9 @@ pub struct Target {
 impl Target {
     /// The one at the end of `way`, asked as `check` says. An error is what of the check cannot be done, in words.
     pub fn of(way: Way, check: &HealthCheck) -> Result<Self, String> {
-        let Way { address, passage } = way;
+        let Way {
+            address, passage, ..
+        } = way;
         let source = check.source_address.as_ref().map(|text| {
             let source: Result<IpAddr, _> = text.parse();
             source.map_err(|_| format!("{NOT_ASKED}{} is no address", quoted(text)))
