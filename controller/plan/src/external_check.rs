@@ -53,17 +53,14 @@ fn find(
 ) -> Result<IpAddr, Fault> {
     let invalid = |why| (ConditionType::ResolvedRefs, Reason::Invalid, why);
     let not_permitted = |why| (ConditionType::ResolvedRefs, Reason::TargetNotPermitted, why);
-    let host = match &check.address {
-        Some(text) => {
-            let address = parse_address(text).map(JudgeHost::Address);
-            let why = || format!("address {text:?} is no IP address in its plain spelling");
-            address.ok_or_else(|| invalid(why()))?
-        }
-        None => {
-            let why = || format!("{:?} is no URL of HTTP: correct it", external.url);
-            let judge = external.judge();
-            judge.ok_or_else(|| invalid(why()))?.host
-        }
+    let host = if let Some(text) = &check.address {
+        let address = parse_address(text).map(JudgeHost::Address);
+        let why = || format!("address {text:?} is no IP address in its plain spelling");
+        address.ok_or_else(|| invalid(why()))?
+    } else {
+        let why = || format!("{:?} is no URL of HTTP: correct it", external.url);
+        let judge = external.judge();
+        judge.ok_or_else(|| invalid(why()))?.host
     };
     let name = match host {
         JudgeHost::Address(address) => {

@@ -194,7 +194,6 @@ fn plan_service(
     let released: Vec<AcceptedAddress> = tenure
         .addresses
         .iter()
-        .cloned()
         .filter(
             |accepted| match holdings.blocked_by(service.router_name, accepted.address) {
                 None => true,
@@ -208,6 +207,7 @@ fn plan_service(
                 }
             },
         )
+        .cloned()
         .collect();
     let mut director = service::build(
         service.spec,

@@ -111,7 +111,8 @@ pub async fn ask(
                 .subject
                 .ok_or("not asked: there is no real server to ask about")?;
             let judge = judge::Judge { target, external };
-            judge.ask(subject, login.as_ref(), tls, limit).await
+            // On the heap: every question would be as large as this one.
+            Box::pin(judge.ask(subject, login.as_ref(), tls, limit)).await
         }
         HealthCheckType::SMTP => {
             let smtp = check.smtp.clone().unwrap_or_default();

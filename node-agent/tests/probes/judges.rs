@@ -118,7 +118,7 @@ async fn a_judge_who_is_not_there_says_nothing() {
         refused,
         format!("not asked: judge {nobody}: connect refused")
     );
-    let silent = serve(|stream| ended(stream)).await;
+    let silent = serve(ended).await;
     let hasty = HealthCheck {
         timeout_seconds: 1,
         ..url.clone()
