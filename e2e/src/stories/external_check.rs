@@ -64,7 +64,7 @@ impl<'a> Judge<'a> {
     }
 
     fn run(&self, script: &str) -> Result<()> {
-        let script = format!("cd /run/judge && {script}");
+        let script = format!("cd /run/judge || exit\n{script}");
         self.0.guest.on(JUDGE, &script).map(drop)
     }
 }
