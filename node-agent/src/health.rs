@@ -4,6 +4,7 @@
 //! which never waits for one of them.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -103,6 +104,8 @@ impl HealthExchange {
 
     async fn run(self, credentials: CredentialFiles) {
         let mut under_way = UnderWay::new(credentials);
+        let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut paused_until = None;
         loop {
             let now = clock::now();
             let (starts, next) = {
@@ -114,7 +117,12 @@ impl HealthExchange {
             for start in starts {
                 under_way.begin(start, self.laid.subscribe());
             }
-            let pause = next.map_or(Duration::MAX, |next| next.since(now));
+            // Setting it anew each time costs a write to the kernel each time.
+            if paused_until != next {
+                paused_until = next;
+                let rest = next.map_or(Duration::ZERO, |next| next.since(now));
+                pause.as_mut().reset(tokio::time::Instant::now() + rest);
+            }
             tokio::select! {
                 Some(ended) = under_way.questions.join_next_with_id() => {
                     if let Some(Ended { key, serial, outcome, duration }) = under_way.end(ended) {
@@ -124,7 +132,7 @@ impl HealthExchange {
                     }
                 }
                 () = self.other.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = &mut pause, if paused_until.is_some() => paused_until = None,
             }
         }
     }

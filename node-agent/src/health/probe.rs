@@ -92,6 +92,7 @@ pub async fn ask(
         .map(|name| credentials(name).login());
     let login = login.transpose()?;
     let login = login.as_ref();
+    // On the heap, but for the one that is asked most: every question would be as large as the largest.
     match check.type_ {
         HealthCheckType::None => Ok(()),
         HealthCheckType::TCP => tcp::connect(target, limit).await.map(drop),
@@ -99,7 +100,7 @@ pub async fn ask(
             let http = check.http.clone().unwrap_or_default();
             let login = http.credentials_name.as_deref();
             let login = login.map(|name| credentials(name).login()).transpose()?;
-            let answered = http::ask(target, &http, login.as_ref(), tls, limit).await;
+            let answered = Box::pin(http::ask(target, &http, login.as_ref(), tls, limit)).await;
             answered.map(drop)
         }
         HealthCheckType::ExternalHTTP => {
@@ -111,48 +112,60 @@ pub async fn ask(
                 .subject
                 .ok_or("not asked: there is no real server to ask about")?;
             let judge = judge::Judge { target, external };
-            // On the heap: every question would be as large as this one.
             Box::pin(judge.ask(subject, login.as_ref(), tls, limit)).await
         }
         HealthCheckType::SMTP => {
             let smtp = check.smtp.clone().unwrap_or_default();
-            greeting::ask(target, Dialect::Smtp(smtp.hello_name), None, tls, limit).await
+            Box::pin(greeting::ask(
+                target,
+                Dialect::Smtp(smtp.hello_name),
+                None,
+                tls,
+                limit,
+            ))
+            .await
         }
-        HealthCheckType::FTP => greeting::ask(target, Dialect::Ftp, login, tls, limit).await,
-        HealthCheckType::IMAP => greeting::ask(target, Dialect::Imap, login, tls, limit).await,
-        HealthCheckType::POP3 => greeting::ask(target, Dialect::Pop3, login, tls, limit).await,
+        HealthCheckType::FTP => {
+            Box::pin(greeting::ask(target, Dialect::Ftp, login, tls, limit)).await
+        }
+        HealthCheckType::IMAP => {
+            Box::pin(greeting::ask(target, Dialect::Imap, login, tls, limit)).await
+        }
+        HealthCheckType::POP3 => {
+            Box::pin(greeting::ask(target, Dialect::Pop3, login, tls, limit)).await
+        }
         HealthCheckType::GRPC => {
             let grpc = check.grpc.clone().unwrap_or_default();
-            grpc::ask(target, &grpc, tls, limit).await
+            Box::pin(grpc::ask(target, &grpc, tls, limit)).await
         }
-        HealthCheckType::LDAP => ldap::ask(target, login, tls, limit).await,
+        HealthCheckType::LDAP => Box::pin(ldap::ask(target, login, tls, limit)).await,
         HealthCheckType::MySQL => {
             let mysql = check.mysql.clone().unwrap_or_default();
-            mysql::ask(target, &mysql, login, limit).await
+            Box::pin(mysql::ask(target, &mysql, login, limit)).await
         }
         HealthCheckType::PostgreSQL => {
             let postgresql = check.postgresql.clone().unwrap_or_default();
-            postgresql::ask(target, &postgresql, login, limit).await
+            Box::pin(postgresql::ask(target, &postgresql, login, limit)).await
         }
         HealthCheckType::Redis => {
             let credentials = check.credentials_name.as_deref().map(credentials);
-            redis::ask(target, credentials, tls, limit).await
+            Box::pin(redis::ask(target, credentials, tls, limit)).await
         }
         HealthCheckType::RADIUS => match check.credentials_name.as_deref() {
-            Some(name) => radius::ask(target, credentials(name), limit).await,
+            Some(name) => Box::pin(radius::ask(target, credentials(name), limit)).await,
             None => Err(format!("{NOT_ASKED}the check names no credentials")),
         },
         HealthCheckType::SIP => {
             let sip = check.sip.clone().unwrap_or_default();
-            sip::ask(target, &sip, limit).await
+            Box::pin(sip::ask(target, &sip, limit)).await
         }
         HealthCheckType::DNS => match &check.dns {
-            Some(dns) => dns::ask(target, dns, limit).await,
+            Some(dns) => Box::pin(dns::ask(target, dns, limit)).await,
             None => Err("not asked: the check has no member dns".to_owned()),
         },
-        HealthCheckType::Ping => ping::ask(target, limit).await,
+        HealthCheckType::Ping => Box::pin(ping::ask(target, limit)).await,
         HealthCheckType::UDP => match &check.udp {
-            Some(udp) => udp::ask(target, udp, limit).await,
+            Some(udp) => Box::pin(udp::ask(target, udp, limit)).await,
             None => Err("not asked: the check has no member udp".to_owned()),
         },
     }

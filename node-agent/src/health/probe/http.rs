@@ -44,13 +44,17 @@ pub async fn ask(
     let security = security.transpose()?;
     let stream = tcp::connect(target, limit).await?;
     match security {
+        // On the heap: a question without TLS would be as large.
         Some(security) => {
-            let stream = security.over(stream, limit).await?;
-            // Servers that know nothing of ALPN speak HTTP/1.1.
-            if check.version == HttpVersion::HTTP2 && !tls::is_agreed(&stream, protocol) {
-                return Err(tls::OTHER_PROTOCOLS.to_owned());
-            }
-            question.ask(stream, limit).await
+            Box::pin(async move {
+                let stream = security.over(stream, limit).await?;
+                // Servers that know nothing of ALPN speak HTTP/1.1.
+                if check.version == HttpVersion::HTTP2 && !tls::is_agreed(&stream, protocol) {
+                    return Err(tls::OTHER_PROTOCOLS.to_owned());
+                }
+                question.ask(stream, limit).await
+            })
+            .await
         }
         None => question.ask(stream, limit).await,
     }
