@@ -178,8 +178,7 @@ fn told(lab: &Lab) -> Result<()> {
     let before = agents(lab)?;
 
     set_secret(lab, PASSWORD, Some("stranger"))?;
-    await_all(UP, ("Down", "UnknownCA"), UP)
-        .context("with the certificate of a stranger")?;
+    await_all(UP, ("Down", "UnknownCA"), UP).context("with the certificate of a stranger")?;
     let both = [("web-1".into(), 3), ("web-2".into(), 3)].into();
     let seen = spread(lab)?;
     ensure!(seen == both, "with the right password: {seen:?}");
