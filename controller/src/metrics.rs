@@ -225,12 +225,11 @@ mod metrics_document;
 mod tests {
     use super::*;
 
-    use super::metrics_document::{documented, exposed};
+    use super::metrics_document::{documented, exposed, with_labels_of};
 
     #[test]
     fn every_metric_of_the_controller_is_in_the_documentation_and_no_other() {
         let document = include_str!("../../docs/metrics.md");
-        let mut documented = documented(document, "lvs_controller_");
         let metrics = Metrics::default();
         // What has no sample is not shown.
         metrics.wrote("Lease", Outcome::Written, Duration::from_millis(3));
@@ -238,13 +237,7 @@ mod tests {
         metrics.watch_failed(Kind::VirtualService);
         metrics.set_not_ready([((Kind::VirtualService, Reason::Pending), 1)]);
         let exposed = exposed(&metrics.text());
-        for (name, metric) in &mut documented {
-            // What has not happened yet has no labels; the story `prometheus` looks at them.
-            metric.labels = exposed
-                .get(name)
-                .map(|metric| metric.labels.clone())
-                .unwrap_or_default();
-        }
+        let documented = with_labels_of(&exposed, documented(document, "lvs_controller_"));
         assert_eq!(documented, exposed, "left: docs/metrics.md");
     }
 }

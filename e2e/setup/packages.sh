@@ -43,6 +43,7 @@ LAB_PACKAGES="
     ethtool:ethtool
     openssl:openssl
     prometheus:promtool
+    redis-server:redis-server
     util-linux:unshare
     procps:ps
     psmisc:fuser

@@ -2,7 +2,7 @@
 //! the API server holds for them. Pods of the host network run in their node's namespace; others (the
 //! controller) on this machine, in a network namespace of their own that reaches nothing but the API server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,8 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
@@ -22,11 +21,14 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::guest::{Guest, quote};
 use crate::pod::{self, Place};
+use crate::volume::{self, Placed, Sources, Way};
 
 /// Port on which a pod of the pod network reaches the API server, on its own loopback.
 const POD_NETWORK_API_PORT: u16 = 6443;
 /// Name server of pods of the pod network. Each has the address to itself; stories let somebody listen there.
 pub const NAME_SERVER: &str = "10.96.0.10";
+/// How often Secrets and ConfigMaps are compared with what pods have; a kubelet takes a minute.
+const REFRESH: Duration = Duration::from_secs(2);
 /// The API server as guests see it (`e2e/cluster/guest.sh`).
 const GUEST_API_HOST: &str = "10.0.2.2";
 
@@ -90,7 +92,8 @@ struct Shell {
     repository: PathBuf,
     images: Images,
     nodes: BTreeMap<String, NodeSpec>,
-    started: BTreeSet<String>,
+    started: BTreeMap<String, Placed>,
+    refreshed: Instant,
     stopping: BTreeMap<String, Instant>,
     ready: BTreeMap<String, bool>,
     probed: Instant,
@@ -129,7 +132,8 @@ impl Kubelet {
                 .iter()
                 .map(|node| (node.name.clone(), node.clone()))
                 .collect(),
-            started: BTreeSet::new(),
+            started: BTreeMap::new(),
+            refreshed: Instant::now(),
             stopping: BTreeMap::new(),
             ready: BTreeMap::new(),
             probed: Instant::now(),
@@ -272,12 +276,12 @@ impl Shell {
                     self.stopping.remove(&uid);
                 }
             } else if !self.nodes.contains_key(&node) || matches!(phase, "Succeeded" | "Failed") {
-            } else if self.started.contains(&uid) {
+            } else if self.started.contains_key(&uid) {
                 alive.push(pod);
             } else {
                 match self.launch(&pod, &node, &uid).await {
-                    Ok(()) => {
-                        self.started.insert(uid);
+                    Ok(placed) => {
+                        self.started.insert(uid, placed);
                     }
                     Err(error) => append(
                         &self.state.join("kubelet.log"),
@@ -286,24 +290,81 @@ impl Shell {
                 }
             }
         }
+        self.refresh(namespace, &alive).await?;
         self.report(&api, &alive).await
+    }
+
+    /// Puts what has changed of Secrets and ConfigMaps into the volumes of pods that run.
+    async fn refresh(&mut self, namespace: &str, pods: &[Pod]) -> Result<()> {
+        if self.refreshed.elapsed() < REFRESH || self.quiet.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.refreshed = Instant::now();
+        let sources = Sources::of(&self.client, namespace).await?;
+        for pod in pods {
+            let uid = pod.metadata.uid.clone().unwrap_or_default();
+            let Some(mut placed) = self.started.remove(&uid) else {
+                continue;
+            };
+            if let Err(error) = self.place(pod, &uid, &mut placed, &sources) {
+                // It goes on with what it has.
+                let line = format!("volumes of pod {uid}: {error:#}");
+                append(&self.state.join("kubelet.log"), &line);
+            }
+            self.started.insert(uid, placed);
+        }
+        Ok(())
+    }
+
+    /// Puts a pod's volumes where it sees them.
+    fn place(&self, pod: &Pod, uid: &str, placed: &mut Placed, sources: &Sources) -> Result<()> {
+        let relative = format!("pods/{uid}");
+        let (ours, theirs, work) = if Self::in_guest(pod) {
+            let ours = self.guest.share.join(&relative);
+            let theirs = Path::new("/share").join(&relative);
+            (ours, theirs, PathBuf::from(guest_work(uid)))
+        } else {
+            let work = self.state.join(&relative);
+            (work.clone(), work.clone(), work)
+        };
+        let way = Way {
+            staged: ours.join("staged"),
+            seen: theirs.join("staged"),
+            volumes: work.join("volumes"),
+            program: self.repository.join("e2e/machine/place-volume.sh"),
+        };
+        let Some((files, script)) = placed.stage(sources, pod, &way)? else {
+            return Ok(());
+        };
+        if Self::in_guest(pod) {
+            self.guest.run(&script)?;
+        } else {
+            let status = Command::new("bash").arg("-c").arg(&script).status()?;
+            if !status.success() {
+                bail!("placing volumes below {}: {status}", way.volumes.display());
+            }
+        }
+        placed.done(files);
+        Ok(())
     }
 
     fn in_guest(pod: &Pod) -> bool {
         pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true)
     }
 
-    async fn launch(&self, pod: &Pod, node: &str, uid: &str) -> Result<()> {
+    async fn launch(&self, pod: &Pod, node: &str, uid: &str) -> Result<Placed> {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let container = pod::sole_container(pod)?;
         let (image_root, image_config) = self
             .images
             .get(container.image.as_deref().unwrap_or_default())?;
-        let files = self.files(pod, &namespace).await?;
+        let sources = Sources::of(&self.client, &namespace).await?;
+        let mut placed = Placed::new(volume::tokens(&self.client, pod).await?);
+        self.place(pod, uid, &mut placed, &sources)?;
         if Self::in_guest(pod) {
             let relative = format!("pods/{uid}");
             let folder = self.guest.share.join(&relative);
-            pod::write_files(&folder.join("volumes"), &files)?;
+            std::fs::create_dir_all(&folder)?;
             let image = format!(
                 "/run/images/{}",
                 image_root
@@ -315,7 +376,6 @@ impl Shell {
             let work = guest_work(uid);
             let place = Place {
                 work: work.clone().into(),
-                files: format!("/share/{relative}/volumes").into(),
                 image_root: image.clone().into(),
                 image_config,
                 node_disk: format!("/run/nodes/{node}").into(),
@@ -334,11 +394,10 @@ impl Shell {
             ))?;
         } else {
             let work = self.state.join("pods").join(uid);
-            pod::write_files(&work.join("volumes"), &files)?;
+            std::fs::create_dir_all(&work)?;
             let socket = work.join("api.sock");
             let place = Place {
                 work: work.clone(),
-                files: work.join("volumes"),
                 image_root: image_root.to_owned(),
                 image_config,
                 node_disk: self.state.join("disks").join(node),
@@ -370,101 +429,12 @@ impl Shell {
                 .stderr(std::process::Stdio::null())
                 .spawn()?;
         }
-        Ok(())
-    }
-
-    async fn files(&self, pod: &Pod, namespace: &str) -> Result<pod::PodFiles> {
-        let mut wanted = Vec::new();
-        // First pass: what is asked for; second pass: with what was fetched.
-        pod::files(pod, |kind, name, detail| {
-            wanted.push((kind.to_owned(), name.to_owned(), detail.to_owned()));
-            Ok([
-                (String::new(), Vec::new()),
-                ("ca.crt".to_owned(), Vec::new()),
-            ]
-            .into())
-        })?;
-        let mut fetched = BTreeMap::new();
-        for (kind, name, detail) in wanted {
-            let data = match kind.as_str() {
-                "ConfigMap" => {
-                    let map = Api::<ConfigMap>::namespaced(self.client.clone(), namespace)
-                        .get(&name)
-                        .await?;
-                    map.data
-                        .unwrap_or_default()
-                        .into_iter()
-                        .map(|(key, text)| (key, text.into_bytes()))
-                        .collect()
-                }
-                "Secret" => {
-                    let secret = Api::<Secret>::namespaced(self.client.clone(), namespace)
-                        .get(&name)
-                        .await?;
-                    secret
-                        .data
-                        .unwrap_or_default()
-                        .into_iter()
-                        .map(|(key, bytes)| (key, bytes.0))
-                        .collect()
-                }
-                _ => BTreeMap::from([(
-                    "token".to_owned(),
-                    self.token(pod, namespace, &name, &detail).await?,
-                )]),
-            };
-            fetched.insert((kind, name), data);
-        }
-        pod::files(pod, |kind, name, _| {
-            fetched
-                .get(&(kind.to_owned(), name.to_owned()))
-                .cloned()
-                .context("not fetched")
-        })
-    }
-
-    async fn token(
-        &self,
-        pod: &Pod,
-        namespace: &str,
-        audience: &str,
-        seconds: &str,
-    ) -> Result<Vec<u8>> {
-        let account = pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.service_account_name.clone())
-            .unwrap_or_else(|| "default".into());
-        let request = TokenRequest {
-            spec: TokenRequestSpec {
-                audiences: if audience.is_empty() {
-                    Vec::new()
-                } else {
-                    vec![audience.to_owned()]
-                },
-                expiration_seconds: Some(seconds.parse::<i64>()?.max(7200)),
-                bound_object_ref: Some(BoundObjectReference {
-                    api_version: Some("v1".into()),
-                    kind: Some("Pod".into()),
-                    name: pod.metadata.name.clone(),
-                    uid: pod.metadata.uid.clone(),
-                }),
-            },
-            ..Default::default()
-        };
-        let answer = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace)
-            .create_token_request(&account, &PostParams::default(), &request)
-            .await?;
-        Ok(answer
-            .status
-            .context("token request without status")?
-            .token
-            .into_bytes())
+        Ok(placed)
     }
 
     /// Asks a container to end, then makes it end; true when it has.
     fn finish(&mut self, pod: &Pod, uid: &str) -> Result<bool> {
-        if !self.started.contains(uid) {
+        if !self.started.contains_key(uid) {
             return Ok(true);
         }
         let grace = u64::try_from(pod.metadata.deletion_grace_period_seconds.unwrap_or(30))?;

@@ -20,3 +20,4 @@ pub mod namespace;
 pub mod pod;
 pub mod stories;
 pub mod traffic;
+pub mod volume;

@@ -71,6 +71,18 @@ pub fn exposed(text: &str) -> Metrics {
     metrics
 }
 
+/// What is documented, with the labels of what is exposed: what has not happened yet has none. The story `prometheus` looks
+/// at them.
+pub fn with_labels_of(exposed: &Metrics, mut documented: Metrics) -> Metrics {
+    for (name, metric) in &mut documented {
+        let found = exposed.get(name);
+        metric.labels = found
+            .map(|metric| metric.labels.clone())
+            .unwrap_or_default();
+    }
+    documented
+}
+
 fn after<'a>(line: &'a str, mark: &str) -> Option<(&'a str, &'a str)> {
     line.strip_prefix(mark)?.split_once(' ')
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, Volume};
@@ -77,10 +77,8 @@ const DEFAULT_CAPABILITIES: [&str; 14] = [
 
 /// Where a pod runs, as paths on the side that runs it.
 pub struct Place<'a> {
-    /// Folder of the pod, writable.
+    /// Folder of the pod, writable; its volumes are in `volumes`.
     pub work: PathBuf,
-    /// Folder in which the files of volumes lie, see [`PodFiles`].
-    pub files: PathBuf,
     /// Unpacked image root.
     pub image_root: PathBuf,
     /// Configuration of the image (`config` of the OCI image).
@@ -95,8 +93,8 @@ pub struct Place<'a> {
     pub prelude: String,
 }
 
-/// Files of a pod's volumes: volume name, path below it, content.
-pub type PodFiles = Vec<(String, String, Vec<u8>)>;
+/// Files of a pod's volumes: content by path, by name of the volume.
+pub type PodFiles = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
 
 /// The one container of a pod.
 pub fn sole_container(pod: &Pod) -> Result<&Container> {
@@ -127,67 +125,65 @@ fn field(pod: &Pod, path: &str) -> Result<String> {
     value.with_context(|| format!("the pod has no {path} yet"))
 }
 
-/// Volume files that come from the pod itself; tokens, config maps and secrets are fetched by `fetch`
-/// (kind, name, key or audience).
+/// Files of the volumes that the API server fills; `find` has the content of a Secret or ConfigMap by name, and of a Token
+/// by audience. What is missing and not optional is an error.
 pub fn files(
     pod: &Pod,
-    mut fetch: impl FnMut(&str, &str, &str) -> Result<BTreeMap<String, Vec<u8>>>,
+    find: impl Fn(&str, &str) -> Option<BTreeMap<String, Vec<u8>>>,
 ) -> Result<PodFiles> {
     let spec = pod.spec.as_ref().context("pod without spec")?;
-    let mut files = PodFiles::new();
-    for volume in spec.volumes.iter().flatten() {
-        if let Some(source) = &volume.config_map {
-            for (key, bytes) in fetch("ConfigMap", &source.name, "")? {
-                files.push((volume.name.clone(), key, bytes));
-            }
+    let content = |kind: &str, name: &str, optional: Option<bool>| {
+        let found = find(kind, name);
+        if found.is_none() && optional == Some(true) {
+            return Ok(BTreeMap::new());
         }
-        if let Some(source) = &volume.secret {
+        found.with_context(|| format!("no {kind} {name}"))
+    };
+    let mut all = PodFiles::new();
+    for volume in spec.volumes.iter().flatten() {
+        let mut files = BTreeMap::new();
+        if let Some(source) = &volume.config_map {
+            files.extend(content("ConfigMap", &source.name, source.optional)?);
+        } else if let Some(source) = &volume.secret {
             let name = source
                 .secret_name
                 .as_deref()
                 .context("secret volume without a name")?;
-            for (key, bytes) in fetch("Secret", name, "")? {
-                files.push((volume.name.clone(), key, bytes));
-            }
-        }
-        for source in volume
-            .projected
-            .iter()
-            .flat_map(|projected| projected.sources.iter().flatten())
-        {
-            if let Some(token) = &source.service_account_token {
-                let audience = token.audience.clone().unwrap_or_default();
-                let seconds = token.expiration_seconds.unwrap_or(3600).to_string();
-                let got = fetch("Token", &audience, &seconds)?;
-                let bytes = got.into_values().next().context("no token")?;
-                files.push((volume.name.clone(), token.path.clone(), bytes));
-            } else if let Some(map) = &source.config_map {
-                let data = fetch("ConfigMap", &map.name, "")?;
-                for item in map.items.iter().flatten() {
-                    let bytes = data
-                        .get(&item.key)
-                        .with_context(|| format!("no key {}", item.key))?;
-                    files.push((volume.name.clone(), item.path.clone(), bytes.clone()));
+            files.extend(content("Secret", name, source.optional)?);
+        } else if let Some(projected) = &volume.projected {
+            for source in projected.sources.iter().flatten() {
+                if let Some(token) = &source.service_account_token {
+                    let audience = token.audience.as_deref().unwrap_or_default();
+                    let mut got = content("Token", audience, None)?;
+                    let bytes = got.pop_first().context("no token")?.1;
+                    files.insert(token.path.clone(), bytes);
+                } else if let Some(map) = &source.config_map {
+                    let data = content("ConfigMap", &map.name, map.optional)?;
+                    for item in map.items.iter().flatten() {
+                        let bytes = data
+                            .get(&item.key)
+                            .with_context(|| format!("no key {}", item.key))?;
+                        files.insert(item.path.clone(), bytes.clone());
+                    }
+                } else if let Some(downward) = &source.downward_api {
+                    for item in downward.items.iter().flatten() {
+                        let path = &item
+                            .field_ref
+                            .as_ref()
+                            .context("downward item without fieldRef")?
+                            .field_path;
+                        files.insert(item.path.clone(), field(pod, path)?.into_bytes());
+                    }
+                } else {
+                    bail!("the lab cannot project {source:?}");
                 }
-            } else if let Some(downward) = &source.downward_api {
-                for item in downward.items.iter().flatten() {
-                    let path = &item
-                        .field_ref
-                        .as_ref()
-                        .context("downward item without fieldRef")?
-                        .field_path;
-                    files.push((
-                        volume.name.clone(),
-                        item.path.clone(),
-                        field(pod, path)?.into_bytes(),
-                    ));
-                }
-            } else {
-                bail!("the lab cannot project {source:?}");
             }
+        } else {
+            continue;
         }
+        all.insert(volume.name.clone(), files);
     }
-    Ok(files)
+    Ok(all)
 }
 
 fn environment(
@@ -274,7 +270,7 @@ fn mount(
         writeln!(script, "mkdir -p {}", path.display())?;
         path
     } else if volume.projected.is_some() || volume.config_map.is_some() || volume.secret.is_some() {
-        place.files.join(&volume.name)
+        place.work.join("volumes").join(&volume.name)
     } else {
         bail!("the lab cannot mount volume {}", volume.name);
     };
@@ -424,14 +420,4 @@ pub fn script(pod: &Pod, place: &Place<'_>) -> Result<String> {
     }
     script.push('\n');
     Ok(script)
-}
-
-/// Writes a pod's volume files below `folder`.
-pub fn write_files(folder: &Path, files: &PodFiles) -> Result<()> {
-    for (volume, path, bytes) in files {
-        let path = folder.join(volume).join(path);
-        std::fs::create_dir_all(path.parent().context("path without parent")?)?;
-        std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
-    }
-    Ok(())
 }

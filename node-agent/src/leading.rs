@@ -102,6 +102,10 @@ impl LeadershipPort for Leading {
         self.leadership.set_routers(routers.collect());
     }
 
+    fn hold_back(&mut self, routers: BTreeSet<String>) {
+        self.leadership.hold_back(routers);
+    }
+
     fn set_addresses(&mut self, addresses: BTreeMap<String, BTreeSet<AddressKey>>) {
         let addresses = addresses.into_iter().map(|(router, keys)| {
             let keys = keys.into_iter().map(|key| DirectorAddress {

@@ -243,7 +243,7 @@ mod tests {
     use crate::leadership::collector_of_nothing;
     use crate::statistics::StatisticsExchange;
 
-    use super::metrics_document::{documented, exposed};
+    use super::metrics_document::{documented, exposed, with_labels_of};
 
     #[test]
     fn every_metric_of_the_agent_is_in_the_documentation_and_no_other() {
@@ -261,15 +261,8 @@ mod tests {
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         let document = include_str!("../../docs/metrics.md");
-        let mut documented = documented(document, "lvs_agent_");
         let exposed = exposed(&text);
-        for (name, metric) in &mut documented {
-            // What has not happened yet has no labels; the story `prometheus` looks at them.
-            metric.labels = exposed
-                .get(name)
-                .map(|metric| metric.labels.clone())
-                .unwrap_or_default();
-        }
+        let documented = with_labels_of(&exposed, documented(document, "lvs_agent_"));
         assert_eq!(documented, exposed, "left: docs/metrics.md");
     }
 }

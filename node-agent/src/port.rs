@@ -103,6 +103,8 @@ impl LeadershipView {
 pub trait LeadershipPort: Send {
     /// The full truth about the routers of this node: one that is missing loses its addresses.
     fn set_routers(&mut self, routers: BTreeMap<String, DirectedRouter>);
+    /// The routers of which no address is to be added for now, all of them.
+    fn hold_back(&mut self, routers: BTreeSet<String>);
     /// The full truth about the addresses of the routers it names.
     fn set_addresses(&mut self, addresses: BTreeMap<String, BTreeSet<AddressKey>>);
     /// What is so now.

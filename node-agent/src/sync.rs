@@ -129,6 +129,8 @@ pub struct Syncer<I, H, L> {
     verified: Option<DesiredState>,
     /// Director addresses handed over so far.
     handed: BTreeMap<String, BTreeSet<AddressKey>>,
+    /// Routers whose addresses wait for their services.
+    held_back: BTreeSet<String>,
     reports: BTreeMap<String, PlanReport>,
     /// Addresses that no lifetime ends, as last read.
     permanent: BTreeSet<AddressKey>,
@@ -216,6 +218,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             metrics,
             verified: None,
             handed: BTreeMap::new(),
+            held_back: BTreeSet::new(),
             reports: BTreeMap::new(),
             permanent: BTreeSet::new(),
             priorities: BTreeMap::new(),
@@ -282,7 +285,10 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             match self.attempt() {
                 Ok((_, true)) if attempt < IMMEDIATE_PASSES => attempt += 1,
                 Ok((verdicts, stale)) => break Ok((verdicts, stale)),
-                Err(blindness) => break Err(blindness),
+                Err(blindness) => {
+                    self.release_masters();
+                    break Err(blindness);
+                }
             }
         };
         self.metrics
@@ -314,6 +320,9 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         if next != journal {
             self.journal_file.write(&next)?;
         }
+        // Closed before services go, opened as soon as they are there.
+        let incomplete = desired.incomplete_routers.clone();
+        self.hold_back(&self.held_back | &incomplete);
         let (remaining, execution) = if plan.ops.is_empty() {
             self.failing.clear();
             (plan, Execution::default())
@@ -323,10 +332,12 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             for op in &execution.succeeded {
                 self.metrics.operation(op, "applied");
             }
+            self.hold_back(incomplete.clone());
             self.tell_failures(&execution.failures);
             Reading { observed, desired } = self.read(&view, &next, false)?;
             (self.plan(&desired, &observed, &next), execution)
         };
+        self.hold_back(incomplete);
         let mut trimmed = next.after(&desired, &observed, &execution.refused);
         let running = trimmed.sync_daemons_of_ours(&observed.sync_daemons);
         let continuity = self.continuity.get_or_insert_default();

@@ -3,6 +3,8 @@
 
 mod node_in_memory;
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use lvs_agent::port::LeadershipRole;
@@ -106,4 +108,53 @@ fn the_last_word_says_what_came_of_it_and_nothing_without_news() {
     let mut other = told.clone();
     other.leads = None;
     assert_eq!(last_word(&other, &view), None);
+}
+
+/// Of twelve busy connections one ended in a hand-over between two directors that are real servers too: the new one had the
+/// address before the services, and its own program answered what belonged to another real server.
+#[test]
+fn a_director_that_is_a_real_server_gets_its_addresses_after_its_services() {
+    let node = Node::new();
+    let mut agent = node.fresh();
+    let mut both = node_in_memory::director(VIP, &[1, 1], PlanState::Active);
+    both.real_server = node_in_memory::real_server(PlanState::Active).real_server;
+    let plans = vec![
+        received("vr-1", 1, Ok(router(PlanState::Active))),
+        received("vs-1", 1, Ok(both)),
+    ];
+    list(&mut agent, plans);
+    let held_back = BTreeSet::from([ROUTER.to_owned()]);
+    let set_role = |agent: &mut node_in_memory::Loop, role| {
+        let roles = &mut agent.leadership.view.roles;
+        roles.insert(ROUTER.into(), role);
+    };
+    set_role(&mut agent, LeadershipRole::Backup);
+    pass(&mut agent);
+    assert_eq!(agent.leadership.held_back, held_back);
+    assert!(
+        !agent.leadership.addresses[ROUTER].is_empty(),
+        "it is known what is wanted"
+    );
+    assert!(agent.ipvs.model.services.is_empty());
+
+    set_role(&mut agent, LeadershipRole::Master);
+    pass(&mut agent);
+    assert_eq!(agent.ipvs.model.services.len(), 1);
+    assert_eq!(agent.leadership.held_back, BTreeSet::new());
+
+    set_role(&mut agent, LeadershipRole::Backup);
+    pass(&mut agent);
+    assert_eq!(agent.leadership.held_back, held_back);
+
+    // A kernel that cannot be read costs the services, and not the address as well.
+    let next = agent.host.observations + 1;
+    agent.host.unreadable.extend(next..next + 10);
+    pass(&mut agent);
+    assert_eq!(
+        agent.leadership.held_back, held_back,
+        "while it is not master"
+    );
+    set_role(&mut agent, LeadershipRole::Master);
+    pass(&mut agent);
+    assert_eq!(agent.leadership.held_back, BTreeSet::new());
 }

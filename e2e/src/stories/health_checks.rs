@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{NAMESPACE, Story, other};
+use super::{NAMESPACE, Story, Undo, other};
 use crate::await_condition::{until, until_equal};
 use crate::failover::operator::{self, Setting};
 use crate::lab::{LIMIT, Lab};
@@ -42,18 +42,6 @@ pub(super) fn stories() -> Vec<Story> {
             run: administrative_state,
         },
     ]
-}
-
-/// What a story needs of the machine, undone when dropped.
-struct Undo<'a> {
-    lab: &'a Lab,
-    script: String,
-}
-
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        let _ = self.lab.guest.try_run(&self.script);
-    }
 }
 
 /// A web server of the directors' own on port 80 that says it is sorry.
@@ -130,6 +118,25 @@ fn await_state(lab: &Lab, name: &str, state: &str, message: &str) -> Result<()> 
         } else {
             Err(seen)
         })
+    })
+}
+
+/// Waits until a port of a real server has this state, with these words in its message.
+pub(super) fn await_port(lab: &Lab, name: &str, port: u16, state: &str, words: &str) -> Result<()> {
+    let what = format!("port {port} of {name} is {state}: {words:?}");
+    until(LIMIT, &what, || {
+        let object = lab.cluster.get(&["-n", NAMESPACE, "lvsrs", name])?;
+        let services = object["status"]["virtualServices"].as_array();
+        let found = services
+            .into_iter()
+            .flatten()
+            .flat_map(|service| service["ports"].as_array().into_iter().flatten())
+            .find(|row| row["port"] == port);
+        let as_told = found.is_some_and(|row| {
+            let message = row["message"].as_str().unwrap_or_default();
+            row["state"] == state && message.contains(words)
+        });
+        Ok(if as_told { Ok(()) } else { Err(found.cloned()) })
     })
 }
 

@@ -13,6 +13,7 @@ mod conflict;
 mod connection_sync;
 mod connection_takeover;
 mod connection_thresholds;
+mod credentials;
 mod differential;
 mod direct_routing;
 mod dns_names;
@@ -27,6 +28,7 @@ mod paths;
 mod persistence;
 mod prometheus;
 mod protocols;
+mod real_server_checks;
 mod resilience;
 mod schedulers;
 mod seen;
@@ -65,6 +67,8 @@ pub fn all(machine: Machine) -> Vec<Story> {
         authentication::stories(),
         tunnel::stories(),
         health_checks::stories(),
+        credentials::stories(),
+        real_server_checks::stories(),
         through_virtual_address::stories(),
         external_check::stories(),
         drain::stories(),
@@ -126,6 +130,29 @@ fn clean(lab: &Lab) -> Result<()> {
     lab.cluster
         .kubectl(&["delete", "virtualrouters.lvs.dev", "--wait", "-l", label])?;
     Ok(())
+}
+
+/// What a story needs of the machine, undone when dropped.
+struct Undo<'a> {
+    lab: &'a Lab,
+    script: String,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        let _ = self.lab.guest.try_run(&self.script);
+    }
+}
+
+/// RealServers that are the cluster nodes of these names: documents of YAML that follow others.
+fn real_servers(nodes: &[&str]) -> String {
+    let document = |node: &&str| {
+        format!(
+            "---\napiVersion: lvs.dev/v1alpha1\nkind: RealServer\nmetadata: {{name: {node}}}\n\
+             spec: {{target: {{type: Node, node: {{name: {node}}}}}}}\n"
+        )
+    };
+    nodes.iter().map(document).collect()
 }
 
 /// The director that is not this one.

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{NAMESPACE, Story};
+use super::{NAMESPACE, Story, real_servers};
 use crate::lab::Lab;
 use crate::traffic;
 
@@ -74,7 +74,8 @@ fn nat_told(lab: &Lab) -> Result<()> {
 fn nat_ipv6(lab: &Lab) -> Result<()> {
     lab.cluster.apply_text(
         NAMESPACE,
-        r#"
+        &[
+            r#"
 apiVersion: lvs.dev/v1alpha1
 kind: VirtualRouter
 metadata: {name: edge-six}
@@ -94,17 +95,10 @@ spec:
   forwarding: {type: NAT}
   scheduler: {name: rr}
   realServerSelector: {}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: web-1}
-spec: {target: {type: Node, node: {name: web-1}}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: web-2}
-spec: {target: {type: Node, node: {name: web-2}}}
 "#,
+            &real_servers(&["web-1", "web-2"]),
+        ]
+        .concat(),
     )?;
     let master = lab.await_serving(NAMESPACE, "six")?;
     ensure!(master == "lb-b", "master is {master}");

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{NAMESPACE, Story};
+use super::{NAMESPACE, Story, real_servers};
 use crate::await_condition::until;
 use crate::failover::operator;
 use crate::lab::{LIMIT, Lab};
@@ -167,7 +167,8 @@ fn drain(lab: &Lab) -> Result<()> {
 fn ranges(lab: &Lab) -> Result<()> {
     lab.cluster.apply_text(
         NAMESPACE,
-        r#"
+        &[
+            r#"
 apiVersion: lvs.dev/v1alpha1
 kind: VirtualService
 metadata: {name: range}
@@ -189,12 +190,10 @@ spec:
   forwarding: {type: DR}
   scheduler: {name: rr}
   realServerSelector: {}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: web-1}
-spec: {target: {type: Node, node: {name: web-1}}}
 "#,
+            &real_servers(&["web-1"]),
+        ]
+        .concat(),
     )?;
     lab.await_serving(NAMESPACE, "range")?;
     lab.await_serving(NAMESPACE, "marked")?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{NAMESPACE, Story};
+use super::{NAMESPACE, Story, real_servers};
 use crate::await_condition::until;
 use crate::guest::quote;
 use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE, nodes};
@@ -36,7 +36,8 @@ pub(super) fn stories() -> Vec<Story> {
 }
 
 fn prometheus(lab: &Lab) -> Result<()> {
-    lab.cluster.apply_text(NAMESPACE, OBJECTS)?;
+    let objects = [OBJECTS, &real_servers(&["web-1", "web-2"])].concat();
+    lab.cluster.apply_text(NAMESPACE, &objects)?;
     let words = ["-n", NAMESPACE, "virtualservices.lvs.dev", "shop"];
     lab.await_true(&words, "Programmed")?;
     let relays = controllers(lab)?;
@@ -100,16 +101,6 @@ spec:
   scheduler: {name: rr}
   healthChecks: [{name: tcp, type: TCP, periodSeconds: 1, timeoutSeconds: 1, failureThreshold: 1}]
   realServerSelector: {}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: web-1}
-spec: {target: {type: Node, node: {name: web-1}}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: web-2}
-spec: {target: {type: Node, node: {name: web-2}}}
 ---
 apiVersion: lvs.dev/v1alpha1
 kind: RealServer

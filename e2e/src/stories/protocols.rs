@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{NAMESPACE, Story};
+use super::{NAMESPACE, Story, real_servers};
 use crate::lab::Lab;
 use crate::traffic;
 
@@ -29,7 +29,8 @@ pub(super) fn stories() -> Vec<Story> {
 fn ipv6(lab: &Lab) -> Result<()> {
     lab.cluster.apply_text(
         NAMESPACE,
-        r#"
+        &[
+            r#"
 apiVersion: lvs.dev/v1alpha1
 kind: VirtualService
 metadata: {name: six}
@@ -39,17 +40,10 @@ spec:
   forwarding: {type: DR}
   scheduler: {name: rr}
   realServerSelector: {}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: web-1}
-spec: {target: {type: Node, node: {name: web-1}}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: web-2}
-spec: {target: {type: Node, node: {name: web-2}}}
 "#,
+            &real_servers(&["web-1", "web-2"]),
+        ]
+        .concat(),
     )?;
     lab.await_serving(NAMESPACE, "six")?;
     let object = lab
@@ -105,7 +99,8 @@ fn udp(lab: &Lab) -> Result<()> {
 fn udp_told(lab: &Lab) -> Result<()> {
     lab.cluster.apply_text(
         NAMESPACE,
-        r#"
+        &[
+            r#"
 apiVersion: lvs.dev/v1alpha1
 kind: VirtualService
 metadata: {name: dns}
@@ -126,17 +121,10 @@ spec:
   forwarding: {type: DR}
   scheduler: {name: rr}
   realServerSelector: {}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: web-1}
-spec: {target: {type: Node, node: {name: web-1}}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: web-2}
-spec: {target: {type: Node, node: {name: web-2}}}
 "#,
+            &real_servers(&["web-1", "web-2"]),
+        ]
+        .concat(),
     )?;
     lab.await_serving(NAMESPACE, "dns")?;
     lab.await_serving(NAMESPACE, "signalling")?;

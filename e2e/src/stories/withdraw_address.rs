@@ -10,40 +10,6 @@ use crate::traffic;
 
 const ADDRESS: &str = "172.16.2.221";
 
-/// `web` on port 80 by web-1 gives the address up; `mail` on port 8080 by web-2 asks for nothing.
-const SERVICES: &str = "
-apiVersion: lvs.dev/v1alpha1
-kind: VirtualService
-metadata: {name: web}
-spec:
-  addresses: [172.16.2.221]
-  ports: [{port: 80}]
-  forwarding: {type: DR}
-  healthChecks: [{name: tcp, type: TCP, periodSeconds: 1, timeoutSeconds: 1, failureThreshold: 1}]
-  quorum: {onLoss: WithdrawAddress}
-  realServerSelector: {matchLabels: {app: web}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: VirtualService
-metadata: {name: mail}
-spec:
-  addresses: [172.16.2.221]
-  ports: [{port: 8080}]
-  forwarding: {type: DR}
-  healthChecks: [{name: tcp, type: TCP, periodSeconds: 1, timeoutSeconds: 1, failureThreshold: 1}]
-  realServerSelector: {matchLabels: {app: mail}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: web-1, labels: {app: web}}
-spec: {target: {type: Node, node: {name: web-1}}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: web-2, labels: {app: mail}}
-spec: {target: {type: Node, node: {name: web-2}}}
-";
-
 pub(super) fn stories() -> Vec<Story> {
     vec![Story {
         name: "withdraw_address",
@@ -101,7 +67,8 @@ fn leader(lab: &Lab) -> Result<String> {
 
 fn withdraw_address(lab: &Lab) -> Result<()> {
     let _mend = Mend(lab);
-    lab.cluster.apply_text(NAMESPACE, SERVICES)?;
+    lab.cluster
+        .apply_example(NAMESPACE, "withdraw-address.yaml")?;
     let master = lab.await_serving(NAMESPACE, "web")?;
     lab.await_serving(NAMESPACE, "mail")?;
     await_holders(lab, &master)?;

@@ -123,6 +123,9 @@ pub struct DesiredState {
     pub host: DesiredHost,
     /// Addresses by router that the fence thread may hold while the node is master, each on its device.
     pub director_addresses: BTreeMap<String, BTreeSet<AddressKey>>,
+    /// Routers of which this node leaves services out while it does not hold their addresses. When it is to hold them, the
+    /// services come first.
+    pub incomplete_routers: BTreeSet<String>,
     /// Addresses by router that cannot be held here: no device, or somebody else's address.
     pub unavailable: BTreeMap<String, BTreeSet<IpAddr>>,
     /// What speaks against this node as director, by router; a router that is not in it has nothing against it.

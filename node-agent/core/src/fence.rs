@@ -166,6 +166,20 @@ impl Fence {
         router.wanted = Some(addresses);
     }
 
+    /// The routers of which no address is to be added for now; what is there of them stays. It is the full truth: any other
+    /// router gets its addresses when the election permits it.
+    pub fn hold_back(&mut self, routers: &BTreeSet<String>) {
+        for router in self.routers.values_mut() {
+            router.held_back = false;
+        }
+        for name in routers {
+            self.routers
+                .entry(name.clone())
+                .or_insert_with(RouterFence::new)
+                .held_back = true;
+        }
+    }
+
     /// What is to be done at `now`, in order: deletions, refreshes, additions, announcements. The journal
     /// ([`Fence::journal`]) must be written before an addition is carried out.
     pub fn due(&mut self, now: Tick) -> Vec<Action> {
@@ -232,7 +246,7 @@ impl Fence {
                     announcements.push(action(address, Step::Announce));
                 }
             }
-            if let Some((hold, ..)) = &permitted {
+            if let (Some((hold, ..)), false) = (&permitted, router.held_back) {
                 for address in router.wanted.iter().flatten() {
                     let waiting = router
                         .troubles

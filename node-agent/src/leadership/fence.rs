@@ -60,6 +60,8 @@ pub enum Command {
     Configure(BTreeMap<String, RouterSettings>),
     /// The addresses of the routers named.
     Want(BTreeMap<String, BTreeSet<DirectorAddress>>),
+    /// Add no address of these routers for now.
+    HoldBack(BTreeSet<String>),
     /// Carry a router's addresses.
     Hold(String, Hold),
     /// Delete a router's addresses now.
@@ -300,6 +302,7 @@ impl Worker {
                     self.fence.want(&router, addresses);
                 }
             }
+            Command::HoldBack(routers) => self.fence.hold_back(&routers),
             Command::Hold(router, hold) => self.fence.hold(&router, hold),
             Command::GiveUp(router) => self.fence.give_up(&router),
             Command::Attach(router, election) => self.exchanges.attach(&router, election),

@@ -19,7 +19,9 @@
 //!
 //! Handing over addresses while the node is not master does nothing; they are added at the takeover.
 //! A standby that keeps its services programmed therefore hands its addresses over at once, and the
-//! takeover adds them without waiting for the sync loop.
+//! takeover adds them without waiting for the sync loop. One that must not have them before it is master, as it is a
+//! real server of them too, names the router to `hold_back` until they are there: the address would bring it packets
+//! that only they tell from its own. Its predecessor goes on meanwhile, in a handover (rule 7).
 //!
 //! # What the agent must keep to
 //! - `set_routers` is the full truth about the routers of this node, from cached or live plans. A plan
@@ -385,6 +387,12 @@ impl Leadership {
     /// this module).
     pub fn set_addresses(&self, addresses: BTreeMap<RouterName, BTreeSet<DirectorAddress>>) {
         self.command(Command::Want(addresses));
+    }
+
+    /// The routers whose addresses are not to be added yet, since their services are not in the kernel before this node is
+    /// master (see the rules of this module).
+    pub fn hold_back(&self, routers: BTreeSet<RouterName>) {
+        self.command(Command::HoldBack(routers));
     }
 
     /// Role of this node by router.

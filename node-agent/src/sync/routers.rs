@@ -99,6 +99,22 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         self.leadership.set_addresses(addresses);
     }
 
+    /// Routers of which no address is to be added for now.
+    pub(super) fn hold_back(&mut self, routers: BTreeSet<String>) {
+        if self.held_back != routers {
+            self.held_back.clone_from(&routers);
+            self.leadership.hold_back(routers);
+        }
+    }
+
+    /// What a kernel that cannot be read lacks cannot be known: addresses that this node is to hold do not wait for it.
+    pub(super) fn release_masters(&mut self) {
+        let view = self.leadership.view();
+        let mut routers = self.held_back.clone();
+        routers.retain(|router| view.roles.get(router) != Some(&LeadershipRole::Master));
+        self.hold_back(routers);
+    }
+
     /// Addresses that this node is not to have for want of real servers, told when that changes. After a restart the kernel
     /// says which of them it had.
     fn look_at_withdrawals(

@@ -100,6 +100,7 @@ impl HostKernel for FakeHost {
 pub struct FakeLeadership {
     pub routers: Option<BTreeMap<String, DirectedRouter>>,
     pub addresses: BTreeMap<String, BTreeSet<AddressKey>>,
+    pub held_back: BTreeSet<String>,
     pub view: LeadershipView,
 }
 
@@ -116,6 +117,9 @@ impl FakeLeadership {
 impl LeadershipPort for FakeLeadership {
     fn set_routers(&mut self, routers: BTreeMap<String, DirectedRouter>) {
         self.routers = Some(routers);
+    }
+    fn hold_back(&mut self, routers: BTreeSet<String>) {
+        self.held_back = routers;
     }
     fn set_addresses(&mut self, addresses: BTreeMap<String, BTreeSet<AddressKey>>) {
         self.addresses.extend(addresses);

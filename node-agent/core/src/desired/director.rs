@@ -236,6 +236,10 @@ impl Builder<'_> {
         let destinations = self.destinations(planned, first, last_offset, needs);
         let serving = self.serving.of(&self.plan.name, planned);
         let hidden = self.would_balance_again(planned);
+        if hidden {
+            let router = self.plan.spec.virtual_router_name.clone();
+            self.state.incomplete_routers.insert(router);
+        }
         let nat = destinations
             .iter()
             .any(|(_, destination)| destination.forwarding == DestinationForwarding::Masquerade)

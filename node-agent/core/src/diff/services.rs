@@ -5,7 +5,10 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::Walk;
-use crate::ipvs::{Destination, DestinationKey, Service, ServiceFlags, ServiceKey, ServiceState};
+use crate::ipvs::{
+    Destination, DestinationForwarding, DestinationKey, Service, ServiceFlags, ServiceKey,
+    ServiceState,
+};
 use crate::object::Object;
 use crate::op::{IpvsOp, Op};
 use crate::table::{depends_on_order, out_of_order};
@@ -28,7 +31,9 @@ impl Walk<'_> {
             let Some(found) = self.observed.services.get(key) else {
                 ops.services
                     .push(Op::Ipvs(IpvsOp::AddService(*key, wanted.service.clone())));
+                let begin = ops.destinations.len();
                 destinations(*key, &wanted.destinations, &[], &mut ops);
+                self.own_first(begin, &mut ops);
                 // All are added in ascending order.
                 continue;
             };
@@ -69,6 +74,36 @@ impl Walk<'_> {
 }
 
 impl Walk<'_> {
+    /// A director that is a real server of a new service gets packets meant for itself before it is the holder: from the one
+    /// that still is. A table without this node would send them on, and the connection would stay with the wrong one. So
+    /// the others have weight 0 until all destinations are there, in their order.
+    fn own_first(&self, begin: usize, ops: &mut ServiceOps) {
+        let addresses = &self.observed.host.addresses;
+        let is_own = |key: &DestinationKey, destination: &Destination| {
+            destination.forwarding != DestinationForwarding::Masquerade
+                && addresses.iter().any(|(own, _)| own.address == key.address)
+        };
+        let added = ops.destinations.get_mut(begin..).unwrap_or_default();
+        let serves = added.iter().any(|op| {
+            matches!(op, Op::Ipvs(IpvsOp::AddDestination(_, key, destination)) if is_own(key, destination))
+        });
+        if !serves {
+            return;
+        }
+        let mut edits = Vec::new();
+        for op in added {
+            if let Op::Ipvs(IpvsOp::AddDestination(service, key, destination)) = op
+                && destination.weight > 0
+                && !is_own(key, destination)
+            {
+                let edit = IpvsOp::EditDestination(*service, *key, *destination);
+                edits.push(Op::Ipvs(edit));
+                destination.weight = 0;
+            }
+        }
+        ops.destinations.append(&mut edits);
+    }
+
     /// Brings destinations into the canonical order, by which every director sends a connection to the same real
     /// server. Nothing edits an order: those that are too far back are removed and added again, one by one. The kernel
     /// keeps a removed destination at hand and gives it back to its connections.

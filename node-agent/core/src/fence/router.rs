@@ -67,6 +67,8 @@ pub(super) struct RouterFence {
     pub(super) sent_at: Tick,
     pub(super) lifetime: Lifetime,
     pub(super) wanted: Option<BTreeSet<DirectorAddress>>,
+    /// None is added for now.
+    pub(super) held_back: bool,
     pub(super) entries: BTreeMap<DirectorAddress, Entry>,
     pub(super) troubles: BTreeMap<DirectorAddress, (Trouble, Tick)>,
     /// No longer planned: forgotten once its addresses are gone.
@@ -85,6 +87,7 @@ impl RouterFence {
             sent_at: Tick::default(),
             lifetime: Lifetime::Seconds(0),
             wanted: None,
+            held_back: false,
             entries: BTreeMap::new(),
             troubles: BTreeMap::new(),
             forgotten: false,
@@ -175,7 +178,8 @@ impl RouterFence {
             let claims = claims.map(|claims| claims.next_wake(fence_bound));
             [write, announcement, claims].into_iter().flatten().min()
         });
-        let missing = self.wanted.iter().flatten().filter_map(|address| {
+        let awaited = self.wanted.iter().filter(|_| !self.held_back);
+        let missing = awaited.flatten().filter_map(|address| {
             let entry = self.entries.contains_key(address);
             (!entry).then(|| {
                 self.troubles

@@ -20,7 +20,7 @@ mod sysctls;
 mod verdict;
 mod virtual_mac;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lvs_core::desired::{PlanInput, RouterRole, desired, tunnel_device_name};

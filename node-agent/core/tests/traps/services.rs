@@ -262,12 +262,16 @@ fn a_backup_that_serves_does_not_balance() {
     });
     let mut world = World::new(node(), vec![both]);
     world.set_role(RouterRole::Master);
-    world.pass();
+    let pass = world.pass();
     let key = tcp("192.0.2.100", 80);
     assert!(world.model.ipvs.services.contains_key(&key));
+    assert_eq!(pass.desired.incomplete_routers, BTreeSet::new());
     world.set_role(RouterRole::Backup);
     let pass = world.pass();
     assert!(!world.model.ipvs.services.contains_key(&key));
+    // Its addresses must not come before the service is back.
+    let router = world.plans[0].spec.virtual_router_name.clone();
+    assert_eq!(pass.desired.incomplete_routers, [router].into());
     // If the kernel would not let go of it, the plan is not programmed.
     let failure = Failure {
         op: Op::Ipvs(IpvsOp::DeleteService(key)),
@@ -287,6 +291,43 @@ fn a_backup_that_serves_does_not_balance() {
     ));
 }
 
+/// A director that is a real server gets packets meant for itself from the holder that it is about to follow. While its table
+/// was without itself, `sloppy_tcp` gave connections of its own to others, which reset them once they had them.
+#[test]
+fn a_new_table_has_the_node_itself_before_others() {
+    let servers = [9, 10, 11].map(|last| {
+        let address = format!("192.0.2.{last}");
+        real_server(&format!("web-{last}"), &address, 80, 2, DR)
+    });
+    let table = service("192.0.2.100", 80, SchedulerName::Mh, servers.to_vec());
+    let mut world = World::new(node(), vec![director_plan("vs-web", vec![table])]);
+    let own = ip("192.0.2.10");
+    let mut weights: BTreeMap<IpAddr, u32> = BTreeMap::new();
+    let mut order = Vec::new();
+    for op in &world.diff().ops {
+        let Op::Ipvs(op) = op else { continue };
+        match op {
+            IpvsOp::AddDestination(_, key, destination) => {
+                order.push(key.address);
+                weights.insert(key.address, destination.weight);
+            }
+            IpvsOp::EditDestination(_, key, destination) => {
+                weights.insert(key.address, destination.weight);
+            }
+            _ => continue,
+        }
+        let forwards = weights.values().any(|weight| *weight > 0);
+        assert!(!forwards || weights.get(&own) == Some(&2), "{weights:?}");
+    }
+    assert_eq!(weights.values().copied().collect::<Vec<_>>(), [2, 2, 2]);
+    assert!(
+        order.is_sorted(),
+        "every director has this order: {order:?}"
+    );
+    assert_eq!(world.pass().refused, []);
+    assert_eq!(world.diff().ops, []);
+}
+
 /// NAT reaches a real server on the same node with its port rewritten: nothing can be balanced twice.
 #[test]
 fn a_backup_that_serves_by_nat_keeps_the_service() {
@@ -297,6 +338,7 @@ fn a_backup_that_serves_by_nat_keeps_the_service() {
     });
     let wanted = World::new(node(), vec![both]).desired();
     assert_eq!(wanted.services.len(), 1);
+    assert_eq!(wanted.incomplete_routers, BTreeSet::new());
 }
 
 #[test]
