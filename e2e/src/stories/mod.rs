@@ -8,6 +8,7 @@ mod active_active;
 mod authentication;
 mod bare;
 mod boundaries;
+mod certificate_expiry;
 mod colocated;
 mod conflict;
 mod connection_sync;
@@ -65,6 +66,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         authentication::stories(),
         tunnel::stories(),
         health_checks::stories(),
+        certificate_expiry::stories(),
         through_virtual_address::stories(),
         external_check::stories(),
         drain::stories(),
