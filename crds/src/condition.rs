@@ -140,6 +140,8 @@ reasons! {
     RealServerDown,
     /// A port of a real server passes its checks again.
     RealServerUp,
+    /// The certificate of a real server ends sooner than the check's expiryWarningDays.
+    CertificateExpires,
     /// A director finds fewer real servers up than its router tracks.
     TooFewRealServers,
     /// No node is a director of the router.

@@ -645,6 +645,9 @@ pub struct CheckedRealServer {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub message: String,
+    /// End of the certificate that it shows, once it is as near as expiryWarningDays of the check; of several checks the first end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_expiry_time: Option<Time>,
 }
 
 /// Where a director can be reached by heartbeats over an interface of their own.

@@ -287,6 +287,9 @@ pub struct RealServerPortState {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub message: String,
+    /// End of the certificate that it shows, once it is as near as expiryWarningDays of the check; of several checks the first end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_expiry_time: Option<Time>,
 }
 
 /// State of a real server's port.

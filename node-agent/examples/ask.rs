@@ -35,14 +35,16 @@ async fn main() -> anyhow::Result<ExitCode> {
     let files = std::env::var_os("LVS_HEALTH_CHECK_CREDENTIALS_DIRECTORY");
     let files = files.map(|folder| CredentialFiles::new(folder.into(), "checks".to_owned()));
     let files = files.unwrap_or_default();
-    Ok(match probe::ask(target, &check, &means, &files).await {
-        Ok(()) => {
-            println!("passes");
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            println!("{why}");
-            ExitCode::FAILURE
-        }
-    })
+    Ok(
+        match probe::ask(target, &check, &means, &files).await.verdict {
+            Ok(()) => {
+                println!("passes");
+                ExitCode::SUCCESS
+            }
+            Err(why) => {
+                println!("{why}");
+                ExitCode::FAILURE
+            }
+        },
+    )
 }

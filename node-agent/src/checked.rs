@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use lvs_core::health::{EffectiveWeight, Serving};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use lvs_core::health::{EffectiveWeight, Serving, UnixSeconds};
 use lvs_crds::node_plan::{CheckedRealServer, NodePlanSpec, PlanState, PlannedService};
 use lvs_crds::real_server::RealServerState;
 
@@ -34,6 +36,7 @@ pub fn real_servers(plan: &str, spec: &NodePlanSpec, serving: &Serving) -> Vec<C
             },
             since: None,
             message: stands.message.clone(),
+            certificate_expiry_time: stands.certificate_expiry.and_then(time),
         }));
         let leaving = standing.leaving.values().flatten();
         found.extend(leaving.map(|one| CheckedRealServer {
@@ -45,6 +48,7 @@ pub fn real_servers(plan: &str, spec: &NodePlanSpec, serving: &Serving) -> Vec<C
             effective_weight: 0,
             since: None,
             message: one.message.clone(),
+            certificate_expiry_time: None,
         }));
     }
     let name = |one: &CheckedRealServer| {
@@ -60,6 +64,11 @@ pub fn real_servers(plan: &str, spec: &NodePlanSpec, serving: &Serving) -> Vec<C
     found.dedup_by(|left, right| name(left) == name(right));
     found.truncate(REAL_SERVERS_NAMED);
     found
+}
+
+/// As the API has it; nothing of what is no time there, beyond the year 9999.
+fn time(moment: UnixSeconds) -> Option<Time> {
+    Timestamp::from_second(moment.0).ok().map(Time)
 }
 
 /// Services of the plan that have checks and no quorum.

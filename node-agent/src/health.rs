@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use lvs_core::health::{Cadence, Change, Check, Checks, Health, Outcome, Start};
+use jiff::Timestamp;
+use lvs_core::health::{Cadence, Change, Check, Checks, Health, Outcome, Start, UnixSeconds};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -125,8 +126,11 @@ impl HealthExchange {
             }
             tokio::select! {
                 Some(ended) = under_way.questions.join_next_with_id() => {
-                    if let Some(Ended { key, serial, outcome, duration }) = under_way.end(ended) {
+                    if let Some(Ended { key, serial, outcome, certificate_expiry, duration }) = under_way.end(ended) {
                         self.results.count(key.question.type_, &outcome, duration);
+                        if let Some(not_after) = certificate_expiry {
+                            self.note_certificate(&key, serial, not_after);
+                        }
                         let change = self.lock().end(&key, serial, &outcome, clock::now());
                         self.note(change.as_ref());
                     }
@@ -134,6 +138,24 @@ impl HealthExchange {
                 () = self.other.notified() => {}
                 () = &mut pause, if paused_until.is_some() => paused_until = None,
             }
+        }
+    }
+
+    /// A check was shown a certificate that expires then.
+    fn note_certificate(&self, key: &Check, serial: u64, not_after: UnixSeconds) {
+        let today = calendar();
+        let is_other = {
+            let mut checks = self.lock();
+            let warned = |checks: &Checks<Check>| {
+                let known = checks.certificate_expiry(key);
+                known.filter(|not_after| key.warns_of(*not_after, today))
+            };
+            let before = warned(&checks);
+            checks.note_certificate(key, serial, not_after, clock::now());
+            before != warned(&checks)
+        };
+        if is_other {
+            self.changes.send_modify(|count| *count += 1);
         }
     }
 
@@ -151,6 +173,11 @@ impl HealthExchange {
     }
 }
 
+/// Now, by the calendar, which certificates go by.
+pub fn calendar() -> UnixSeconds {
+    UnixSeconds(Timestamp::now().as_second())
+}
+
 /// As many open files as the process may have at all: each question is one.
 fn allow_files() -> anyhow::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("reading RLIMIT_NOFILE")?;
@@ -164,7 +191,7 @@ fn allow_files() -> anyhow::Result<()> {
 /// Questions that have no answer yet.
 struct UnderWay {
     credentials: Arc<CredentialFiles>,
-    questions: JoinSet<Outcome>,
+    questions: JoinSet<(Outcome, Option<UnixSeconds>)>,
     checks: BTreeMap<Id, (Check, u64, Instant)>,
 }
 
@@ -173,6 +200,8 @@ struct Ended {
     key: Check,
     serial: u64,
     outcome: Outcome,
+    /// When the certificate expires that was shown.
+    certificate_expiry: Option<UnixSeconds>,
     duration: Duration,
 }
 
@@ -199,34 +228,40 @@ impl UnderWay {
         let asking = async move {
             let way = match passage::way(&check, laid, timeout).await {
                 Ok(way) => way,
-                Err(words) => return Outcome::NotAsked(words),
+                Err(words) => return (Outcome::NotAsked(words), None),
             };
-            match probe::ask(way, &check.question, &check.means, &credentials).await {
+            let probe::Answer {
+                verdict,
+                certificate_expiry,
+            } = probe::ask(way, &check.question, &check.means, &credentials).await;
+            let outcome = match verdict {
                 Ok(()) => Outcome::Success,
                 Err(words) if words.starts_with(probe::NOT_ASKED) => Outcome::NotAsked(words),
                 Err(words) if way.passage.is_some() => {
                     Outcome::Failure(format!("through {}: {words}", way.address.ip()))
                 }
                 Err(words) => Outcome::Failure(words),
-            }
+            };
+            (outcome, certificate_expiry)
         };
         let id = self.questions.spawn(asking).id();
         self.checks.insert(id, (key, serial, Instant::now()));
     }
 
-    fn end(&mut self, ended: Result<(Id, Outcome), JoinError>) -> Option<Ended> {
-        let (id, outcome) = match ended {
-            Ok((id, outcome)) => (id, outcome),
-            Err(error) => {
-                let words = format!("the check itself failed: {error}");
-                (error.id(), Outcome::Failure(words))
-            }
-        };
+    fn end(
+        &mut self,
+        ended: Result<(Id, (Outcome, Option<UnixSeconds>)), JoinError>,
+    ) -> Option<Ended> {
+        let (id, (outcome, certificate_expiry)) = ended.unwrap_or_else(|error| {
+            let words = format!("the check itself failed: {error}");
+            (error.id(), (Outcome::Failure(words), None))
+        });
         let (key, serial, begun) = self.checks.remove(&id)?;
         Some(Ended {
             key,
             serial,
             outcome,
+            certificate_expiry,
             duration: begun.elapsed(),
         })
     }

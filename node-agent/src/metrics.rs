@@ -235,6 +235,10 @@ mod metrics_document;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use lvs_core::health::Check;
+    use lvs_crds::health_check::{HealthCheck, HealthCheckType};
     use prometheus_client::encoding::text::encode;
 
     use super::*;
@@ -254,7 +258,15 @@ mod tests {
         metrics.set_conditions(["Programmed"].into_iter());
         let result = PassLabels { result: "complete" };
         metrics.status_writes.get_or_create(&result).inc();
-        HealthExchange::with_a_result().register(&mut registry);
+        let check = HealthCheck::new(String::new(), HealthCheckType::HTTPS);
+        let check = Check {
+            target: "192.0.2.1:443".parse().unwrap(),
+            passage: None,
+            subject: None,
+            question: check.into(),
+            means: Arc::default(),
+        };
+        HealthExchange::with_a_result(&check).register(&mut registry);
         registry.register_collector(collector_of_nothing());
         registry.register_collector(EndpointExchange::default().collector());
         registry.register_collector(StatisticsExchange::default().collector());

@@ -46,8 +46,8 @@ use crate::book::{PlanBook, PlanEvent};
 use crate::disk::{DiskError, JournalFile, PlanCache};
 use crate::endpoints::EndpointExchange;
 use crate::execute::{Execution, execute};
-use crate::health::HealthExchange;
 use crate::health::passage::Laid;
+use crate::health::{HealthExchange, calendar};
 use crate::hold::without_removals;
 use crate::kernel::HostKernel;
 use crate::kernel::link_watch::Links;
@@ -469,7 +469,10 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         let now = clock::now();
         let (serving, next_step) = self.real_servers.with(|checks| {
             let health = |check: &Check| checks.health(check);
-            self.policy.decide(plans, node, health, now)
+            let (mut serving, next_step) = self.policy.decide(plans, node, health, now);
+            let expiry = |check: &Check| checks.certificate_expiry(check);
+            serving.warn_of_certificates(plans, expiry, calendar());
+            (serving, next_step)
         });
         self.serving = serving;
         self.serving.passages =

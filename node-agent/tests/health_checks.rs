@@ -6,16 +6,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lvs_agent::health::HealthExchange;
 use lvs_agent::health::credentials::CredentialFiles;
 use lvs_agent::health::passage::Laid;
-use lvs_core::health::{Check, Health, Passage};
+use lvs_agent::health::{HealthExchange, calendar};
+use lvs_core::health::{Check, Health, Passage, UnixSeconds};
 use lvs_core::ipvs::DestinationForwarding;
-use lvs_crds::health_check::{HealthCheck, HealthCheckType};
+use lvs_crds::health_check::{HealthCheck, HealthCheckType, TlsCheck, TlsVerification};
 use lvs_crds::value::AddressFamily;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rustls::ServerConfig;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -159,5 +164,83 @@ async fn a_director_that_forwards_nothing_asks_the_real_server_straight() {
     drop(listener);
     let refused = Health::Down("connect refused".to_owned());
     until(&exchange, &check, &refused).await;
+    asker.abort();
+}
+
+/// A listener that takes TLS with a certificate that ends then, and hangs up.
+async fn shows_certificate(end: UnixSeconds) -> SocketAddr {
+    let key = KeyPair::generate().unwrap();
+    let mut certificate = CertificateParams::new(vec!["own.example.org".to_owned()]).unwrap();
+    let since = Duration::from_secs(end.0.try_into().unwrap());
+    certificate.not_after = date_time_ymd(1970, 1, 1) + since;
+    let certificate = certificate.self_signed(&key).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let settings = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(settings));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move { acceptor.accept(stream).await.map(drop) });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_to_be_warned_of_rings_and_is_counted() {
+    let exchange = HealthExchange::default();
+    let mut bell = exchange.bell();
+    let end = UnixSeconds(calendar().0 + 5 * 86_400);
+    let of_tls = check(shows_certificate(end).await, HealthCheckType::HTTPS);
+    let question = HealthCheck {
+        tls: Some(TlsCheck {
+            verification: TlsVerification::None,
+            expiry_warning_days: Some(14),
+            ..TlsCheck::default()
+        }),
+        // Nothing else rings.
+        failure_threshold: 100,
+        ..HealthCheck::clone(&of_tls.question)
+    };
+    let near = Check {
+        question: Arc::new(question),
+        ..of_tls
+    };
+    want(&exchange, &[&near]);
+    let asker = tokio::spawn(exchange.clone().ask(CredentialFiles::default()));
+    let known = async {
+        while exchange
+            .with(|checks| checks.certificate_expiry(&near))
+            .is_none()
+        {
+            bell.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(LIMIT, known).await.unwrap();
+    assert_eq!(
+        exchange.with(|checks| checks.certificate_expiry(&near)),
+        Some(end)
+    );
+    let mut registry = Registry::default();
+    exchange.register(&mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    for line in [
+        &format!(
+            "lvs_agent_health_check_certificate_expiry_timestamp_seconds {}",
+            end.0
+        ),
+        "lvs_agent_health_check_certificates_expiring 1",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
     asker.abort();
 }

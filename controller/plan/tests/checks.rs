@@ -106,6 +106,47 @@ fn with_a_mark_the_checks_of_all_ports_count_together() {
 }
 
 #[test]
+fn a_certificate_that_expires_is_shown_and_takes_nobody_out() {
+    let mut cluster = cluster();
+    cluster.apply(service("web", json!({})));
+    cluster.apply(on_node("c", "c", json!({})));
+    cluster.apply(on_node("d", "d", json!({})));
+    cluster.settle();
+    cluster.elect("default", "a");
+    cluster.settle();
+    let end = "2027-01-20T08:00:00Z";
+    cluster.expiring.insert("c".into(), end.into());
+    cluster.acknowledge_all();
+    let resolution = cluster.pass();
+    let port = |name: &str| {
+        let report = &resolution.report.real_servers[&ObjectKey::new("default", name)];
+        assert_eq!(report.status.summary.state, "Up");
+        report.status.virtual_services[0].ports[0].clone()
+    };
+    let expiring = port("c");
+    assert_eq!(expiring.message, "certificate expires in 9 days");
+    let time = expiring.certificate_expiry_time.unwrap();
+    assert_eq!(time.0.to_string(), end);
+    assert_eq!(
+        (expiring.state, expiring.effective_weight),
+        (RealServerState::Up, 1)
+    );
+    assert_eq!(port("d").certificate_expiry_time, None);
+    for name in ["c", "d"] {
+        let verdict = of_real_server(&resolution, name, ConditionType::Ready);
+        assert_eq!(
+            (verdict.truth, verdict.reason),
+            (Truth::True, Reason::Ready)
+        );
+    }
+    let verdict = of_service(&resolution, "web", ConditionType::Ready);
+    assert_eq!(
+        (verdict.truth, verdict.reason),
+        (Truth::True, Reason::Ready)
+    );
+}
+
+#[test]
 fn a_real_server_that_fails_is_told_of_and_leaves_the_count() {
     let mut cluster = cluster();
     cluster.apply(service("web", json!({})));

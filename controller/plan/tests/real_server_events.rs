@@ -10,6 +10,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use lvs_crds::RealServerStatus;
 use lvs_crds::condition::Reason;
 use lvs_crds::real_server::{RealServerPortState, RealServerState, RealServerUse};
@@ -35,6 +37,7 @@ fn report(states: &[RealServerState]) -> Report {
                 Down => "connect refused".to_owned(),
                 _ => String::new(),
             },
+            certificate_expiry_time: None,
         };
         let written = RealServerStatus {
             virtual_services: vec![RealServerUse {
@@ -58,6 +61,21 @@ fn report(states: &[RealServerState]) -> Report {
     }
 }
 
+/// The same of real servers that are up, with certificates that expire in so many days as are warned of.
+fn report_certificates(days: &[Option<i64>]) -> Report {
+    let mut report = report(&vec![Up; days.len()]);
+    for (index, days) in days.iter().enumerate() {
+        let key = ObjectKey::new("shop", format!("web-{index}"));
+        let status = &mut report.real_servers.get_mut(&key).unwrap().status;
+        status.virtual_services[0].ports[0].certificate_expiry_time = days.map(end);
+    }
+    report
+}
+
+fn end(days: i64) -> Time {
+    Time(Timestamp::from_second(1_800_000_000 + days * 86_400).unwrap())
+}
+
 /// A controller, and the statuses that it has written.
 #[derive(Default)]
 struct Controller {
@@ -68,7 +86,15 @@ struct Controller {
 
 impl Controller {
     fn tell(&mut self, states: &[RealServerState]) -> Vec<Telling> {
-        let report = report(states);
+        self.tell_of(report(states))
+    }
+
+    fn tell_certificates(&mut self, days: &[Option<i64>]) -> Vec<String> {
+        let told = self.tell_of(report_certificates(days)).into_iter();
+        told.map(|telling| telling.note).collect()
+    }
+
+    fn tell_of(&mut self, report: Report) -> Vec<Telling> {
         let now = Duration::from_secs(self.seconds);
         let told = self.rationed.tell(&report, |key| self.stored.get(key), now);
         let written = report.real_servers.into_iter();
@@ -190,6 +216,76 @@ fn what_went_by_untold_never_is() {
     assert_eq!(controller.rationed.next(), None);
     controller.seconds = 300;
     assert_eq!(controller.notes(&[Down; 20]), nothing());
+}
+
+#[test]
+fn a_certificate_that_expires_is_told_once() {
+    let mut controller = Controller::default();
+    assert_eq!(controller.tell_certificates(&[None, None]), nothing());
+    let told = controller.tell_of(report_certificates(&[Some(5), None]));
+    assert_eq!(
+        told,
+        [Telling {
+            virtual_service: ObjectKey::new("shop", "web"),
+            reason: Reason::CertificateExpires,
+            note: "web-0 (192.0.2.0:80): certificate is valid until 2027-01-20T08:00:00Z"
+                .to_owned(),
+            real_server: Some("web-0".to_owned()),
+        }]
+    );
+    assert_eq!(controller.tell_certificates(&[Some(5), None]), nothing());
+    // The agent does not know yet, after a start.
+    assert_eq!(controller.tell_certificates(&[None, None]), nothing());
+    assert_eq!(controller.tell_certificates(&[Some(5), None]), nothing());
+    // Renewed, and by the time again.
+    assert_eq!(controller.tell_certificates(&[None, None]), nothing());
+    assert_eq!(
+        controller.tell_certificates(&[Some(90), None]),
+        ["web-0 (192.0.2.0:80): certificate is valid until 2027-04-15T08:00:00Z"]
+    );
+    controller.restart();
+    assert_eq!(controller.tell_certificates(&[Some(90), None]), nothing());
+    // A real server that comes with an old certificate.
+    let told = controller.tell_certificates(&[Some(90), None, Some(-1)]);
+    assert_eq!(
+        told,
+        ["web-2 (192.0.2.2:80): certificate is valid until 2027-01-14T08:00:00Z"]
+    );
+}
+
+#[test]
+fn of_many_certificates_a_few_are_told_and_the_rest_in_one() {
+    let mut controller = Controller::default();
+    let mut days = vec![Some(5); 200];
+    days[150] = Some(3);
+    let told = controller.tell_certificates(&days);
+    assert_eq!(told.len(), 10);
+    assert!(
+        told[9].starts_with(
+            "certificates of 191 more real servers, the first valid until 2027-01-18T08:00:00Z: web-"
+        ),
+        "{}",
+        told[9]
+    );
+    // They leave room for what is down.
+    assert_eq!(controller.notes(&[Down; 200]).len(), 10);
+    assert_eq!(controller.tell_certificates(&days).len(), 0);
+}
+
+#[test]
+fn a_certificate_that_finds_no_room_waits() {
+    let mut controller = Controller::default();
+    controller.tell_certificates(&[Some(5); 20]);
+    controller.seconds = 10;
+    let mut days = vec![Some(5); 20];
+    days[7] = Some(9);
+    // The status is written all the same.
+    assert_eq!(controller.tell_certificates(&days), nothing());
+    assert_eq!(controller.tell_certificates(&days), nothing());
+    assert_eq!(controller.rationed.next(), Some(Duration::from_secs(30)));
+    controller.seconds = 30;
+    assert_eq!(controller.tell_certificates(&days).len(), 1);
+    assert_eq!(controller.rationed.next(), None);
 }
 
 proptest! {

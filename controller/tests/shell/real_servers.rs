@@ -41,7 +41,9 @@ async fn write(scene: &Scene, report: &Report) -> Vec<Value> {
         .map(|sent| sent.body)
         .filter(|body| {
             let reason = body["reason"].as_str();
-            reason.is_some_and(|reason| reason.starts_with("RealServer"))
+            reason.is_some_and(|reason| {
+                reason.starts_with("RealServer") || reason == "CertificateExpires"
+            })
         })
         .collect()
 }
@@ -68,4 +70,34 @@ async fn a_real_server_that_goes_down_is_told_of_its_virtual_service_once() {
     assert!(write(&scene, &down).await.is_empty());
     let told = write(&scene, &up).await;
     assert_eq!(told[0]["reason"], "RealServerUp");
+}
+
+#[tokio::test]
+async fn a_certificate_that_expires_is_told_of_its_virtual_service_once() {
+    let mut scene = Scene::new();
+    name_real_server(&scene);
+    scene.pass().await;
+    let up = report(&scene, RealServerState::Up, "");
+    let expiring = |days: i64, words: &str| {
+        let mut report = report(&scene, RealServerState::Up, words);
+        let key = ObjectKey::new("shop", "web");
+        let status = &mut report.real_servers.get_mut(&key).unwrap().status;
+        let end = Timestamp::from_second(1_800_000_000 + days * 86_400).unwrap();
+        status.virtual_services[0].ports[0].certificate_expiry_time = Some(Time(end));
+        report
+    };
+    assert!(write(&scene, &up).await.is_empty(), "the beginning");
+    let told = write(&scene, &expiring(5, "certificate expires in 5 days")).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["reason"], "CertificateExpires");
+    assert_eq!(told[0]["type"], "Warning");
+    assert_eq!(
+        told[0]["note"],
+        "web (10.0.0.1:80): certificate is valid until 2027-01-20T08:00:00Z"
+    );
+    assert_eq!(told[0]["regarding"]["kind"], "VirtualService");
+    assert_eq!(told[0]["related"]["kind"], "RealServer");
+    // The countdown is none.
+    let told = write(&scene, &expiring(5, "certificate expires in 4 days")).await;
+    assert!(told.is_empty(), "{told:?}");
 }

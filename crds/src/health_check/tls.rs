@@ -31,6 +31,10 @@ pub struct TlsCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<PartName>")]
     pub credentials_name: Option<String>,
+    /// Days before the end of the certificate, of the real server or the judge, from which on the real server's status warns of it, with an Event, also with verification None; nobody is taken out for that. From 1 to 365. Default: no warning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 365))]
+    pub expiry_warning_days: Option<u16>,
     /// When TLS begins. Immediately: with the first byte (imaps, pops, ldaps). StartTLS: after a command in plain text, only with type SMTP, FTP, IMAP or POP3. Default Immediately.
     #[serde(default)]
     pub start: TlsStart,

@@ -8,6 +8,7 @@ mod active_active;
 mod authentication;
 mod bare;
 mod boundaries;
+mod certificate_expiry;
 mod colocated;
 mod conflict;
 mod connection_sync;
@@ -69,6 +70,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         health_checks::stories(),
         credentials::stories(),
         real_server_checks::stories(),
+        certificate_expiry::stories(),
         through_virtual_address::stories(),
         external_check::stories(),
         drain::stories(),

@@ -12,6 +12,7 @@
 
 mod checks;
 mod drain;
+mod expiry;
 mod key;
 mod machine;
 mod memory;
@@ -24,6 +25,7 @@ mod withdrawal;
 
 pub use checks::{Cadence, Change, Checks, Start};
 pub use drain::{LeavingRealServer, NodeView};
+pub use expiry::{UnixSeconds, begin_words, expiry_words};
 pub use key::{Check, Means, wanted_checks};
 pub use machine::{Health, Machine, Outcome, Thresholds};
 pub use memory::remembered;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use lvs_core::health::{Health, Outcome};
+use lvs_core::health::{Health, Outcome, UnixSeconds};
 use lvs_crds::health_check::HealthCheckType;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::HealthExchange;
+use super::{HealthExchange, calendar};
 
 /// Upper bounds of the buckets for one check, seconds; a check has 60 s at most.
 const CHECK_BUCKETS: [f64; 12] = [
@@ -69,6 +69,40 @@ impl Results {
     }
 }
 
+/// Certificates that were shown to checks. Which real server each is of stands in the status of its RealServer.
+#[derive(Debug)]
+struct Certificates(HealthExchange);
+
+impl Collector for Certificates {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let now = calendar();
+        let (first, count) = self.0.with(|checks| {
+            let warned = checks.certificate_expiries();
+            let warned = warned.filter(|(check, not_after)| check.warns_of(*not_after, now));
+            let first = checks
+                .certificate_expiries()
+                .map(|(_, not_after)| not_after);
+            (first.min(), warned.count())
+        });
+        if let Some(UnixSeconds(first)) = first {
+            let family = encoder.encode_descriptor(
+                "lvs_agent_health_check_certificate_expiry_timestamp_seconds",
+                "When the first certificate expires that real servers have shown to health checks, in seconds since 1970; none while none was shown",
+                None,
+                MetricType::Gauge,
+            )?;
+            ConstGauge::new(first).encode(family)?;
+        }
+        let family = encoder.encode_descriptor(
+            "lvs_agent_health_check_certificates_expiring",
+            "Health checks that are shown a certificate which expires within their tls.expiryWarningDays, or has",
+            None,
+            MetricType::Gauge,
+        )?;
+        ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX)).encode(family)
+    }
+}
+
 /// Checks by what is known of whom they ask.
 #[derive(Debug)]
 struct States(HealthExchange);
@@ -102,10 +136,17 @@ impl Collector for States {
 }
 
 impl HealthExchange {
-    /// One check has ended.
+    /// One check has ended, and was shown a certificate.
     #[cfg(test)]
-    pub(crate) fn with_a_result() -> Self {
+    pub(crate) fn with_a_result(check: &lvs_core::health::Check) -> Self {
         let exchange = Self::default();
+        let wanted = BTreeMap::from([(check.clone(), check.cadence())]);
+        exchange.want(&wanted, |_| Health::Unknown);
+        let later = crate::leadership::clock::now() + Duration::from_mins(1);
+        let started = exchange.lock().start(later, 1);
+        for start in started {
+            exchange.note_certificate(&start.key, start.serial, UnixSeconds(1));
+        }
         let duration = Duration::from_millis(3);
         exchange
             .results
@@ -126,5 +167,6 @@ impl HealthExchange {
             self.results.durations.clone(),
         );
         registry.register_collector(Box::new(States(self.clone())));
+        registry.register_collector(Box::new(Certificates(self.clone())));
     }
 }

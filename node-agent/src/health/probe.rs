@@ -11,6 +11,7 @@
 //! A reset that gets lost is not repeated; then the connection lives on in the server until its idle timeout.
 
 mod body;
+mod certificate;
 mod conversation;
 mod dns;
 mod greeting;
@@ -39,11 +40,11 @@ use std::io;
 use std::time::Duration;
 
 use greeting::Dialect;
-use lvs_core::health::Means;
+use lvs_core::health::{Means, UnixSeconds};
 use lvs_crds::health_check::{HealthCheck, HealthCheckType};
 use nix::errno::Errno;
 use target::Target;
-use tls::Terms;
+use tls::{ShownExpiry, Terms};
 use tokio::time::{Instant, timeout_at};
 
 use super::credentials::CredentialFiles;
@@ -56,8 +57,16 @@ pub const NOT_ASKED: &str = "not asked: ";
 /// Who asks, for servers that want to know.
 const AGENT: &str = concat!("lvs-operator-agent/", env!("CARGO_PKG_VERSION"));
 
-/// Asks who is at the end of `way` once what `check` says, with `means` and the credentials that they lead to in `files`. An error is why the
-/// real server does not pass, in words, in which nothing stands of any credentials.
+/// What one question came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// An error is why the real server does not pass, in words, in which nothing stands of any credentials.
+    pub verdict: Result<(), String>,
+    /// The last second in which the certificate is valid that it showed, if it showed one that can be read, trusted or not.
+    pub certificate_expiry: Option<UnixSeconds>,
+}
+
+/// Asks who is at the end of `way` once what `check` says, with `means` and the credentials that they lead to in `files`.
 ///
 /// Ends within `check.timeout_seconds`. Which address and port that is, is the caller's to say; `check.address`,
 /// `check.port_name` and `check.port` are not looked at. A check of type None passes without a question.
@@ -66,9 +75,23 @@ pub async fn ask(
     check: &HealthCheck,
     means: &Means,
     files: &CredentialFiles,
+) -> Answer {
+    let shown = ShownExpiry::new();
+    let verdict = asked(way.into(), check, means, files, &shown).await;
+    Answer {
+        verdict,
+        certificate_expiry: shown.into_inner(),
+    }
+}
+
+async fn asked(
+    way: Way,
+    check: &HealthCheck,
+    means: &Means,
+    files: &CredentialFiles,
+    shown_expiry: &ShownExpiry,
 ) -> Result<(), String> {
     let limit = TimeLimit::from_now(check.timeout_seconds);
-    let way = way.into();
     let target = Target::of(way, check)?;
     let credentials = |name| files.of(&means.namespace, name);
     let tls = match check.type_ {
@@ -80,7 +103,7 @@ pub async fn ask(
     };
     let tls = tls.as_ref().map(|tls| {
         let shown = tls.credentials_name.as_deref().map(credentials);
-        Terms::new(tls, means.authorities.as_deref(), shown)
+        Terms::new(tls, means.authorities.as_deref(), shown, shown_expiry)
     });
     let tls = tls.transpose()?;
     let tls = tls.as_ref();

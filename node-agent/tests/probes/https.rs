@@ -33,8 +33,18 @@ pub fn acceptor(
     versions: &[&'static rustls::SupportedProtocolVersion],
     protocols: &[&[u8]],
 ) -> TlsAcceptor {
+    acceptor_with(versions, protocols, |_| {})
+}
+
+/// The same with a certificate that `change` has changed.
+pub fn acceptor_with(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    protocols: &[&[u8]],
+    change: impl FnOnce(&mut CertificateParams),
+) -> TlsAcceptor {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["own.example.org".to_owned()]).unwrap();
+    let mut certificate = CertificateParams::new(vec!["own.example.org".to_owned()]).unwrap();
+    change(&mut certificate);
     let certificate = certificate.self_signed(&key).unwrap();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let mut settings = ServerConfig::builder_with_provider(Arc::new(default_provider()))

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod calls;
+mod certificates;
 mod database_log_ins;
 mod databases;
 mod datagrams;

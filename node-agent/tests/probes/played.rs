@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lvs_agent::health::credentials::CredentialFiles;
-use lvs_agent::health::probe::{Way, ask};
+use lvs_agent::health::probe::{Answer, Way, ask};
 use lvs_core::health::Means;
 use lvs_crds::health_check::{HealthCheck, HealthCheckType, HttpBody, HttpBodyType, HttpCheck};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
@@ -177,12 +177,25 @@ pub async fn judgement(
     log_in(way, check, credentials).await
 }
 
+/// The same, with the certificate.
+pub async fn answer(target: SocketAddr, check: &HealthCheck) -> Answer {
+    answer_to(target, check, &[]).await
+}
+
 /// The same with these credentials, each by the name of its key without the namespace.
 pub async fn log_in(
     target: impl Into<Way>,
     check: &HealthCheck,
     credentials: &[(&str, &str)],
 ) -> Result<(), String> {
+    answer_to(target, check, credentials).await.verdict
+}
+
+async fn answer_to(
+    target: impl Into<Way>,
+    check: &HealthCheck,
+    credentials: &[(&str, &str)],
+) -> Answer {
     let directory = tempfile::tempdir().unwrap();
     for (key, text) in credentials {
         let path = directory.path().join(format!("{NAMESPACE}.{key}"));
@@ -194,11 +207,11 @@ pub async fn log_in(
         namespace: NAMESPACE.to_owned(),
     };
     let begin = Instant::now();
-    let verdict = ask(target, check, &means, &files).await;
+    let answer = Box::pin(ask(target, check, &means, &files)).await;
     let elapsed = begin.elapsed();
     let latest = Duration::from_secs(check.timeout_seconds.into()) + LATENESS;
-    assert!(elapsed < latest, "{verdict:?} after {elapsed:?}");
-    verdict
+    assert!(elapsed < latest, "{answer:?} after {elapsed:?}");
+    answer
 }
 
 /// Why it fails.

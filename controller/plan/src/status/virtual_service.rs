@@ -67,6 +67,7 @@ fn port_state(
         effective_weight,
         since: seen.and_then(|seen| seen.since.clone()),
         message: said.join(": "),
+        certificate_expiry_time: seen.and_then(|seen| seen.certificate_expiry_time.clone()),
     }
 }
 

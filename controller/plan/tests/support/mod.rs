@@ -26,6 +26,8 @@ pub struct Cluster {
     plans: BTreeMap<String, Value>,
     /// RealServers, by name or address, that fail their checks, and how.
     pub failing: BTreeMap<String, String>,
+    /// RealServers with a certificate that is to be warned of, and when it expires.
+    pub expiring: BTreeMap<String, String>,
     /// Real servers that have left and drain, as the agents of these nodes report them.
     pub leaving: BTreeMap<String, Vec<Value>>,
     clock: i64,
@@ -306,9 +308,12 @@ impl Cluster {
                         }
                         None if drains => ("Draining", json!(0), String::new()),
                         None if *weight == json!(0) => ("Disabled", json!(0), String::new()),
+                        None if self.expiring.contains_key(name) => {
+                            ("Up", weight.clone(), "certificate expires in 9 days".to_owned())
+                        }
                         None => ("Up", weight.clone(), String::new()),
                     };
-                    json!({"name": name, "portName": service["portName"], "address": real_server["address"],
+                    json!({"name": name, "certificateExpiryTime": self.expiring.get(name), "portName": service["portName"], "address": real_server["address"],
                            "port": real_server["port"], "state": state, "effectiveWeight": effective_weight,
                            "message": message})
                 })

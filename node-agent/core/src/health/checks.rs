@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::expiry::{ShownExpiry, UnixSeconds};
 use super::machine::{Health, Machine, Outcome, Thresholds};
 use crate::election::Tick;
 
@@ -56,6 +57,7 @@ pub struct Change<K> {
 struct Entry {
     cadence: Cadence,
     machine: Machine,
+    expiry: ShownExpiry,
     progress: Progress,
     /// Differs between checks, for spreading.
     seed: u64,
@@ -129,6 +131,7 @@ impl<K: Ord + Clone> Checks<K> {
             let check = Entry {
                 cadence: *cadence,
                 machine: Machine::with(remembered(key)),
+                expiry: ShownExpiry::default(),
                 progress: Progress::Waits(due),
                 seed,
                 count: 0,
@@ -163,6 +166,18 @@ impl<K: Ord + Clone> Checks<K> {
             });
         }
         starts
+    }
+
+    /// A check that is under way was shown a certificate whose last second is `not_after`. When that expires which counts is in
+    /// [`Checks::certificate_expiry`].
+    pub fn note_certificate(&mut self, key: &K, serial: u64, not_after: UnixSeconds, now: Tick) {
+        let check = self.entries.get_mut(key);
+        let asked = check.filter(|check| {
+            matches!(check.progress, Progress::UnderWay { serial: under_way, .. } if under_way == serial)
+        });
+        if let Some(check) = asked {
+            check.expiry.note(not_after, now);
+        }
     }
 
     /// A check has ended.
@@ -201,6 +216,12 @@ impl<K: Ord + Clone> Checks<K> {
         check.map_or(Health::Unknown, |check| check.machine.health().clone())
     }
 
+    /// When the certificate expires that a check was shown, if it was shown one. Of two that are shown in turn it is the one that
+    /// expires first.
+    pub fn certificate_expiry(&self, key: &K) -> Option<UnixSeconds> {
+        self.entries.get(key)?.expiry.get()
+    }
+
     /// Whether a check is wanted.
     pub fn contains(&self, key: &K) -> bool {
         self.entries.contains_key(key)
@@ -211,6 +232,13 @@ impl<K: Ord + Clone> Checks<K> {
         self.entries
             .iter()
             .map(|(key, check)| (key, check.machine.health()))
+    }
+
+    /// When certificates expire, of every check that was shown one.
+    pub fn certificate_expiries(&self) -> impl Iterator<Item = (&K, UnixSeconds)> {
+        self.entries
+            .iter()
+            .filter_map(|(key, check)| Some((key, check.expiry.get()?)))
     }
 }
 

@@ -14,6 +14,7 @@ use lvs_crds::traffic_policy::{AdministrativeState, OnQuorumLoss, Quorum};
 use super::drain::{
     Departures, Drain, LeavingMemory, LeavingRealServer, NodeView, departures, drain_timeout,
 };
+use super::expiry::UnixSeconds;
 use super::key::{Check, Questions};
 use super::machine::Health;
 use super::memory::service_key;
@@ -51,6 +52,8 @@ pub struct RealServerServing {
     pub state: RealServerState,
     /// Why, in words; empty where there is nothing to say.
     pub message: String,
+    /// When the first of its certificates expires, where people are to be warned of that.
+    pub certificate_expiry: Option<UnixSeconds>,
 }
 
 /// How one service stands.
@@ -80,6 +83,15 @@ impl Serving {
     /// How a service of a plan stands. None is known before anything was decided: then it is as planned.
     pub fn of(&self, plan: &str, service: &PlannedService) -> Option<&ServiceServing> {
         self.services.get(&ServiceName::of(plan, service))
+    }
+
+    /// The same, to add to it.
+    pub(super) fn of_mut(
+        &mut self,
+        plan: &str,
+        service: &PlannedService,
+    ) -> Option<&mut ServiceServing> {
+        self.services.get_mut(&ServiceName::of(plan, service))
     }
 }
 
@@ -315,6 +327,7 @@ impl Decision {
                 weight,
                 state,
                 message,
+                certificate_expiry: None,
             });
         }
         let Departures {

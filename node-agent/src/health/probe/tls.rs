@@ -3,8 +3,9 @@
 use std::io;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
-use jiff::Timestamp;
+use lvs_core::health::{UnixSeconds, begin_words, expiry_words};
 use lvs_crds::health_check::{TlsCheck, TlsStart};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, Error};
@@ -12,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::certificate::not_after;
 use super::shown::ShownCertificate;
 use super::target::Target;
 use super::trust::{self, Settings};
@@ -25,21 +27,28 @@ pub struct Terms<'a> {
     authorities: Option<&'a str>,
     /// The certificate that is shown, where the check names one.
     shown: Option<ShownCertificate>,
+    /// Where it is noted when that expires which the real server shows.
+    expiry: &'a ShownExpiry,
 }
 
+/// When the certificate expires that a real server has shown; empty until it has.
+pub type ShownExpiry = OnceLock<UnixSeconds>;
+
 impl<'a> Terms<'a> {
-    /// As `check` says, trusting these authorities if it names some, showing the certificate of these credentials. An error is
-    /// why it cannot be shown, in words.
+    /// As `check` says, trusting these authorities if it names some, showing the certificate of these credentials, noting in
+    /// `expiry` what the real server shows. An error is why it cannot be shown, in words.
     pub fn new(
         check: &'a TlsCheck,
         authorities: Option<&'a str>,
         shown: Option<Credentials<'_>>,
+        expiry: &'a ShownExpiry,
     ) -> Result<Self, String> {
         let shown = shown.map(ShownCertificate::read).transpose()?;
         Ok(Self {
             check,
             authorities,
             shown,
+            expiry,
         })
     }
 
@@ -110,18 +119,19 @@ pub async fn connect(
 }
 
 /// How TLS is spoken with one real server.
-pub struct Security {
+pub struct Security<'a> {
     name: ServerName<'static>,
     settings: Settings,
     /// ConfigMap of the authorities that alone are trusted.
     config_map_name: Option<String>,
+    expiry: &'a ShownExpiry,
 }
 
-impl Security {
+impl<'a> Security<'a> {
     /// As `terms` say with who is at `target`, for `host` where the question names one, offering to speak `protocol` over it
     /// (ALPN). An error is what of the check itself cannot be done, in words.
     pub fn new(
-        terms: &Terms<'_>,
+        terms: &Terms<'a>,
         host: Option<&str>,
         target: Target,
         protocol: Option<&'static str>,
@@ -142,6 +152,7 @@ impl Security {
             name,
             settings,
             config_map_name: check.ca_config_map_name.clone(),
+            expiry: terms.expiry,
         })
     }
 
@@ -155,17 +166,35 @@ impl Security {
             name,
             settings,
             config_map_name,
+            expiry,
         } = self;
         let handshake = TlsConnector::from(settings).connect(name, stream);
-        limit
+        let result = limit
             .within("TLS handshake not complete within", handshake)
-            .await?
-            .map_err(|error| match (error_of(&error), config_map_name) {
-                (Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)), Some(name)) => {
-                    format!("certificate is of no authority in ConfigMap {name}")
-                }
-                _ => failed(&error),
-            })
+            .await?;
+        let shown = match &result {
+            Ok(stream) => {
+                let certificates = stream.get_ref().1.peer_certificates();
+                certificates.and_then(|all| not_after(all.first()?))
+            }
+            Err(error) => match error_of(error) {
+                Some(Error::InvalidCertificate(CertificateError::ExpiredContext {
+                    not_after,
+                    ..
+                })) => Some(moment(*not_after)),
+                _ => None,
+            },
+        };
+        if let Some(shown) = shown {
+            // One question is one handshake.
+            let _ = expiry.set(shown);
+        }
+        result.map_err(|error| match (error_of(&error), config_map_name) {
+            (Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)), Some(name)) => {
+                format!("certificate is of no authority in ConfigMap {name}")
+            }
+            _ => failed(&error),
+        })
     }
 }
 
@@ -209,11 +238,11 @@ pub fn refusal(error: &Error) -> String {
 /// What is wrong with a certificate.
 fn fault(error: &CertificateError) -> String {
     match error {
-        CertificateError::ExpiredContext { not_after, .. } => {
-            format!("expired at {}", moment(*not_after))
+        CertificateError::ExpiredContext { time, not_after } => {
+            expiry_words(moment(*not_after), moment(*time))
         }
-        CertificateError::NotValidYetContext { not_before, .. } => {
-            format!("is not valid before {}", moment(*not_before))
+        CertificateError::NotValidYetContext { time, not_before } => {
+            begin_words(moment(*not_before), moment(*time))
         }
         CertificateError::UnknownIssuer => "is of no authority that the agent knows".to_owned(),
         CertificateError::BadSignature => "is not signed by the authority that it names".to_owned(),
@@ -237,16 +266,15 @@ fn fault(error: &CertificateError) -> String {
     }
 }
 
-fn moment(time: UnixTime) -> String {
-    let seconds = i64::try_from(time.as_secs()).ok();
-    let moment = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
-    moment.map_or_else(|| "a time far away".to_owned(), |moment| moment.to_string())
+fn moment(time: UnixTime) -> UnixSeconds {
+    UnixSeconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use std::sync::Arc;
+    use std::time::Duration;
 
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
@@ -262,6 +290,7 @@ mod tests {
 
     use super::super::trust::settings_of;
     use super::*;
+    use crate::health::calendar;
 
     /// The same in PEM, as a ConfigMap has it.
     fn bundle(name: &str) -> (Issuer<'static, KeyPair>, String) {
@@ -288,6 +317,12 @@ mod tests {
         (issuer, settings_of(authorities).unwrap())
     }
 
+    /// Seconds from 1970 until so many hours from now.
+    fn in_hours(hours: i64) -> Duration {
+        let moment = calendar().0 + hours * 3600;
+        Duration::from_secs(moment.try_into().unwrap())
+    }
+
     /// What a handshake comes to with a server that shows a certificate for `names`, changed by `change`.
     async fn handshake_with(
         issuer: &Issuer<'_, KeyPair>,
@@ -300,13 +335,14 @@ mod tests {
             name,
             settings,
             config_map_name: None,
+            expiry: &ShownExpiry::new(),
         };
         handshake(issuer, security, names, change).await
     }
 
     async fn handshake(
         issuer: &Issuer<'_, KeyPair>,
-        security: Security,
+        security: Security<'_>,
         names: &[&str],
         change: impl FnOnce(&mut CertificateParams),
     ) -> Result<(), String> {
@@ -347,15 +383,15 @@ mod tests {
         assert_eq!(shown, Ok(()));
         let old = handshake_with(&issuer, settings.clone(), &right, |certificate| {
             certificate.not_before = date_time_ymd(2001, 2, 3);
-            certificate.not_after = date_time_ymd(2002, 2, 3);
+            certificate.not_after = date_time_ymd(1970, 1, 1) + in_hours(-50);
         });
-        let expired = "certificate expired at 2002-02-03T00:00:00Z";
+        let expired = "certificate expired 2 days ago";
         assert_eq!(old.await, Err(expired.to_owned()));
         let young = handshake_with(&issuer, settings.clone(), &right, |certificate| {
-            certificate.not_before = date_time_ymd(3001, 2, 3);
+            certificate.not_before = date_time_ymd(1970, 1, 1) + in_hours(3);
             certificate.not_after = date_time_ymd(3002, 2, 3);
         });
-        let early = "certificate is not valid before 3001-02-03T00:00:00Z";
+        let early = "certificate is valid only in 3 hours";
         assert_eq!(young.await, Err(early.to_owned()));
         let others = ["example.org", "mail.example.org"];
         let shown = handshake_with(&issuer, settings.clone(), &others, |_| {}).await;
@@ -390,11 +426,13 @@ mod tests {
             address: "192.0.2.1:443".parse().unwrap(),
             source: None,
         };
-        let security = |authorities: Option<&str>| {
-            let terms = Terms::new(&check, authorities, None).unwrap();
+        let shown = ShownExpiry::new();
+        let security = |authorities| {
+            let terms = Terms::new(&check, authorities, None, &shown).unwrap();
             Security::new(&terms, None, target, None)
         };
         let right = ["www.example.org"];
+        let both = format!("{authorities}{others}");
         for (issuer, authorities, expected) in [
             (&issuer, &authorities, Ok(())),
             (
@@ -402,7 +440,7 @@ mod tests {
                 &authorities,
                 Err("certificate is of no authority in ConfigMap ca".to_owned()),
             ),
-            (&stranger, &format!("{authorities}{others}"), Ok(())),
+            (&stranger, &both, Ok(())),
         ] {
             let security = security(Some(authorities)).unwrap();
             let shown = handshake(issuer, security, &right, |_| {}).await;
