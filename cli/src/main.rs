@@ -17,7 +17,19 @@ use kubectl_lvs::{dictionary, yaml};
 use serde_json::json;
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // As below. Clap's own code for this is 2, which says something else here.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match run(arguments) {
         Ok(code) => code,
         Err(error) => {
             // Nobody is there to be told that it could not be told.

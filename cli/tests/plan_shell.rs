@@ -225,6 +225,17 @@ fn what_the_api_server_refuses_is_told_in_its_words_and_ends_with_3() {
 }
 
 #[test]
+fn a_command_that_is_not_understood_is_not_taken_for_a_change() {
+    let stage = Stage::new();
+    for arguments in [["plan"].as_slice(), &["plan", "--nonsense"]] {
+        let output = stage.run(arguments, "");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("Usage"), "{arguments:?}");
+    }
+    assert_eq!(stage.calls(), [""; 0]);
+}
+
+#[test]
 fn a_cluster_without_the_operator_is_checked_all_the_same() {
     let stage = Stage::new();
     stage.answer(
