@@ -127,7 +127,7 @@ pub fn text(findings: &[Finding], all: bool) -> String {
         match known {
             Some((_, subjects)) => subjects.push(&finding.subject),
             None if all || finding.level != Level::Ok => {
-                shown.push((finding, vec![&finding.subject]))
+                shown.push((finding, vec![&finding.subject]));
             }
             None => {}
         }
