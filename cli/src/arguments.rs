@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bundle::BundleArguments;
 use crate::keyword::Tool;
+use crate::kubectl::Access;
+use crate::plan::PlanArguments;
+use crate::preflight::CheckArguments;
 
 /// kubectl lvs: Linux Virtual Server the Kubernetes way.
 #[derive(Debug, Parser)]
@@ -14,6 +18,9 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Which cluster is asked, and as whom.
+    #[command(flatten)]
+    pub access: Access,
 }
 
 /// What to do.
@@ -34,6 +41,12 @@ pub enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Say what would change if objects were applied, or deleted: conditions, operations of each node, clients. Nothing is written. Exit status 0: nothing, 2: something, 3: it cannot be told.
+    Plan(PlanArguments),
+    /// Say what of the cluster and its nodes would keep the operator from working, before it is installed and afterwards. Exit status 1 when something would.
+    Check(CheckArguments),
+    /// Write an archive of what others need to see of an operator that does not work, without Secrets and credentials.
+    Bundle(BundleArguments),
     /// Write the dictionary of all keywords, in Markdown.
     Dictionary,
 }

@@ -9,14 +9,28 @@ use kubectl_lvs::arguments::{
     Arguments, Command, ImportArguments, Output, RealServerScriptArguments, ReportFormat,
 };
 use kubectl_lvs::import::{self, Imported, LocalFiles, Source};
+use kubectl_lvs::kubectl::Kubectl;
 use kubectl_lvs::manifest::Objects;
 use kubectl_lvs::real_server_script::Request;
+use kubectl_lvs::{bundle, plan, preflight};
 use kubectl_lvs::{dictionary, yaml};
 use serde_json::json;
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // As below. Clap's own code for this is 2, which says something else here.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match run(arguments) {
+        Ok(code) => code,
         Err(error) => {
             // Nobody is there to be told that it could not be told.
             let _ = writeln!(std::io::stderr(), "kubectl lvs: {error:#}");
@@ -25,8 +39,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let kubectl = Kubectl::new(std::env::var_os("KUBECTL"), &arguments.access);
     match arguments.command {
+        Command::Bundle(arguments) => return Ok(bundle::run(&kubectl, &arguments)),
+        Command::Check(arguments) => return Ok(preflight::run(&kubectl, &arguments)),
+        Command::Plan(arguments) => return Ok(plan::run(&kubectl, &arguments)),
         Command::Import(arguments) => import(&arguments),
         Command::RealserverScript(arguments) => real_server_script(&arguments),
         Command::ExplainKeyword { keyword } => {
@@ -43,7 +61,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             print(&String::from_utf8_lossy(&words))
         }
         Command::Dictionary => print(&dictionary::markdown()),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn import(arguments: &ImportArguments) -> anyhow::Result<()> {

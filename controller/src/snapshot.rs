@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use lvs_crds::VIRTUAL_ROUTER_LABEL;
-use lvs_crds::node_plan::{PlanState, SourceKind};
 use lvs_plan::Inputs;
-use lvs_plan::input::{CONFIRM_REMOVAL_ANNOTATION, Lease, Node, ObjectKey};
+use lvs_plan::input::{Lease, Node, ObjectKey};
+use lvs_plan::reading;
 use tokio::time::Instant;
 
 use crate::world::{AGENT_ABSENCE, World};
@@ -101,12 +100,10 @@ pub fn take(world: &mut World, settings: &Settings, now: Instant) -> Option<Snap
         .objects()
         .map(|(k, o)| (k.name.clone(), o.object.labels.clone()))
         .collect();
-    let of_router = |lease: &k8s_openapi::api::coordination::v1::Lease| {
-        let labels = lease.metadata.labels.as_ref();
-        labels.is_some_and(|labels| labels.contains_key(VIRTUAL_ROUTER_LABEL))
-    };
     let observed_leases = world.observed_leases.iter();
-    for (name, observed) in observed_leases.filter(|(_, observed)| of_router(&observed.lease)) {
+    for (name, observed) in
+        observed_leases.filter(|(_, observed)| reading::is_of_router(&observed.lease))
+    {
         let is_alive = observed.expires_at().is_some_and(&mut until);
         inputs
             .leases
@@ -126,13 +123,9 @@ pub fn take(world: &mut World, settings: &Settings, now: Instant) -> Option<Snap
     let operator = world
         .namespaces
         .get(&ObjectKey::new("", settings.namespace.clone()));
-    let confirmed =
-        operator.and_then(|namespace| namespace.object.annotations.get(CONFIRM_REMOVAL_ANNOTATION));
-    inputs.confirmed_removals = confirmed
-        .into_iter()
-        .flat_map(|tokens| tokens.split(','))
-        .map(|token| token.trim().to_owned())
-        .collect::<BTreeSet<_>>();
+    inputs.confirmed_removals = operator
+        .map(|namespace| reading::confirmed_removals(&namespace.object.annotations))
+        .unwrap_or_default();
     Some(Snapshot {
         inputs,
         valid_until,
@@ -149,14 +142,9 @@ fn remember_agents(world: &mut World, now: Instant) {
         .map(|(_, node)| node.object.as_ref().clone())
         .collect();
     if is_first {
-        let planned = world
-            .node_plans
-            .objects()
-            .filter_map(|(_, plan)| plan.object.object.spec());
-        let standing = planned.filter(|spec| {
-            spec.source.kind == SourceKind::VirtualRouter && spec.state != PlanState::Withdrawn
-        });
-        present.extend(standing.map(|spec| spec.node_name.clone()));
+        let plans = world.node_plans.objects();
+        let planned = reading::planned_agents(plans.map(|(_, plan)| plan.object.as_ref()));
+        present.extend(planned.map(str::to_owned));
     }
     for node in present {
         world.agent_seen.insert(node, now);

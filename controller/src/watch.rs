@@ -1,7 +1,6 @@
 //! Watches: one task per kind, feeding the world. A watch that breaks is resumed for ever; while
 //! it is broken the store stays as it was.
 
-use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +15,10 @@ use kube::runtime::watcher::DefaultBackoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use lvs_crds::{NodePlan, RealServer, VirtualRouter, VirtualService};
-use lvs_plan::address_range::{AddressRange, parse_address};
-use lvs_plan::ca_bundle::{CA_BUNDLE_KEY, CA_BUNDLE_LABEL, CA_BUNDLE_LABEL_VALUE, CaBundle};
+use lvs_plan::ca_bundle::{CA_BUNDLE_LABEL, CA_BUNDLE_LABEL_VALUE};
 use lvs_plan::endpoint::{self, SERVICE_NAME_LABEL};
 use lvs_plan::input::{self, MetadataError, Node, ObjectKey};
+use lvs_plan::reading;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -124,10 +123,7 @@ impl Watches {
     pub async fn ca_bundles(self) {
         let api = Api::<ConfigMap>::all(self.client.clone());
         let label = format!("{CA_BUNDLE_LABEL}={CA_BUNDLE_LABEL_VALUE}");
-        let keep = |map: &ConfigMap| {
-            let text = map.data.as_ref().and_then(|data| data.get(CA_BUNDLE_KEY));
-            Kept::Value(CaBundle::read(text.map(String::as_str)))
-        };
+        let keep = |map: &ConfigMap| Kept::Value(reading::certificate_authorities(map));
         let stream = watcher(api, config().labels(&label));
         self.feed(Kind::CaBundle, stream, keep, |world| &mut world.ca_bundles)
             .await;
@@ -223,13 +219,8 @@ impl Watches {
         let api = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
         let stream = watcher(api, config().labels(&self.agent_pod_selector));
         let keep = |pod: &Pod| {
-            let phase = pod
-                .status
-                .as_ref()
-                .and_then(|status| status.phase.as_deref());
-            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-            let runs = !matches!(phase, Some("Failed" | "Succeeded"));
-            node.filter(|_| runs).map_or(Kept::Nothing, Kept::Value)
+            let node = reading::agent_node(pod);
+            node.map_or(Kept::Nothing, |node| Kept::Value(node.to_owned()))
         };
         self.feed(Kind::AgentPod, stream, keep, |world| &mut world.agent_pods)
             .await;
@@ -237,22 +228,11 @@ impl Watches {
 
     /// Endpoints of Service default/kubernetes: the API servers.
     pub async fn api_endpoints(self) {
-        let api = Api::<EndpointSlice>::namespaced(self.client.clone(), "default");
-        let stream = watcher(
-            api,
-            config().labels("kubernetes.io/service-name=kubernetes"),
-        );
-        let keep = |slice: &EndpointSlice| {
-            let addresses = slice
-                .endpoints
-                .iter()
-                .flat_map(|endpoint| &endpoint.addresses);
-            Kept::Value(
-                addresses
-                    .filter_map(|address| parse_address(address))
-                    .collect::<BTreeSet<_>>(),
-            )
-        };
+        let api =
+            Api::<EndpointSlice>::namespaced(self.client.clone(), reading::API_SERVICE_NAMESPACE);
+        let label = format!("{SERVICE_NAME_LABEL}={}", reading::API_SERVICE_NAME);
+        let stream = watcher(api, config().labels(&label));
+        let keep = |slice: &EndpointSlice| Kept::Value(reading::api_addresses(slice));
         self.feed(Kind::ApiEndpoint, stream, keep, |world| {
             &mut world.api_endpoints
         })
@@ -275,15 +255,7 @@ impl Watches {
         };
         let api = Api::<DynamicObject>::all_with(self.client.clone(), &resource);
         let stream = watcher(api, config());
-        let keep = |object: &DynamicObject| {
-            let texts = object.data["spec"]["cidrs"].as_array();
-            let ranges = texts.into_iter().flatten().filter_map(Value::as_str);
-            Kept::Value(
-                ranges
-                    .filter_map(|text| AddressRange::parse(text).ok())
-                    .collect::<Vec<_>>(),
-            )
-        };
+        let keep = |object: &DynamicObject| Kept::Value(reading::service_ranges(&object.data));
         self.feed(Kind::ServiceCidr, stream, keep, |world| {
             &mut world.service_cidrs
         })

@@ -294,11 +294,10 @@ impl World {
 
     /// Namespaces and names of the Services that RealServers name as their targets.
     pub fn target_services(&self) -> BTreeSet<(&str, &str)> {
-        let named = self.real_servers.objects().filter_map(|(key, object)| {
-            let service = object.object.spec()?.target.service.as_ref()?;
-            Some((key.namespace.as_str(), service.name.as_str()))
-        });
-        named.collect()
+        let real_servers = self.real_servers.objects();
+        lvs_plan::reading::target_services(
+            real_servers.map(|(key, object)| (key, object.object.as_ref())),
+        )
     }
 
     /// Names in the DNS that RealServers have as targets, and those of judges.

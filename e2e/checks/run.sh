@@ -52,6 +52,7 @@ check servers "health checks against Debian's server programs (1 min)" e2e/check
 check generated "CustomResourceDefinitions are what the types say" e2e/checks/generated.sh
 check api "the rules of the API against a real API server (2 min)" crds/tests/apiserver.sh
 check import "what kubectl lvs import writes, against a real API server (2 min)" cli/tests/apiserver.sh
+check plan "kubectl lvs plan, check and bundle, against a real API server (1 min)" cli/tests/plan_apiserver.sh
 check metrics "alerts fire when they should; the dashboard's queries are valid" e2e/checks/metrics.sh
 check chart "what the chart renders" e2e/chart/render.sh
 check policies "the chart's policies against a real API server (1 min)" e2e/chart/policies.sh

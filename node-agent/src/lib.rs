@@ -32,6 +32,7 @@ pub mod plan_watch;
 pub mod port;
 pub mod report;
 pub mod run;
+pub mod show_facts;
 pub mod statistics;
 pub mod status;
 pub mod sync;

@@ -88,6 +88,11 @@ impl AddressRange {
         AddressFamily::of(address) == self.family() && (self.first..=self.last).contains(address)
     }
 
+    /// Whether every address of another range is in it.
+    pub fn includes(&self, other: &Self) -> bool {
+        self.contains(&other.first) && self.contains(&other.last)
+    }
+
     /// Number of addresses; saturates at `u128::MAX`, which only `::/0` reaches.
     pub fn count(&self) -> u128 {
         (to_number(self.last) - to_number(self.first)).saturating_add(1)

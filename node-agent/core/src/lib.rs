@@ -8,6 +8,7 @@ pub mod diff;
 pub mod drift;
 pub mod election;
 pub mod endpoint;
+pub mod facts;
 pub mod fence;
 pub mod health;
 pub mod heartbeat;

@@ -139,6 +139,35 @@ impl Policy {
         health: impl Fn(&Check) -> Health,
         now: Tick,
     ) -> (Serving, Option<Tick>) {
+        let known = |of_plan: &OfPlan<'_>, service: &PlannedService, one: &PlannedRealServer| {
+            let checks = of_plan.questions.checks(service, one).into_iter();
+            together(checks.map(|check| health(&check)))
+        };
+        self.decide_by(plans, node, known, now)
+    }
+
+    /// The same where it is known of each real server of a plan's service, rather than of each check: by somebody who has read
+    /// what an agent reports.
+    pub fn decide_of_real_servers(
+        &mut self,
+        plans: &[PlanInput],
+        node: &NodeView<'_>,
+        health: impl Fn(&str, &PlannedService, &PlannedRealServer) -> Health,
+        now: Tick,
+    ) -> Serving {
+        let known = |of_plan: &OfPlan<'_>, service: &PlannedService, one: &PlannedRealServer| {
+            health(of_plan.plan, service, one)
+        };
+        self.decide_by(plans, node, known, now).0
+    }
+
+    fn decide_by(
+        &mut self,
+        plans: &[PlanInput],
+        node: &NodeView<'_>,
+        known: impl Fn(&OfPlan<'_>, &PlannedService, &PlannedRealServer) -> Health,
+        now: Tick,
+    ) -> (Serving, Option<Tick>) {
         let mut serving = Serving::default();
         let mut next_step = None;
         let mut before = std::mem::take(&mut self.services);
@@ -162,7 +191,7 @@ impl Policy {
                     node,
                     connections_count,
                 };
-                let decision = Decision::of(&of_plan, service, &health, &memory, now);
+                let decision = Decision::of(&of_plan, service, &known, &memory, now);
                 next_step = [next_step, decision.next_step].into_iter().flatten().min();
                 self.services.insert(name.clone(), decision.memory);
                 serving.services.insert(name, decision.serving);
@@ -225,22 +254,13 @@ impl Decision {
     fn of(
         of_plan: &OfPlan<'_>,
         service: &PlannedService,
-        health: &impl Fn(&Check) -> Health,
+        health: &impl Fn(&OfPlan<'_>, &PlannedService, &PlannedRealServer) -> Health,
         before: &ServiceMemory,
         now: Tick,
     ) -> Self {
-        let known: Vec<Health> = service
-            .real_servers
-            .iter()
-            .map(|real_server| {
-                together(
-                    of_plan
-                        .questions
-                        .checks(service, real_server)
-                        .into_iter()
-                        .map(|check| health(&check)),
-                )
-            })
+        let real_servers = service.real_servers.iter();
+        let known: Vec<Health> = real_servers
+            .map(|real_server| health(of_plan, service, real_server))
             .collect();
         let each = || service.real_servers.iter().zip(&known);
         let weigh = |counts: fn(&Health) -> bool| -> u32 {
