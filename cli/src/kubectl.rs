@@ -193,7 +193,21 @@ impl Kubectl {
     /// # Errors
     /// As [`Kubectl::run`], and when the answer is no list.
     pub fn list(&self, resource: &str, scope: Scope<'_>) -> Result<Vec<Value>, KubectlError> {
+        self.list_selected(resource, scope, &[])
+    }
+
+    /// As [`Kubectl::list`], with further flags that say which, such as `--selector=a=b`.
+    ///
+    /// # Errors
+    /// As [`Kubectl::list`].
+    pub fn list_selected(
+        &self,
+        resource: &str,
+        scope: Scope<'_>,
+        selection: &[&str],
+    ) -> Result<Vec<Value>, KubectlError> {
         let mut arguments = vec!["get", resource, "--output=json"];
+        arguments.extend(selection);
         match scope {
             Scope::Cluster => arguments.push("--all-namespaces"),
             Scope::Namespace(namespace) => arguments.extend(["--namespace", namespace]),

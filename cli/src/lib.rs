@@ -5,6 +5,7 @@ pub mod dictionary;
 pub mod import;
 pub mod keyword;
 pub mod kubectl;
+pub mod live;
 pub mod manifest;
 pub mod real_server_script;
 pub mod yaml;

@@ -9,14 +9,29 @@ use kubectl_lvs::arguments::{
     Arguments, Command, ImportArguments, Output, RealServerScriptArguments, ReportFormat,
 };
 use kubectl_lvs::import::{self, Imported, LocalFiles, Source};
+use kubectl_lvs::kubectl::Kubectl;
+use kubectl_lvs::live::kernel::{self, Columns};
+use kubectl_lvs::live::{Outcome, command};
 use kubectl_lvs::manifest::Objects;
 use kubectl_lvs::real_server_script::Request;
 use kubectl_lvs::{dictionary, yaml};
 use serde_json::json;
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // As below. Clap's own code for this is 2, which says something else here.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match run(&arguments) {
+        Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {
             // Nobody is there to be told that it could not be told.
             let _ = writeln!(std::io::stderr(), "kubectl lvs: {error:#}");
@@ -25,25 +40,42 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
-    match arguments.command {
-        Command::Import(arguments) => import(&arguments),
-        Command::RealserverScript(arguments) => real_server_script(&arguments),
+fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let kubectl = Kubectl::new(std::env::var_os("KUBECTL"), &arguments.access);
+    match &arguments.command {
+        Command::Get(arguments) => command::get(&kubectl, arguments),
+        Command::Services(arguments) => command::services(&kubectl, arguments, Columns::Rules),
+        Command::Stats(arguments) => command::services(&kubectl, arguments, Columns::Statistics),
+        Command::Rates(arguments) => command::services(&kubectl, arguments, Columns::Rates),
+        Command::Connections(arguments) => command::connections(&kubectl, arguments),
+        Command::Timeouts(arguments) => command::settings(&kubectl, arguments, kernel::timeouts),
+        Command::Daemon(arguments) => command::settings(&kubectl, arguments, kernel::daemons),
+        Command::Zero(arguments) => command::zero(&kubectl, arguments),
+        Command::Explain(arguments) => command::explain(&kubectl, arguments),
+        Command::HandOver(arguments) => command::hand_over(&kubectl, arguments),
+        Command::Drain(arguments) => command::drain(&kubectl, arguments),
+        Command::Import(arguments) => complete(import(arguments)),
+        Command::RealserverScript(arguments) => complete(real_server_script(arguments)),
         Command::ExplainKeyword { keyword } => {
-            let text = dictionary::explain(&keyword);
+            let text = dictionary::explain(keyword);
             ensure!(
                 !text.is_empty(),
                 "no tool has the keyword {keyword}; docs/dictionary.md lists those that are known"
             );
-            print(&text)
+            complete(print(&text))
         }
         Command::Completion { shell } => {
             let mut words = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "kubectl-lvs", &mut words);
-            print(&String::from_utf8_lossy(&words))
+            clap_complete::generate(*shell, &mut Arguments::command(), "kubectl-lvs", &mut words);
+            complete(print(&String::from_utf8_lossy(&words)))
         }
-        Command::Dictionary => print(&dictionary::markdown()),
+        Command::Dictionary => complete(print(&dictionary::markdown())),
     }
+}
+
+/// What asks nobody has all that it needs.
+fn complete(done: anyhow::Result<()>) -> anyhow::Result<Outcome> {
+    done.map(|()| Outcome::Complete)
 }
 
 fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
