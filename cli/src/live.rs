@@ -7,6 +7,7 @@ pub mod agent;
 pub mod arguments;
 pub mod cluster;
 pub mod command;
+pub mod comparison;
 pub mod cure;
 pub mod explain;
 pub mod kernel;

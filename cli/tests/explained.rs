@@ -5,9 +5,9 @@
     reason = "a test says what it expects"
 )]
 
-use kubectl_lvs::live::explain::differences;
+use kubectl_lvs::live::comparison::differences;
 use lvs_core::shown::ShownServices;
-use lvs_crds::node_plan::{CheckedRealServer, NodePlanSpec};
+use lvs_crds::node_plan::{CheckedRealServer, NodePlanSpec, RealServerPlan, Role};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -103,7 +103,13 @@ fn kernel(services: &[Given], resting: bool) -> Value {
 
 fn said(services: &[Given], kernel: &Value) -> Vec<String> {
     let kernel: ShownServices = serde_json::from_value(kernel.clone()).unwrap();
-    differences("vs-web", &plan(services), &reported(services), &kernel)
+    differences(
+        "vs-web",
+        &plan(services),
+        Some(Role::Master),
+        &reported(services),
+        &kernel,
+    )
 }
 
 proptest! {
@@ -160,4 +166,26 @@ fn what_the_agent_does_not_know_to_be_its_own_is_not_called_somebody_elses() {
         .unwrap()
         .remove("owner");
     assert_eq!(said(&services, &unknown), [""; 0]);
+}
+
+/// Regression: such a standby leaves its services out, so that packets for itself are not balanced again.
+#[test]
+fn a_standby_that_is_a_real_server_itself_is_not_missed_anything() {
+    let services = [Given {
+        ports: 1,
+        real_servers: vec![(1, None)],
+    }];
+    let mut plan = plan(&services);
+    plan.director.as_mut().unwrap().services[0].real_servers[0].forwarding =
+        serde_json::from_value(json!({"type": "DR"})).unwrap();
+    plan.real_server = Some(RealServerPlan {
+        direct_routing_addresses: vec!["198.51.100.1".parse().unwrap()],
+        ..RealServerPlan::default()
+    });
+    let empty = ShownServices {
+        ownership_known: true,
+        ..ShownServices::default()
+    };
+    let said = |role| differences("vs-web", &plan, Some(role), &[], &empty).len();
+    assert_eq!((said(Role::Backup), said(Role::Master)), (0, 1));
 }

@@ -1,14 +1,12 @@
 //! `kubectl lvs explain`: why a VirtualService serves as it does: its conditions and their cure, who holds its addresses and why, each real
 //! server and why it is in or out, and what each director's kernel should hold and holds.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use lvs_core::ipvs::{DestinationKey, ServiceKey, SocketText};
-use lvs_core::shown::{Purpose, ShownService, ShownServices};
-use lvs_core::statistics::SORRY_SERVER;
-use lvs_crds::node_plan::{CheckedRealServer, NodePlanSpec, PlanState, PlannedService, SourceKind};
+use lvs_core::ipvs::SocketText;
+use lvs_core::shown::ShownServices;
+use lvs_crds::node_plan::{PlannedService, SourceKind};
 use lvs_crds::real_server::RealServerState;
 use lvs_crds::virtual_router::{Candidate, CandidateState};
 use lvs_crds::{NodePlan, RealServer, VirtualRouter, VirtualService};
@@ -16,6 +14,7 @@ use serde::Serialize;
 
 use super::agent::{Answers, NotAsked};
 use super::cluster::Cluster;
+use super::comparison::{differences, is_resting, last_offset};
 use super::cure;
 use super::picture::{self, State};
 use super::table::{Cell, Paint, Table, Tone};
@@ -126,8 +125,10 @@ pub struct DirectorPart {
     /// Why it is not in the kernel, by the agent's own words; unset = it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_programmed: Option<String>,
-    /// Services that the plan has.
+    /// Services that the plan has for the node as it is.
     pub services_planned: usize,
+    /// Services that it leaves out until it holds the addresses, as it is a DR or TUN real server itself.
+    pub services_resting: usize,
     /// Whether the kernel was looked at.
     pub is_compared: bool,
     /// What the kernel holds otherwise than it should, a line each.
@@ -318,6 +319,7 @@ impl Explanation {
                 state,
                 role,
                 services_planned,
+                services_resting,
                 ..
             } = director;
             let is_whole = director.not_programmed.is_none() && director.differences.is_empty();
@@ -329,10 +331,16 @@ impl Explanation {
                 ),
                 (false, _) => paint.text(Tone::Bad, "does not hold what it should"),
             };
-            let services = match services_planned {
+            let mut services = match services_planned {
                 1 => "1 service".to_owned(),
                 count => format!("{count} services"),
             };
+            if *services_resting > 0 {
+                let _ = write!(
+                    services,
+                    ", {services_resting} more once it holds the addresses, as it is a real server itself"
+                );
+            }
             let _ = writeln!(
                 text,
                 "  {node} ({role}): {verdict} ({services}, plan {plan}, {state})"
@@ -467,11 +475,14 @@ fn director(plan: &NodePlan, kernels: &Answers<ShownServices>) -> DirectorPart {
     let name = plan.metadata.name.clone().unwrap_or_default();
     let kernel = kernels.answers.iter().find(|(asked, _)| asked == node);
     let status = plan.status.clone().unwrap_or_default();
-    let services = plan
-        .spec
-        .director
-        .iter()
-        .flat_map(|director| &director.services);
+    let services = plan.spec.director.iter();
+    let (resting, active): (Vec<_>, Vec<_>) = services
+        .flat_map(|director| &director.services)
+        .partition(|service| is_resting(&plan.spec, status.role, service));
+    let count = |services: &[&PlannedService]| -> usize {
+        let ports = services.iter().map(|one| 1 + usize::from(last_offset(one)));
+        ports.sum()
+    };
     DirectorPart {
         node: node.clone(),
         state: format!("{:?}", plan.spec.state),
@@ -479,156 +490,14 @@ fn director(plan: &NodePlan, kernels: &Answers<ShownServices>) -> DirectorPart {
             .role
             .map_or_else(|| "unknown".to_owned(), |role| format!("{role:?}")),
         not_programmed: picture::programmed(plan).err(),
-        services_planned: services
-            .map(|service| 1 + usize::from(last_offset(service)))
-            .sum(),
+        services_planned: count(&active),
+        services_resting: count(&resting),
         is_compared: kernel.is_some(),
         differences: kernel
-            .map(|(_, kernel)| differences(&name, &plan.spec, &status.real_servers, kernel))
+            .map(|(_, kernel)| {
+                differences(&name, &plan.spec, status.role, &status.real_servers, kernel)
+            })
             .unwrap_or_default(),
         plan: name,
-    }
-}
-
-/// What a kernel holds otherwise than a plan, and what its agent reports of real servers, say; in lines, in the plan's order.
-/// An empty list: it holds exactly that.
-pub fn differences(
-    plan_name: &str,
-    spec: &NodePlanSpec,
-    reported: &[CheckedRealServer],
-    kernel: &ShownServices,
-) -> Vec<String> {
-    let mut held: BTreeMap<ServiceKey, &ShownService> = BTreeMap::new();
-    for service in &kernel.services {
-        if let Some(key) = service_key(service) {
-            held.insert(key, service);
-        }
-    }
-    let mut lines = Vec::new();
-    let mut planned_keys = Vec::new();
-    let director = spec.director.as_ref();
-    let director = director.filter(|_| spec.state != PlanState::Withdrawn);
-    for planned in director.into_iter().flat_map(|director| &director.services) {
-        for offset in 0..=last_offset(planned) {
-            let Some(key) = planned_key(planned).map(|key| key.at_offset(offset)) else {
-                continue;
-            };
-            planned_keys.push(key);
-            let Some(service) = held.get(&key) else {
-                lines.push(format!("{key} is missing"));
-                continue;
-            };
-            let is_ours = service
-                .owner
-                .as_ref()
-                .is_some_and(|owner| owner.plan_name == plan_name);
-            if kernel.ownership_known && !is_ours {
-                lines.push(format!("{key} is there, but somebody else's"));
-            }
-            let scheduler = planned.scheduler.name.as_str();
-            if service.scheduler != scheduler {
-                lines.push(format!(
-                    "{key} has scheduler {}, not {scheduler}",
-                    service.scheduler
-                ));
-            }
-            compare(&key, planned, offset, reported, service, &mut lines);
-        }
-    }
-    let left_over = kernel.services.iter().filter(|service| {
-        let is_of_plan = service
-            .owner
-            .as_ref()
-            .is_some_and(|one| one.plan_name == plan_name && one.purpose != Purpose::HealthChecks);
-        let key = service_key(service);
-        is_of_plan && key.is_some_and(|key| !planned_keys.contains(&key))
-    });
-    lines.extend(left_over.map(|service| format!("{} is still there", service.text())));
-    lines
-}
-
-/// Real servers of one service: those that the agent gives a weight must be there with it, the others must be gone or rest.
-fn compare(
-    key: &ServiceKey,
-    planned: &PlannedService,
-    offset: u16,
-    reported: &[CheckedRealServer],
-    service: &ShownService,
-    lines: &mut Vec<String>,
-) {
-    let mut expected: BTreeMap<DestinationKey, (&str, u32)> = BTreeMap::new();
-    let is_of_port = |one: &&CheckedRealServer| one.port_name == planned.port_name;
-    for one in &planned.real_servers {
-        let said = reported.iter().filter(is_of_port).find(|said| {
-            (said.address, said.port) == (one.address, one.port) && said.name == one.name
-        });
-        let weight = said.map_or(one.weight, |said| said.effective_weight);
-        let first = DestinationKey {
-            address: one.address,
-            port: one.port,
-        };
-        let at = if one.port == 0 {
-            first
-        } else {
-            first.at_offset(offset)
-        };
-        expected.insert(at, (one.name.as_str(), u32::from(weight)));
-    }
-    for (at, (name, weight)) in &expected {
-        let mut destinations = service.destinations.iter();
-        match destinations.find(|found| found.key() == *at) {
-            None if *weight > 0 => {
-                lines.push(format!("{key}: real server {name} ({at}) is missing"));
-            }
-            Some(found) if found.weight != *weight => lines.push(format!(
-                "{key}: real server {name} ({at}) has weight {}, not {weight}",
-                found.weight
-            )),
-            _ => {}
-        }
-    }
-    for found in &service.destinations {
-        let is_sorry = found.real_server.as_deref() == Some(SORRY_SERVER);
-        // One that has left the plan and drains has weight 0.
-        if !expected.contains_key(&found.key()) && !is_sorry && found.weight > 0 {
-            lines.push(format!("{key}: {} is in no plan", found.key()));
-        }
-    }
-}
-
-fn last_offset(service: &PlannedService) -> u16 {
-    match &service.address {
-        Some(address) if address.port != 0 => address.end_port.saturating_sub(address.port),
-        _ => 0,
-    }
-}
-
-fn planned_key(service: &PlannedService) -> Option<ServiceKey> {
-    match (&service.address, &service.firewall_mark) {
-        (Some(one), _) => Some(ServiceKey::Address {
-            address: one.address,
-            protocol: one.protocol,
-            port: one.port,
-        }),
-        (None, Some(one)) => Some(ServiceKey::FirewallMark {
-            mark: one.mark,
-            family: one.address_family,
-        }),
-        (None, None) => None,
-    }
-}
-
-fn service_key(service: &ShownService) -> Option<ServiceKey> {
-    match (service.address, service.protocol, service.firewall_mark) {
-        (Some(address), Some(protocol), _) => Some(ServiceKey::Address {
-            address,
-            protocol,
-            port: service.port.unwrap_or_default(),
-        }),
-        (_, _, Some(mark)) => Some(ServiceKey::FirewallMark {
-            mark,
-            family: service.address_family,
-        }),
-        _ => None,
     }
 }

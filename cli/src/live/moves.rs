@@ -217,7 +217,15 @@ pub fn drained(real_server: &RealServer, kernels: &Answers<ShownServices>) -> Pr
     }
 }
 
-/// How far a RealServer is with coming back.
+fn in_brackets(message: &str) -> String {
+    if message.is_empty() {
+        String::new()
+    } else {
+        format!(" ({message})")
+    }
+}
+
+/// How far a RealServer is with coming back: done when it is up, or its checks say that it is down.
 pub fn restored(real_server: &RealServer) -> Progress {
     let name = real_server.metadata.name.as_deref().unwrap_or_default();
     let status = real_server.status.clone().unwrap_or_default();
@@ -228,13 +236,15 @@ pub fn restored(real_server: &RealServer) -> Progress {
     let held_back = ports.clone().find(|port| {
         matches!(
             port.state,
-            RealServerState::Draining | RealServerState::Disabled
+            RealServerState::Draining | RealServerState::Disabled | RealServerState::Unknown
         ) && real_server.spec.weight > 0
     });
     match held_back {
         Some(port) => Progress::Under(format!(
-            "{name} at {} is {:?} still ({})",
-            port.address, port.state, port.message
+            "{name} at {} is {:?} still{}",
+            port.address,
+            port.state,
+            in_brackets(&port.message)
         )),
         None => Progress::Done(format!("{name} is {}", status.summary.state)),
     }
