@@ -24,7 +24,7 @@ image: ## Release binaries and the images, as OCI archives in target/images
 	@e2e/setup/provision.sh packages rust
 	@e2e/setup/image-once.sh
 
-stories-cluster: ## Stories of tier 1: real kubelets (token, Istio, drain, upgrade, takeovers)
+stories-cluster: ## Stories of tier 1: real kubelets (kubectl lvs, token, Istio, drain, upgrade, takeovers)
 	@exec e2e/cluster/demo.sh test
 
 stories: image ## Packet stories in one machine (STORIES="part of a name")

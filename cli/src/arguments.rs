@@ -8,12 +8,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::bundle::BundleArguments;
 use crate::keyword::Tool;
 use crate::kubectl::Access;
+use crate::live::arguments::{
+    ConnectionsArguments, DrainArguments, ExplainArguments, GetArguments, HandOverArguments,
+    ServicesArguments, SettingsArguments, ZeroArguments,
+};
 use crate::plan::PlanArguments;
 use crate::preflight::CheckArguments;
 
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 an error; 2 answered in part, some agents or objects could not be asked, and which is said.";
+
 /// kubectl lvs: Linux Virtual Server the Kubernetes way.
 #[derive(Debug, Parser)]
-#[command(name = "kubectl-lvs", bin_name = "kubectl lvs", version)]
+#[command(name = "kubectl-lvs", bin_name = "kubectl lvs", version, after_help = EXIT_CODES)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
@@ -26,6 +32,28 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show the whole picture: routers and who holds their addresses, virtual services, real servers, nodes and whether their plans are in the kernel.
+    Get(GetArguments),
+    /// List services of the kernels with their real servers, as ipvsadm --list --numeric, with the names of the objects.
+    Services(ServicesArguments),
+    /// List connections of the kernels, as ipvsadm --list --connection --numeric.
+    Connections(ConnectionsArguments),
+    /// List what services and real servers have counted, as ipvsadm --list --stats --exact.
+    Stats(ServicesArguments),
+    /// List rates per second, as ipvsadm --list --rate --exact.
+    Rates(ServicesArguments),
+    /// List timeouts of connections, as ipvsadm --list --timeout.
+    Timeouts(SettingsArguments),
+    /// List connection synchronisation daemons, as ipvsadm --list --daemon.
+    Daemon(SettingsArguments),
+    /// Set counters to zero, as ipvsadm --zero.
+    Zero(ZeroArguments),
+    /// Say of a VirtualService why each real server is in or out, which node holds the addresses and why, what kernels should hold and hold, and what to do.
+    Explain(ExplainArguments),
+    /// Hand the addresses of a VirtualRouter over to another director, without a gap.
+    HandOver(HandOverArguments),
+    /// Let a RealServer end its connections and get no new ones.
+    Drain(DrainArguments),
     /// Make VirtualRouters, VirtualServices and RealServers of a keepalived.conf, an ldirectord.cf or the output of `ipvsadm --save --numeric`, and say what became of every line.
     Import(ImportArguments),
     /// Write the script that makes a host outside the cluster a real server of a VirtualService, and undoes it.

@@ -6,6 +6,7 @@ pub mod dictionary;
 pub mod import;
 pub mod keyword;
 pub mod kubectl;
+pub mod live;
 pub mod manifest;
 pub mod plan;
 pub mod preflight;

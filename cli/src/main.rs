@@ -10,6 +10,8 @@ use kubectl_lvs::arguments::{
 };
 use kubectl_lvs::import::{self, Imported, LocalFiles, Source};
 use kubectl_lvs::kubectl::Kubectl;
+use kubectl_lvs::live::kernel::{self, Columns};
+use kubectl_lvs::live::{Outcome, command};
 use kubectl_lvs::manifest::Objects;
 use kubectl_lvs::real_server_script::Request;
 use kubectl_lvs::{bundle, plan, preflight};
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
             };
         }
     };
-    match run(arguments) {
+    match run(&arguments) {
         Ok(code) => code,
         Err(error) => {
             // Nobody is there to be told that it could not be told.
@@ -39,30 +41,46 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let kubectl = Kubectl::new(std::env::var_os("KUBECTL"), &arguments.access);
-    match arguments.command {
-        Command::Bundle(arguments) => return Ok(bundle::run(&kubectl, &arguments)),
-        Command::Check(arguments) => return Ok(preflight::run(&kubectl, &arguments)),
-        Command::Plan(arguments) => return Ok(plan::run(&kubectl, &arguments)),
-        Command::Import(arguments) => import(&arguments),
-        Command::RealserverScript(arguments) => real_server_script(&arguments),
+    let outcome = match &arguments.command {
+        Command::Bundle(arguments) => return Ok(bundle::run(&kubectl, arguments)),
+        Command::Check(arguments) => return Ok(preflight::run(&kubectl, arguments)),
+        Command::Plan(arguments) => return Ok(plan::run(&kubectl, arguments)),
+        Command::Get(arguments) => command::get(&kubectl, arguments),
+        Command::Services(arguments) => command::services(&kubectl, arguments, Columns::Rules),
+        Command::Stats(arguments) => command::services(&kubectl, arguments, Columns::Statistics),
+        Command::Rates(arguments) => command::services(&kubectl, arguments, Columns::Rates),
+        Command::Connections(arguments) => command::connections(&kubectl, arguments),
+        Command::Timeouts(arguments) => command::settings(&kubectl, arguments, kernel::timeouts),
+        Command::Daemon(arguments) => command::settings(&kubectl, arguments, kernel::daemons),
+        Command::Zero(arguments) => command::zero(&kubectl, arguments),
+        Command::Explain(arguments) => command::explain(&kubectl, arguments),
+        Command::HandOver(arguments) => command::hand_over(&kubectl, arguments),
+        Command::Drain(arguments) => command::drain(&kubectl, arguments),
+        Command::Import(arguments) => complete(import(arguments)),
+        Command::RealserverScript(arguments) => complete(real_server_script(arguments)),
         Command::ExplainKeyword { keyword } => {
-            let text = dictionary::explain(&keyword);
+            let text = dictionary::explain(keyword);
             ensure!(
                 !text.is_empty(),
                 "no tool has the keyword {keyword}; docs/dictionary.md lists those that are known"
             );
-            print(&text)
+            complete(print(&text))
         }
         Command::Completion { shell } => {
             let mut words = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "kubectl-lvs", &mut words);
-            print(&String::from_utf8_lossy(&words))
+            clap_complete::generate(*shell, &mut Arguments::command(), "kubectl-lvs", &mut words);
+            complete(print(&String::from_utf8_lossy(&words)))
         }
-        Command::Dictionary => print(&dictionary::markdown()),
+        Command::Dictionary => complete(print(&dictionary::markdown())),
     }?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(outcome.exit_code()))
+}
+
+/// What asks nobody has all that it needs.
+fn complete(done: anyhow::Result<()>) -> anyhow::Result<Outcome> {
+    done.map(|()| Outcome::Complete)
 }
 
 fn import(arguments: &ImportArguments) -> anyhow::Result<()> {

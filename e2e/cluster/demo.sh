@@ -2,8 +2,8 @@
 # `make demo`: the whole product in a cluster of real nodes, from nothing.
 #
 #   demo.sh up      KEEP=1 leaves the cluster up and says how to look around
-#   demo.sh test    the same, with the stories of stories.sh and takeovers.sh before
-#                   the clean-up
+#   demo.sh test    the same, with the stories of stories.sh, plugin.sh and takeovers.sh
+#                   before the clean-up
 #   demo.sh down    ends a cluster that was kept
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -16,6 +16,8 @@ root="$(cd "$here/../.." && pwd)"
 . "$here/traffic.sh"
 # shellcheck source=stories.sh
 . "$here/stories.sh"
+# shellcheck source=plugin.sh
+. "$here/plugin.sh"
 # shellcheck source=takeovers.sh
 . "$here/takeovers.sh"
 
@@ -116,7 +118,8 @@ up() {
     step "the product's images (usually seconds; the first time about 5 min)"
     make --silent -C "$root" image 2>&1 | shown
     if [ "$1" = test ]; then
-        (cd "$root" && cargo build --quiet --locked --package lvs-e2e --bin failover-probe)
+        (cd "$root" && cargo build --quiet --locked --package lvs-e2e --bin failover-probe &&
+            cargo build --quiet --locked --package kubectl-lvs)
     fi
 
     phase images

@@ -23,7 +23,95 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run until told to stop. SIGTERM leaves the kernel as it is.
-    Run(RunArguments),
+    Run(Box<RunArguments>),
+    /// Write what this node's kernel holds of IPVS to standard output, with the names that the plans give to it. Changes nothing.
+    Show(ShowArguments),
+    /// Set the counters of services to zero: of all that are ours, or as the flags say.
+    Zero(ZeroArguments),
+}
+
+/// Where the running agent keeps what it knows.
+#[derive(Clone, Debug, Args)]
+pub struct Places {
+    /// Last good plans of the agent that runs here.
+    #[arg(
+        long,
+        global = true,
+        env = "LVS_STATE_DIRECTORY",
+        default_value = "/var/lib/lvs-operator"
+    )]
+    pub state_directory: PathBuf,
+    /// Its journal of what is ours.
+    #[arg(
+        long,
+        global = true,
+        env = "LVS_RUNTIME_DIRECTORY",
+        default_value = "/run/lvs-operator"
+    )]
+    pub runtime_directory: PathBuf,
+}
+
+/// Arguments of `show`.
+#[derive(Debug, Args)]
+pub struct ShowArguments {
+    /// What.
+    #[command(subcommand)]
+    pub what: Shown,
+    /// Where names come from.
+    #[command(flatten)]
+    pub places: Places,
+    /// Form of the answer; its fields are those of `lvs_core::shown`.
+    #[arg(long, global = true, value_enum, default_value_t = ShownForm::Json)]
+    pub output: ShownForm,
+}
+
+/// Form of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ShownForm {
+    /// One JSON object.
+    Json,
+}
+
+/// What is shown.
+#[derive(Debug, Subcommand)]
+pub enum Shown {
+    /// Services with their real servers, counters and rates.
+    Services(OfVirtualService),
+    /// Connections and persistence templates, from /proc/net/ip_vs_conn.
+    Connections {
+        /// Only those of this.
+        #[command(flatten)]
+        of: OfVirtualService,
+        /// Most that are written, 1..1000000; the answer says whether there are more.
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        limit: u32,
+    },
+    /// Timeouts, sync daemons, versions.
+    Settings,
+    /// Kernel, sysctls, modules and devices, as far as the operator depends on them.
+    Facts,
+}
+
+/// A choice of services.
+#[derive(Clone, Debug, Default, Args)]
+pub struct OfVirtualService {
+    /// Only those of this VirtualService, [NAMESPACE/]NAME.
+    #[arg(long)]
+    pub virtual_service: Option<String>,
+}
+
+/// Arguments of `zero`.
+#[derive(Debug, Args)]
+pub struct ZeroArguments {
+    /// Only those of this.
+    #[command(flatten)]
+    pub of: OfVirtualService,
+    /// Everything that the kernel counts, services of others included.
+    #[arg(long, conflicts_with = "virtual_service")]
+    pub all: bool,
+    /// What is ours.
+    #[command(flatten)]
+    pub places: Places,
 }
 
 /// How log lines look.
@@ -133,7 +221,9 @@ mod tests {
             "--api-endpoint=https://[2001:db8::1]",
         ])
         .unwrap();
-        let Command::Run(run) = arguments.command;
+        let Command::Run(run) = arguments.command else {
+            unreachable!("{arguments:?}")
+        };
         let endpoints = run.api_endpoints.iter().map(ToString::to_string);
         let endpoints: Vec<_> = endpoints.collect();
         assert_eq!(
@@ -143,6 +233,39 @@ mod tests {
         assert_eq!(run.resync_interval(), Duration::from_secs(10));
         assert_eq!(run.health_check_mark_range, crate::sync::CHECK_MARKS);
         assert_eq!(run.log_format, LogFormat::Json);
+    }
+
+    #[test]
+    fn what_kubectl_lvs_says_in_a_pod_is_understood() {
+        let arguments = Arguments::try_parse_from([
+            "lvs-agent",
+            "show",
+            "connections",
+            "--virtual-service=shop/web",
+            "--limit=7",
+            "--output=json",
+        ]);
+        let Command::Show(show) = arguments.unwrap().command else {
+            unreachable!()
+        };
+        assert_eq!(
+            show.places.runtime_directory,
+            PathBuf::from("/run/lvs-operator")
+        );
+        let Shown::Connections { of, limit } = show.what else {
+            unreachable!("{show:?}")
+        };
+        assert_eq!(
+            (of.virtual_service.as_deref(), limit),
+            (Some("shop/web"), 7)
+        );
+        for refused in [
+            ["lvs-agent", "zero", "--all", "--virtual-service=web"].as_slice(),
+            &["lvs-agent", "show"],
+            &["lvs-agent", "show", "connections", "--limit=0"],
+        ] {
+            assert!(Arguments::try_parse_from(refused).is_err(), "{refused:?}");
+        }
     }
 
     #[test]

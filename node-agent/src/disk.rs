@@ -113,9 +113,16 @@ pub struct PlanCache {
 impl PlanCache {
     /// Opens the cache below the state directory, making it if need be.
     pub fn open(state_directory: &Path) -> Result<Self, DiskError> {
-        let directory = state_directory.join("plans");
-        fs::create_dir_all(&directory).map_err(failed("creating", &directory))?;
-        Ok(Self { directory })
+        let cache = Self::of(state_directory);
+        fs::create_dir_all(&cache.directory).map_err(failed("creating", &cache.directory))?;
+        Ok(cache)
+    }
+
+    /// The cache below the state directory for one who only reads: nothing is made.
+    pub fn of(state_directory: &Path) -> Self {
+        Self {
+            directory: state_directory.join("plans"),
+        }
     }
 
     /// Every cached plan by name; an unreadable one with the reason. An error of the directory itself is one of the
@@ -197,10 +204,15 @@ impl JournalFile {
     /// The journal below the runtime directory, which is made if need be.
     pub fn open(runtime_directory: &Path, boot_id: &str) -> Result<Self, DiskError> {
         fs::create_dir_all(runtime_directory).map_err(failed("creating", runtime_directory))?;
-        Ok(Self {
+        Ok(Self::of(runtime_directory, boot_id))
+    }
+
+    /// The journal below the runtime directory for one who only reads: nothing is made.
+    pub fn of(runtime_directory: &Path, boot_id: &str) -> Self {
+        Self {
             path: runtime_directory.join("journal.json"),
             boot_id: boot_id.to_owned(),
-        })
+        }
     }
 
     /// Reads the journal. No file means that nothing is ours; a file that cannot be understood is an error.

@@ -5,10 +5,14 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use lvs_agent::args::{Arguments, Command, RunArguments};
-use lvs_agent::{run, telemetry};
+use lvs_agent::{run, show, telemetry, zero};
 
 fn main() -> ExitCode {
-    let Command::Run(arguments) = Arguments::parse().command;
+    let arguments = match Arguments::parse().command {
+        Command::Run(arguments) => *arguments,
+        Command::Show(arguments) => return answer(show::show(&arguments)),
+        Command::Zero(arguments) => return answer(zero::zero(&arguments)),
+    };
     if let Err(error) = telemetry::start(&arguments.log, arguments.log_format) {
         // There is no log to tell it to.
         let _ = std::io::Write::write_all(
@@ -21,6 +25,24 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes an answer, or why there is none, for whoever started this beside the agent that runs.
+fn answer(text: anyhow::Result<String>) -> ExitCode {
+    let written = text.and_then(|text| {
+        std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes())
+            .context("writing the answer")
+    });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("lvs-agent: {error:#}\n").as_bytes(),
+            );
             ExitCode::FAILURE
         }
     }

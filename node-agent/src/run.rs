@@ -32,7 +32,7 @@ use crate::status::{Reports, StatusWriter};
 use crate::sync::{Directories, Syncer};
 
 /// Identity of this boot.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Runs until SIGTERM or SIGINT, which leave the kernel as it is, or until a part fails.
 pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {

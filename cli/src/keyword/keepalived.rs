@@ -136,7 +136,7 @@ pub const ROWS: &[Row] = &[
     translated("real_server", "TCP_CHECK HTTP_GET SMTP_CHECK DNS_CHECK PING_CHECK", "VirtualService spec.healthChecks", ""),
     changed("real_server", "SSL_GET", "VirtualService spec.healthChecks", "TLS 1.2 or 1.3; the certificate is not verified, as in keepalived: see tls.verification"),
     changed("real_server", "UDP_CHECK", "VirtualService spec.healthChecks", "a datagram must be answered"),
-    not_offered("real_server", "MISC_CHECK", "directors run no scripts: choose one of the types of healthChecks"),
+    not_offered("real_server", "MISC_CHECK", "directors run no scripts: put it behind a web server and ask it by type ExternalHTTP, or choose another type of healthChecks"),
     not_offered("real_server", "BFD_CHECK", "there is no BFD: choose one of the types of healthChecks"),
     not_offered("real_server", "FILE_CHECK", "directors read no files: set RealServer spec.weight or administrativeState"),
     changed("HTTP_GET SSL_GET TCP_CHECK SMTP_CHECK DNS_CHECK UDP_CHECK PING_CHECK host", "connect_ip", "", "the real server itself is asked"),

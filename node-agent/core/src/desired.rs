@@ -36,6 +36,7 @@ use fitness::Leaderships;
 use own_endpoint::OwnEndpoints;
 
 pub(crate) use director::destination_forwarding;
+pub use director::serves_what_it_balances;
 pub use fitness::{Fault, Fitness};
 pub use heartbeat::HeartbeatInterface;
 pub use sysctl::SysctlDemand;

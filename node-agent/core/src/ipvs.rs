@@ -115,6 +115,22 @@ impl ServiceFlags {
     pub const SCHEDULER_3: u32 = 0x20;
     /// Every flag that userspace owns.
     pub const OWNED: u32 = 0x3d;
+
+    /// Flags of the scheduler, in ipvsadm's words.
+    pub fn scheduler_words(self, scheduler: &str) -> Vec<String> {
+        [
+            (Self::FALLBACK, "fallback", "flag-1"),
+            (Self::PORT, "port", "flag-2"),
+            (Self::SCHEDULER_3, "", "flag-3"),
+        ]
+        .iter()
+        .filter(|(bit, _, _)| self.0 & bit != 0)
+        .map(|(_, word, number)| match scheduler {
+            "sh" | "mh" if !word.is_empty() => format!("{scheduler}-{word}"),
+            _ => (*number).to_owned(),
+        })
+        .collect()
+    }
 }
 
 /// Attributes of a service that can be edited in place.

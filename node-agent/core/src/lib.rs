@@ -19,6 +19,7 @@ pub mod model;
 pub mod object;
 pub mod observed;
 pub mod op;
+pub mod shown;
 pub mod statistics;
 pub mod sync_daemon;
 pub mod table;

@@ -131,18 +131,7 @@ impl fmt::Display for ServiceText<'_> {
         if bits & ServiceFlags::ONE_PACKET != 0 {
             formatter.write_str(" -o")?;
         }
-        let names: Vec<String> = [
-            (ServiceFlags::FALLBACK, "fallback", "flag-1"),
-            (ServiceFlags::PORT, "port", "flag-2"),
-            (ServiceFlags::SCHEDULER_3, "", "flag-3"),
-        ]
-        .iter()
-        .filter(|(bit, _, _)| bits & bit != 0)
-        .map(|(_, word, number)| match scheduler.as_str() {
-            "sh" | "mh" if !word.is_empty() => format!("{scheduler}-{word}"),
-            _ => (*number).to_owned(),
-        })
-        .collect();
+        let names = flags.scheduler_words(scheduler);
         if !names.is_empty() {
             write!(formatter, " -b {}", names.join(","))?;
         }

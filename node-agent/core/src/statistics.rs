@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lvs_crds::node_plan::{PlanState, PlannedService};
 use lvs_crds::real_server::RealServerState;
+use serde::{Deserialize, Serialize};
 
 use crate::desired::PlanInput;
 use crate::health::{ServiceServing, Serving, service_key};
@@ -19,7 +20,8 @@ pub const SORRY_SERVER: &str = "sorryServer";
 
 /// What has been scheduled since the service, or the destination in it, was added. Packets and bytes are those that the
 /// director sees: of DR and TUN there are no outgoing ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Counters {
     /// Connections.
     pub connections: u64,
@@ -31,6 +33,22 @@ pub struct Counters {
     pub incoming_bytes: u64,
     /// Bytes to clients.
     pub outgoing_bytes: u64,
+}
+
+/// What the kernel's estimator says of the last seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rates {
+    /// Connections.
+    pub connections_per_second: u64,
+    /// Packets from clients.
+    pub incoming_packets_per_second: u64,
+    /// Packets to clients.
+    pub outgoing_packets_per_second: u64,
+    /// Bytes from clients.
+    pub incoming_bytes_per_second: u64,
+    /// Bytes to clients.
+    pub outgoing_bytes_per_second: u64,
 }
 
 /// Statistics of a destination.

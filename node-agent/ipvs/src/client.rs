@@ -1,5 +1,6 @@
 //! The real kernel behind [`IpvsKernel`].
 
+mod reading;
 mod statistics;
 
 use std::time::Duration;

@@ -19,7 +19,9 @@ use crate::uapi::{
     AF_INET, AF_INET6, command, daemon, destination, forwarding, info, service, top, tunnel,
 };
 
-pub use statistics::{destination_statistics, service_statistics};
+pub use statistics::{
+    destination_reading, destination_statistics, service_reading, service_statistics,
+};
 
 /// Prefix length given to an IPv4 netmask that is no prefix (`ipvsadm -M 255.0.255.0`): equal to none we write.
 pub const NOT_A_PREFIX: u8 = u8::MAX;

@@ -38,6 +38,8 @@ pub mod command {
     pub const SET_INFO: u8 = 14;
     /// `IPVS_CMD_GET_INFO`: version and size of the connection table.
     pub const GET_INFO: u8 = 15;
+    /// `IPVS_CMD_ZERO`: counters of one service and its destinations, or of everything, to zero.
+    pub const ZERO: u8 = 16;
 }
 
 /// Attributes of a message, `IPVS_CMD_ATTR_*`.
@@ -126,6 +128,16 @@ pub mod statistics {
     pub const INBYTES: u16 = 4;
     /// `IPVS_STATS_ATTR_OUTBYTES`: bytes to clients.
     pub const OUTBYTES: u16 = 5;
+    /// `IPVS_STATS_ATTR_CPS`: connections scheduled per second.
+    pub const CPS: u16 = 6;
+    /// `IPVS_STATS_ATTR_INPPS`: packets from clients per second.
+    pub const INPPS: u16 = 7;
+    /// `IPVS_STATS_ATTR_OUTPPS`: packets to clients per second.
+    pub const OUTPPS: u16 = 8;
+    /// `IPVS_STATS_ATTR_INBPS`: bytes from clients per second.
+    pub const INBPS: u16 = 9;
+    /// `IPVS_STATS_ATTR_OUTBPS`: bytes to clients per second.
+    pub const OUTBPS: u16 = 10;
 }
 
 /// Attributes of a sync daemon, `IPVS_DAEMON_ATTR_*`.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use lvs_core::ipvs::{Destination, DestinationForwarding, DestinationKey, Service, ServiceKey};
 use lvs_core::op::IpvsOp;
-use lvs_core::statistics::{Counters, DestinationStatistics, ServiceStatistics};
+use lvs_core::statistics::{Counters, DestinationStatistics, Rates, ServiceStatistics};
 use lvs_crds::value::Protocol;
 use lvs_ipvs::attribute::AttributeWriter;
 use lvs_ipvs::message::{Content, Envelope, Messages};
@@ -83,8 +83,11 @@ fn stats64(writer: &mut AttributeWriter<'_>, kind: u16, counters: &Counters) {
             (statistics::OUTPKTS, counters.outgoing_packets),
             (statistics::INBYTES, counters.incoming_bytes),
             (statistics::OUTBYTES, counters.outgoing_bytes),
-            // IPVS_STATS_ATTR_CPS.
-            (6, 77),
+            (statistics::CPS, 77),
+            (statistics::INPPS, 78),
+            (statistics::OUTPPS, 79),
+            (statistics::INBPS, 80),
+            (statistics::OUTBPS, 81),
         ] {
             let bytes = value.to_ne_bytes();
             let (first, second) = bytes.split_at(4);
@@ -180,6 +183,19 @@ impl Transport for Line {
                 command::GET_DEST => [11, 10, 11]
                     .map(|last| destination_message(last, sequence))
                     .concat(),
+                command::ZERO => {
+                    // The acknowledgement that was asked for, or the refusal of a service that is not there.
+                    let is_there = !message_.content().is_ok_and(|content| {
+                        matches!(content, Content::Data { attributes, .. }
+                            if attributes.windows(2).any(|two| two == 99_u16.to_be_bytes()))
+                    });
+                    let errno = if is_there { 0_i32 } else { -3 };
+                    let mut payload = errno.to_ne_bytes().to_vec();
+                    payload.extend([0; 16]);
+                    self.answers
+                        .push_back(message(2, 0x100, sequence, &payload));
+                    continue;
+                }
                 other => panic!("command {other} is not for reading statistics"),
             };
             answer.extend(message(3, MULTI | DUMP_INTERRUPTED, sequence, &[0; 4]));
@@ -258,4 +274,49 @@ fn a_kernel_without_counters_of_64_bits_is_an_error_not_zero() {
     let error = client.statistics(|_| Wanted::Service).unwrap_err();
     assert!(matches!(error, DumpError::Undecodable { .. }), "{error:?}");
     assert!(format!("{error:?}").contains("IPVS_SVC_ATTR_STATS64"));
+}
+
+const RATES: Rates = Rates {
+    connections_per_second: 77,
+    incoming_packets_per_second: 78,
+    outgoing_packets_per_second: 79,
+    incoming_bytes_per_second: 80,
+    outgoing_bytes_per_second: 81,
+};
+
+#[test]
+fn what_people_are_shown_is_read_whole_and_each_thing_once() {
+    let (mut client, asked) = client(false);
+    let (services, unnameable) = client.readings().unwrap();
+    assert_eq!(unnameable, [""; 0]);
+    let keys: Vec<_> = services.iter().map(|service| service.key).collect();
+    assert_eq!(keys, [key(80), key(81)]);
+    let first = &services[0];
+    assert_eq!((first.counters, first.rates), (counters(80), RATES));
+    assert_eq!(first.service.scheduler, "rr");
+    // In the kernel's order.
+    let targets: Vec<_> = first
+        .destinations
+        .iter()
+        .map(|one| (one.statistics.key, one.statistics.active_connections))
+        .collect();
+    assert_eq!(targets, [(target(11), 3), (target(10), 3)]);
+    let one = &first.destinations[0];
+    assert_eq!((one.statistics.counters, one.rates), (counters(11), RATES));
+    assert_eq!(one.state.forwarding, DestinationForwarding::Masquerade);
+    assert_eq!(
+        *asked.lock().unwrap(),
+        [command::GET_SERVICE, command::GET_DEST, command::GET_DEST]
+    );
+}
+
+#[test]
+fn counters_are_zeroed_of_one_service_or_of_all_and_a_refusal_is_told() {
+    let (mut client, asked) = client(false);
+    client.zero(Some(&key(80))).unwrap();
+    client.zero(None).unwrap();
+    assert_eq!(*asked.lock().unwrap(), [command::ZERO, command::ZERO]);
+    let error = client.zero(Some(&key(99))).unwrap_err();
+    assert!(matches!(error, DumpError::Refused { .. }), "{error:?}");
+    assert!(error.to_string().contains("-t 192.0.2.1:99"), "{error}");
 }

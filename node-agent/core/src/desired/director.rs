@@ -446,7 +446,7 @@ impl Builder<'_> {
 }
 
 /// Whether the node of this plan is itself a DR or TUN real server of one of the services.
-pub(super) fn serves_what_it_balances(plan: &NodePlanSpec, services: &[PlannedService]) -> bool {
+pub fn serves_what_it_balances(plan: &NodePlanSpec, services: &[PlannedService]) -> bool {
     plan.real_server
         .as_ref()
         .is_some_and(receives_for_virtual_address)

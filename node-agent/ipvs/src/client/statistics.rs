@@ -86,7 +86,7 @@ impl Connection {
 }
 
 /// A list that changed while it was read is still a list of what was there.
-fn unless_changed(listed: Result<(), Failure>) -> Result<(), Failure> {
+pub(super) fn unless_changed(listed: Result<(), Failure>) -> Result<(), Failure> {
     match listed {
         Err(Failure::Changed) => Ok(()),
         other => other,

@@ -1,7 +1,8 @@
 //! What a dump says beside the rules: counters and connections.
 
 use lvs_core::ipvs::ServiceKey;
-use lvs_core::statistics::{Counters, DestinationStatistics};
+use lvs_core::shown::{DestinationReading, ServiceReading};
+use lvs_core::statistics::{Counters, DestinationStatistics, Rates};
 use lvs_crds::value::AddressFamily;
 
 use super::{DecodeError, DestinationAttributes, ServiceAttributes, find, missing};
@@ -17,7 +18,42 @@ pub fn service_statistics(
         return Ok(None);
     };
     let found = counters(&nest, service::STATS64)?;
-    Ok(Some((key, found.ok_or(missing("IPVS_SVC_ATTR_STATS64"))?)))
+    let (counters, _) = found.ok_or(missing("IPVS_SVC_ATTR_STATS64"))?;
+    Ok(Some((key, counters)))
+}
+
+/// A message of a service dump with all that it says; `Err` inside: a line for one that no key can name.
+pub fn service_reading(attributes: &[u8]) -> Result<Result<ServiceReading, String>, DecodeError> {
+    let nest = find(attributes, top::SERVICE, "IPVS_CMD_ATTR_SERVICE")?;
+    let found = ServiceAttributes::read(&nest)?;
+    let key = match found.key()? {
+        Ok(key) => key,
+        Err(line) => return Ok(Err(line)),
+    };
+    let statistics = counters(&nest, service::STATS64)?;
+    let (counters, rates) = statistics.ok_or(missing("IPVS_SVC_ATTR_STATS64"))?;
+    Ok(Ok(ServiceReading {
+        key,
+        service: found.state()?,
+        counters,
+        rates,
+        destinations: Vec::new(),
+    }))
+}
+
+/// A message of a destination dump with all that it says. `service_family` as in [`super::destination`].
+pub fn destination_reading(
+    attributes: &[u8],
+    service_family: AddressFamily,
+) -> Result<DestinationReading, DecodeError> {
+    let nest = find(attributes, top::DEST, "IPVS_CMD_ATTR_DEST")?;
+    let found = DestinationAttributes::read(&nest)?;
+    let (statistics, rates) = read_destination(&nest, &found, service_family)?;
+    Ok(DestinationReading {
+        state: found.state()?,
+        statistics,
+        rates,
+    })
 }
 
 /// A message of a destination dump: the destination, its counters and its connections. `service_family` as in
@@ -28,6 +64,14 @@ pub fn destination_statistics(
 ) -> Result<DestinationStatistics, DecodeError> {
     let nest = find(attributes, top::DEST, "IPVS_CMD_ATTR_DEST")?;
     let found = DestinationAttributes::read(&nest)?;
+    Ok(read_destination(&nest, &found, service_family)?.0)
+}
+
+fn read_destination(
+    nest: &Attribute<'_>,
+    found: &DestinationAttributes<'_>,
+    service_family: AddressFamily,
+) -> Result<(DestinationStatistics, Rates), DecodeError> {
     let mut persistent = None;
     for attribute in nest.nested() {
         let attribute = attribute?;
@@ -35,10 +79,11 @@ pub fn destination_statistics(
             persistent = Some(attribute.u32()?);
         }
     }
-    let counters = counters(&nest, destination::STATS64)?;
-    Ok(DestinationStatistics {
+    let statistics = counters(nest, destination::STATS64)?;
+    let (counters, rates) = statistics.ok_or(missing("IPVS_DEST_ATTR_STATS64"))?;
+    let statistics = DestinationStatistics {
         key: found.key(service_family)?,
-        counters: counters.ok_or(missing("IPVS_DEST_ATTR_STATS64"))?,
+        counters,
         weight: found.weight.ok_or(missing("IPVS_DEST_ATTR_WEIGHT"))?,
         active_connections: found
             .active_connections
@@ -47,11 +92,12 @@ pub fn destination_statistics(
             .inactive_connections
             .ok_or(missing("IPVS_DEST_ATTR_INACT_CONNS"))?,
         persistent_connections: persistent.ok_or(missing("IPVS_DEST_ATTR_PERSIST_CONNS"))?,
-    })
+    };
+    Ok((statistics, rates))
 }
 
-/// The counters in the attribute `kind` of `nest`, if it is there.
-fn counters(nest: &Attribute<'_>, kind: u16) -> Result<Option<Counters>, AttributeError> {
+/// The counters and rates in the attribute `kind` of `nest`, if it is there.
+fn counters(nest: &Attribute<'_>, kind: u16) -> Result<Option<(Counters, Rates)>, AttributeError> {
     let mut found = None;
     for attribute in nest.nested() {
         let attribute = attribute?;
@@ -59,6 +105,7 @@ fn counters(nest: &Attribute<'_>, kind: u16) -> Result<Option<Counters>, Attribu
             continue;
         }
         let mut counters = Counters::default();
+        let mut rates = Rates::default();
         for attribute in attribute.nested() {
             let attribute = attribute?;
             match attribute.kind {
@@ -67,10 +114,15 @@ fn counters(nest: &Attribute<'_>, kind: u16) -> Result<Option<Counters>, Attribu
                 statistics::OUTPKTS => counters.outgoing_packets = attribute.u64()?,
                 statistics::INBYTES => counters.incoming_bytes = attribute.u64()?,
                 statistics::OUTBYTES => counters.outgoing_bytes = attribute.u64()?,
+                statistics::CPS => rates.connections_per_second = attribute.u64()?,
+                statistics::INPPS => rates.incoming_packets_per_second = attribute.u64()?,
+                statistics::OUTPPS => rates.outgoing_packets_per_second = attribute.u64()?,
+                statistics::INBPS => rates.incoming_bytes_per_second = attribute.u64()?,
+                statistics::OUTBPS => rates.outgoing_bytes_per_second = attribute.u64()?,
                 _ => {}
             }
         }
-        found = Some(counters);
+        found = Some((counters, rates));
     }
     Ok(found)
 }
