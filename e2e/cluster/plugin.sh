@@ -136,3 +136,25 @@ story_kubectl_lvs() {
     kubectl delete -f "$root/examples/viewers.yaml" >/dev/null
     kubectl annotate virtualrouters.lvs.dev default lvs.dev/hand-over-to- >/dev/null
 }
+
+# What would change, what is wrong, and an archive of it all, with agents that answer.
+story_plan_check_bundle() {
+    local weights="$state/weights.yaml" archive="$state/bundle.tar.gz" listed node
+    # What is there already changes nothing; another weight is an edit on the holder.
+    lvs plan --filename "$root/examples/virtualservice.yaml" | shown
+    kubectl get realservers.lvs.dev web-2 --output yaml | sed 's/^  weight: .*/  weight: 7/' >"$weights"
+    ends 2 "-r 192.168.50.102:80 -g -w 7" lvs plan --filename "$weights"
+    [ "$(kubectl get realservers.lvs.dev web-2 --output 'jsonpath={.spec.weight}')" = 1 ]
+    # Nothing here keeps the operator from working, and every agent says what its node has.
+    lvs check --all | shown
+    [ "$(lvs check --all --output json | jq '[.. | strings | select(contains("could not be asked"))] | length')" = 0 ]
+    # An archive has what agents say, and no Secret.
+    lvs bundle --archive "$archive" 2>&1 | shown
+    listed="$(tar -tzf "$archive")"
+    for node in node-1 node-2 node-3; do
+        grep -q "nodes/$node/facts.json" <<<"$listed"
+        grep -q "nodes/$node/services.json" <<<"$listed"
+    done
+    ! grep -qi secret <<<"$listed"
+    ! tar -xzOf "$archive" | grep -q "$(kubectl get secret --namespace "$namespace" lvs-operator-heartbeat-key -o jsonpath='{.data.key}')"
+}
