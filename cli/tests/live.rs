@@ -153,6 +153,26 @@ fn every_table_is_as_it_was() {
     }
 }
 
+/// A standby of DR that is a real server itself leaves out what it balances.
+#[test]
+fn a_kernel_without_the_service_is_no_fault_where_another_has_it() {
+    let played = Played::new();
+    let words = ["zero", "shop/web", "--node=node-1", "--node=node-2"];
+    played.write("exec-agent-node-1-zero.json", r#"{"zeroed": []}"#);
+    let said = played.run(&words);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(
+        said.stdout.contains("node-1: no counters"),
+        "{}",
+        said.stdout
+    );
+    played.write("exec-agent-node-2-zero.json", r#"{"zeroed": []}"#);
+    let said = played.run(&words);
+    assert_eq!(said.code, 1, "{}", said.stderr);
+    let told = "no kernel that was asked has a service of VirtualService shop/web";
+    assert!(said.stderr.contains(told), "{}", said.stderr);
+}
+
 #[test]
 fn kubectl_is_called_with_the_flags_that_name_the_cluster_and_the_agents_program() {
     let played = Played::new();

@@ -16,7 +16,7 @@ use super::arguments::{
 };
 use super::cluster::{self, Cluster};
 use super::explain::Explanation;
-use super::kernel::{self, Columns, OfNodes};
+use super::kernel::{self, Columns, OfNode, OfNodes};
 use super::moves::{self, Progress};
 use super::picture::Picture;
 use super::screen::{self, Answer};
@@ -239,7 +239,20 @@ pub fn zero(kubectl: &Kubectl, arguments: &ZeroArguments) -> anyhow::Result<Outc
         &display,
         &command,
         |answer: &ShownZero| &answer.problems,
-        |view, _| Ok(kernel::zeroed(view)),
+        |view, _| {
+            let is_somewhere = |node: &OfNode<ShownZero>| {
+                node.answer.all
+                    || !node.answer.zeroed.is_empty()
+                    || !node.answer.problems.is_empty()
+            };
+            if let Some(name) = &arguments.name {
+                ensure!(
+                    view.nodes.iter().any(is_somewhere),
+                    "no kernel that was asked has a service of VirtualService {name}"
+                );
+            }
+            Ok(kernel::zeroed(view))
+        },
     )
 }
 

@@ -444,6 +444,7 @@ pub fn zeroed(view: &OfNodes<ShownZero>) -> String {
     let lines = view.nodes.iter().map(|node| {
         let what = match (node.answer.all, node.answer.zeroed.len()) {
             (true, _) => "all counters".to_owned(),
+            (false, 0) => "no counters, as no service is there,".to_owned(),
             (false, 1) => "the counters of 1 service".to_owned(),
             (false, count) => format!("the counters of {count} services"),
         };
