@@ -28,7 +28,7 @@ done
 
 "$control_plane" up "$work/cp" etcd apiserver
 export KUBECONFIG="$work/cp/kubeconfig"
-"$kubectl" apply --filename charts/lvs-operator/crds >/dev/null
+"$kubectl" apply --filename charts/lvs-operator/charts/crds/crds >/dev/null
 "$kubectl" wait --for=condition=Established crd --all --timeout=60s >/dev/null
 "$kubectl" create namespace shop >/dev/null
 

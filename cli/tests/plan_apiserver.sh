@@ -29,7 +29,7 @@ export KUBECONFIG="$work/cp/kubeconfig"
 "$lvs" check --output json >"$work/check.json" || failed "check finds a problem: $(cat "$work/check.json")"
 grep -q 'none of lvs.dev is there' "$work/check.json" || failed "check does not say that nothing is installed"
 
-"$kubectl" apply --filename charts/lvs-operator/crds >/dev/null
+"$kubectl" apply --filename charts/lvs-operator/charts/crds/crds >/dev/null
 "$kubectl" wait --for=condition=Established crd --all --timeout=60s >/dev/null
 case="$here/plans/a-real-server-leaves"
 # Addresses of a Node are in its status, which is written by itself.

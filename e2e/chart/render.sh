@@ -43,6 +43,14 @@ accepted "credentials of health checks, which need not exist yet" agent \
 accepted "no credentials of health checks unless they are given" agent \
     '.spec.template.spec | [.volumes[], .containers[0].volumeMounts[] | select(.name == "health-check-credentials")] == []'
 accepted "no agent may read Secrets by the API" holds Role lvs-operator-agent '[.rules[].resources[]] | index("secrets") == null'
+# definitions COUNT FLAGS…: so many CustomResourceDefinitions are in what Helm would make.
+definitions() {
+    local manifests
+    manifests="$(render --include-crds "${@:2}")" && [ "$(grep -c '^kind: CustomResourceDefinition$' <<<"$manifests" || true)" = "$1" ]
+}
+accepted "the definitions of the four kinds" definitions 4
+accepted "definitions that somebody else applies" definitions 0 --set crds.enabled=false
+refused "an unknown value of the definitions' sub-chart" "keep" render --set crds.keep=true
 accepted "without the default router" render --set defaultRouter.enabled=false
 
 # What a cluster of this release would refuse of the built-in kinds, unknown fields among it. The oldest that is
@@ -172,7 +180,7 @@ fields='def fields($root; $at):
 router_fields() {
     local values definition
     values="$(jq "$fields"'. as $root | [.properties.defaultRouter | fields($root; "")] - [".enabled", ".name"] | sort' "$chart/values.schema.json")"
-    definition="$(KUBECONFIG=/dev/null "$kubectl" patch --local -f "$chart/crds/lvs.dev_virtualrouters.yaml" --type=merge -p '{}' -o json |
+    definition="$(KUBECONFIG=/dev/null "$kubectl" patch --local -f "$chart/charts/crds/crds/lvs.dev_virtualrouters.yaml" --type=merge -p '{}' -o json |
         jq "$fields"'. as $root | [.spec.versions[0].schema.openAPIV3Schema.properties.spec | fields($root; "")] | sort')"
     [ "$(jq length <<<"$values")" -gt 20 ] && diff <(printf '%s\n' "$values") <(printf '%s\n' "$definition")
 }

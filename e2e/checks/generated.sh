@@ -7,7 +7,7 @@ fresh="$(mktemp -d "${TMPDIR:-/tmp}/lvs-crds.XXXXXX")"
 trap 'rm -rf "$fresh"' EXIT
 cargo run --quiet --locked --package lvs-crds --bin crdgen -- "$fresh"
 [ -n "$(ls "$fresh")" ] || { echo "crdgen wrote nothing" && exit 1; }
-for copy in crds/generated charts/lvs-operator/crds; do
+for copy in crds/generated charts/lvs-operator/charts/crds/crds; do
     diff --recursive --unified "$copy" "$fresh" || { echo "$copy differs from the types: run 'make generate' and commit" && exit 1; }
 done
 echo "generated: $(find "$fresh" -name '*.yaml' | wc -l) definitions as the types say"

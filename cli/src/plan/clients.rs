@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lvs_core::desired::{DesiredState, Roles, RouterRole};
+use lvs_core::health::service_key;
 use lvs_core::ipvs::{Destination, DestinationKey, ServiceKey, ServiceState};
 use lvs_crds::node_plan::{NodePlanSpec, PlannedService, SourceKind};
 use lvs_plan::Inputs;
@@ -112,22 +113,6 @@ fn found<'a>(
 
 fn source(spec: &NodePlanSpec) -> String {
     ObjectKey::new(spec.source.namespace.clone(), spec.source.name.clone()).to_string()
-}
-
-/// The service in the kernel, of a range the first.
-fn service_key(planned: &PlannedService) -> Option<ServiceKey> {
-    match (&planned.address, &planned.firewall_mark) {
-        (Some(address), None) => Some(ServiceKey::Address {
-            address: address.address,
-            protocol: address.protocol,
-            port: address.port,
-        }),
-        (None, Some(mark)) => Some(ServiceKey::FirewallMark {
-            mark: mark.mark,
-            family: mark.address_family,
-        }),
-        (Some(_), Some(_)) | (None, None) => None,
-    }
 }
 
 fn effects(old: &Found<'_>, new: &Found<'_>) -> Vec<String> {

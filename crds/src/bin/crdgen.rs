@@ -1,5 +1,5 @@
 //! Writes the CustomResourceDefinitions to every directory named on the command line.
-//! `make generate` names crds/generated and charts/lvs-operator/crds.
+//! `make generate` names crds/generated and charts/lvs-operator/charts/crds/crds.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

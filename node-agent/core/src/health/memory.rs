@@ -55,8 +55,8 @@ pub fn remembered(
     known
 }
 
-/// The service in the kernel, of a range the first.
-pub(crate) fn service_key(service: &PlannedService) -> Option<ServiceKey> {
+/// The service in the kernel of what is planned, of a range the first; `None` where a plan names neither address nor mark, or both.
+pub fn service_key(service: &PlannedService) -> Option<ServiceKey> {
     match (&service.address, &service.firewall_mark) {
         (Some(address), None) => Some(ServiceKey::Address {
             address: address.address,
