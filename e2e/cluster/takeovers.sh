@@ -195,7 +195,8 @@ story_frozen() {
     await_carrier 5 $NODES
     [ "$carrier" = "$after" ]
     one_answers
-    balanced web-2:20 web-3:20
+    # The node may be a real server as well: each change of the table while it goes and comes begins the round of wrr anew.
+    wait_until 30 "balance after the freeze" balanced web-2:20 web-3:20
 }
 
 # The plug of the holder is pulled: another director takes the address over; the
@@ -216,7 +217,7 @@ story_node_killed() {
     echo "node killed: gap $outage s" | shown
     at_most "outage" "$outage" "$OUTAGE_SECONDS"
     one_answers
-    balanced web-2:20 web-3:20
+    wait_until 30 "balance after the takeover" balanced web-2:20 web-3:20
     other_master() { [ "$(master)" = "$after" ]; }
     wait_until 180 "the status to name $after, the master" other_master
     lab power-on "$before"
