@@ -19,11 +19,10 @@ use serde_json::{Value, json};
 
 pub use mask::{MASKED, Mask};
 
+use crate::chart;
 use crate::kubectl::{Kubectl, KubectlError, Scope};
 use crate::preflight;
 
-/// Labels of what the chart makes.
-const SELECTOR: &str = "--selector=app.kubernetes.io/name=lvs-operator";
 /// What the agent is asked for: connections are not, as they name clients.
 const SHOWN: [&str; 3] = ["facts", "services", "settings"];
 
@@ -183,7 +182,12 @@ impl Reader<'_> {
         self.list("leases", "leases.coordination.k8s.io", operator, &[]);
         for kind in ["deployments", "daemonsets", "jobs"] {
             let group = if kind == "jobs" { "batch" } else { "apps" };
-            self.list(kind, &format!("{kind}.{group}"), operator, &[SELECTOR]);
+            self.list(
+                kind,
+                &format!("{kind}.{group}"),
+                operator,
+                &[chart::EVERYTHING],
+            );
         }
         step("Events");
         let events = self.kubectl.list("events", Scope::Cluster);
@@ -209,9 +213,9 @@ impl Reader<'_> {
     }
 
     fn pods(&mut self, namespace: &str, log_lines: u32) {
-        let pods = self
-            .kubectl
-            .list_selected("pods", Scope::Namespace(namespace), &[SELECTOR]);
+        let pods =
+            self.kubectl
+                .list_selected("pods", Scope::Namespace(namespace), &[chart::EVERYTHING]);
         let known = pods.as_ref().map(Clone::clone).unwrap_or_default();
         self.put("pods", pods);
         for (number, pod) in known.iter().enumerate() {

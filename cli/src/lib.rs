@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod bundle;
+pub mod chart;
 pub mod dictionary;
 pub mod import;
 pub mod keyword;

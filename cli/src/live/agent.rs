@@ -7,11 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::chart;
 use crate::kubectl::{Kubectl, KubectlError, Scope};
 
-/// Labels of agents' pods, as the chart sets them.
-const SELECTOR: &str =
-    "--selector=app.kubernetes.io/name=lvs-operator,app.kubernetes.io/component=agent";
 /// The container, and the one program in it.
 const CONTAINER: &str = "agent";
 const PROGRAM: &str = "/lvs-agent";
@@ -59,7 +57,7 @@ impl Agent {
 /// As [`Kubectl::list_selected`].
 pub fn list(kubectl: &Kubectl, operator_namespace: &str) -> Result<Vec<Agent>, KubectlError> {
     let scope = Scope::Namespace(operator_namespace);
-    let pods = kubectl.list_selected("pods", scope, &[SELECTOR])?;
+    let pods = kubectl.list_selected("pods", scope, &[chart::AGENTS])?;
     let mut agents: Vec<Agent> = pods.iter().filter_map(Agent::of_pod).collect();
     agents.sort_by(|left, right| {
         let rank = |agent: &Agent| (agent.phase != "Running", !agent.is_ready);

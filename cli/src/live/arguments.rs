@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 #[derive(Clone, Debug, Args)]
 pub struct Operator {
     /// Namespace of the operator: agents' pods and NodePlans are there.
-    #[arg(long, default_value = "lvs-system")]
+    #[arg(long, default_value = crate::chart::DEFAULT_NAMESPACE)]
     pub operator_namespace: String,
 }
 

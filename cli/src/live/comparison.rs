@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lvs_core::desired::serves_what_it_balances;
+use lvs_core::health::service_key;
 use lvs_core::ipvs::{DestinationKey, ServiceKey};
 use lvs_core::shown::{Purpose, ShownService, ShownServices};
 use lvs_core::statistics::SORRY_SERVER;
@@ -19,7 +20,7 @@ pub fn differences(
 ) -> Vec<String> {
     let mut held: BTreeMap<ServiceKey, &ShownService> = BTreeMap::new();
     for service in &kernel.services {
-        if let Some(key) = service_key(service) {
+        if let Some(key) = shown_key(service) {
             held.insert(key, service);
         }
     }
@@ -32,7 +33,7 @@ pub fn differences(
             continue;
         }
         for offset in 0..=last_offset(planned) {
-            let Some(key) = planned_key(planned).map(|key| key.at_offset(offset)) else {
+            let Some(key) = service_key(planned).map(|key| key.at_offset(offset)) else {
                 continue;
             };
             planned_keys.push(key);
@@ -62,7 +63,7 @@ pub fn differences(
             .owner
             .as_ref()
             .is_some_and(|one| one.plan_name == plan_name && one.purpose != Purpose::HealthChecks);
-        let key = service_key(service);
+        let key = shown_key(service);
         is_of_plan && key.is_some_and(|key| !planned_keys.contains(&key))
     });
     lines.extend(left_over.map(|service| format!("{} is still there", service.text())));
@@ -135,22 +136,7 @@ pub(super) fn last_offset(service: &PlannedService) -> u16 {
     }
 }
 
-fn planned_key(service: &PlannedService) -> Option<ServiceKey> {
-    match (&service.address, &service.firewall_mark) {
-        (Some(one), _) => Some(ServiceKey::Address {
-            address: one.address,
-            protocol: one.protocol,
-            port: one.port,
-        }),
-        (None, Some(one)) => Some(ServiceKey::FirewallMark {
-            mark: one.mark,
-            family: one.address_family,
-        }),
-        (None, None) => None,
-    }
-}
-
-fn service_key(service: &ShownService) -> Option<ServiceKey> {
+fn shown_key(service: &ShownService) -> Option<ServiceKey> {
     match (service.address, service.protocol, service.firewall_mark) {
         (Some(address), Some(protocol), _) => Some(ServiceKey::Address {
             address,

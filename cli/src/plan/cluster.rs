@@ -15,8 +15,7 @@ use lvs_plan::reading;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Namespace of the operator where nothing says another one.
-pub const DEFAULT_NAMESPACE: &str = "lvs-system";
+use crate::chart;
 
 /// Kinds that planning looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,7 +91,7 @@ impl Default for Cluster {
     fn default() -> Self {
         Self {
             objects: BTreeMap::new(),
-            operator_namespace: DEFAULT_NAMESPACE.to_owned(),
+            operator_namespace: chart::DEFAULT_NAMESPACE.to_owned(),
             firewall_mark_range: Inputs::default().firewall_mark_range,
         }
     }

@@ -9,10 +9,9 @@ use serde_json::Value;
 
 use super::cluster::{Cluster, Kind, key};
 use super::difference::{Fate, ObjectChange};
+use crate::chart;
 use crate::kubectl::{Kubectl, KubectlError, Scope};
 
-/// Labels of what the chart makes.
-const CHART_SELECTOR: &str = "--selector=app.kubernetes.io/name=lvs-operator";
 /// Labels of the agents' pods.
 const AGENT_SELECTOR: &str = "--selector=app.kubernetes.io/component=agent";
 /// What kubectl says of a kind that the API server does not have.
@@ -27,7 +26,7 @@ pub fn cluster(kubectl: &Kubectl) -> Result<(Cluster, Vec<String>), String> {
     let mut cluster = Cluster::default();
     let mut notes = Vec::new();
     let deployments = kubectl
-        .list_selected("deployments.apps", Scope::Cluster, &[CHART_SELECTOR])
+        .list_selected("deployments.apps", Scope::Cluster, &[chart::EVERYTHING])
         .map_err(words)?;
     match deployments.as_slice() {
         [] => notes.push(format!(

@@ -6,15 +6,9 @@ use std::collections::BTreeMap;
 use lvs_core::facts::NodeFacts;
 use serde_json::Value;
 
+use crate::chart;
 use crate::kubectl::{Kubectl, KubectlError, Scope};
 
-/// Labels of what the chart makes.
-const CONTROLLER_SELECTOR: &str =
-    "--selector=app.kubernetes.io/name=lvs-operator,app.kubernetes.io/component=controller";
-const AGENT_SELECTOR: &str =
-    "--selector=app.kubernetes.io/name=lvs-operator,app.kubernetes.io/component=agent";
-/// Namespace of the operator where nothing says another one.
-const DEFAULT_NAMESPACE: &str = "lvs-system";
 /// Namespace of what belongs to the cluster itself.
 const SYSTEM_NAMESPACE: &str = "kube-system";
 
@@ -156,7 +150,7 @@ fn server_version(kubectl: &Kubectl) -> Answer<String> {
 
 fn agents(kubectl: &Kubectl, namespace: &str) -> Answer<Vec<SeenAgent>> {
     let scope = Scope::Namespace(namespace);
-    let pods = words(kubectl.list_selected("pods", scope, &[AGENT_SELECTOR]))?;
+    let pods = words(kubectl.list_selected("pods", scope, &[chart::AGENTS]))?;
     let mut agents = Vec::new();
     for pod in &pods {
         let Some(node_name) = pod["spec"]["nodeName"].as_str() else {
@@ -185,13 +179,14 @@ fn agents(kubectl: &Kubectl, namespace: &str) -> Answer<Vec<SeenAgent>> {
 /// Looks at a cluster.
 pub fn look(kubectl: &Kubectl, operator_namespace: Option<&str>) -> Seen {
     let operator_namespace = operator_namespace.map(str::to_owned).or_else(|| {
-        let selection = [CONTROLLER_SELECTOR];
+        let selection = [chart::CONTROLLERS];
         let found = kubectl.list_selected("deployments.apps", Scope::Cluster, &selection);
         let found = found.ok()?;
         let namespace = found.first()?["metadata"]["namespace"].as_str()?;
         Some(namespace.to_owned())
     });
-    let operator_namespace = operator_namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let operator_namespace =
+        operator_namespace.unwrap_or_else(|| chart::DEFAULT_NAMESPACE.to_owned());
     let definitions = kubectl.list(
         "customresourcedefinitions.apiextensions.k8s.io",
         Scope::Cluster,

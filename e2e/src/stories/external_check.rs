@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
+use super::health_checks::await_state;
 use super::{NAMESPACE, Story};
 use crate::await_condition::until;
 use crate::lab::{LIMIT, Lab};
@@ -83,21 +84,6 @@ fn await_spread(lab: &Lab, expected: &[(&str, usize)]) -> Result<()> {
     until(LIMIT, &format!("{expected:?} answer"), || {
         let seen = traffic::spread(&lab.guest, "client", &format!("http://{ADDRESS}/"), 8)?;
         Ok(if seen == expected { Ok(()) } else { Err(seen) })
-    })
-}
-
-/// State and message of a real server's only port.
-fn await_state(lab: &Lab, name: &str, state: &str, message: &str) -> Result<()> {
-    until(LIMIT, &format!("{name} is {state}: {message:?}"), || {
-        let object = lab.cluster.get(&["-n", NAMESPACE, "lvsrs", name])?;
-        let port = &object["status"]["virtualServices"][0]["ports"][0];
-        let text = |field: &str| port[field].as_str().unwrap_or_default().to_owned();
-        let seen = (text("state"), text("message"));
-        Ok(if seen.0 == state && seen.1.contains(message) {
-            Ok(())
-        } else {
-            Err(seen)
-        })
     })
 }
 

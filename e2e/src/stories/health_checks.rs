@@ -110,7 +110,8 @@ fn port_of(lab: &Lab, name: &str) -> Result<(String, String)> {
     Ok((text("state"), text("message")))
 }
 
-fn await_state(lab: &Lab, name: &str, state: &str, message: &str) -> Result<()> {
+/// Waits until a real server's only port has this state, with these words in its message.
+pub(super) fn await_state(lab: &Lab, name: &str, state: &str, message: &str) -> Result<()> {
     until(LIMIT, &format!("{name} is {state}: {message:?}"), || {
         let seen = port_of(lab, name)?;
         Ok(if seen.0 == state && seen.1.contains(message) {
