@@ -62,6 +62,12 @@ check differential "random operations: our model, our dumps and a real kernel (3
 check stories "packet stories in one machine (tier 2, 25 min)" make --silent stories
 check cluster "the demo and stories of real kubelets (tier 1, 5 min)" make --silent stories-cluster
 
+# What failed once more, in few lines, as whoever sees only the end must know it.
+for name in "${failed[@]}"; do
+    printf '%s failed:\n' "$name"
+    { grep -aE -A 1 'FAILED|panicked at|^error' "$logs/$name.log" || tail -n 5 "$logs/$name.log"; } |
+        cut -c1-300 | head -n 8 | sed 's/^/    /'
+done
 if [ "${#failed[@]}" -gt 0 ]; then
     printf 'failed: %s (logs in %s)\n' "${failed[*]}" "$logs"
 fi

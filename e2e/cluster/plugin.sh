@@ -34,6 +34,12 @@ counters_of_ipvsadm() {
         /^(TCP|UDP|SCTP) / { print $2, $3, $4, $5, $6, $7 }
         $1 == "->" && $2 != "RemoteAddress:Port" { print $1, $2, $3, $4, $5, $6, $7 }' | sort
 }
+# counted NODE: nothing was added in longer than the 2 s after which the kernel sums
+# what its processors have counted (net/netfilter/ipvs/ip_vs_est.c).
+counted() {
+    local before
+    before="$(counters_of_ipvsadm "$1")" && sleep 2.5 && [ "$(counters_of_ipvsadm "$1")" = "$before" ]
+}
 connections_of_plugin() {
     lvs connections default/web --node "$1" --output json | jq -r '
         .nodes[].connections[]
@@ -81,12 +87,13 @@ story_kubectl_lvs() {
     says "$holder (master of default)" lvs services
 
     # Counters: zero, then 40 connections.
+    wait_until 30 "all that passed so far is counted" counted "$holder"
     lvs zero default/web | shown
     says "0 0 0 0 0" counters_of_plugin "$holder"
     balanced node-3:20 web-2:10 web-3:10
+    wait_until 30 "40 connections counted" says "$virtual_address:80 40 " counters_of_plugin "$holder"
     wait_until 30 "counters as ipvsadm's" same counters "$holder"
     lvs stats default/web --node "$holder" | shown
-    says "$virtual_address:80 40 " counters_of_plugin "$holder"
     lvs rates default/web --node "$holder" | shown
     wait_until 30 "connections as ipvsadm's" same connections "$holder"
     [ "$(wc -l <"$state/plugin-connections.txt")" -ge 40 ]

@@ -13,9 +13,9 @@ use crate::traffic::{self, Spread};
 
 const ADDRESS: &str = "172.16.2.243";
 const INSIDE: &str = "192.168.2.243";
-const HAND_OVERS: usize = 6;
-/// Words on each connection between two of them, 50 ms apart at least: a holder announces its addresses for 3.5 s.
-const WORDS: u64 = 80;
+const HAND_OVERS: usize = 12;
+/// Words on each connection between two of them, 50 ms apart at least: a holder of 2 s ago would still announce its addresses.
+const WORDS: u64 = 40;
 const SOURCE: &str = "192.168.2.242";
 const ROUTER: &str = "virtualrouters.lvs.dev/colocated";
 

@@ -143,6 +143,14 @@ impl Fence {
             router.begin_progress(hold.epoch);
             router.lifetime = hold.lifetime;
             router.authority = Authority::Held(hold);
+            router.has_yielded = false;
+        }
+    }
+
+    /// A successor announces the router's addresses from now on; what stays of them for a moment is announced no more.
+    pub fn yield_to_successor(&mut self, router: &str) {
+        if let Some(router) = self.routers.get_mut(router) {
+            router.has_yielded = true;
         }
     }
 
@@ -236,6 +244,9 @@ impl Fence {
                             refreshes.push(action(address, Step::Refresh(hold.lifetime)));
                         }
                     }
+                }
+                if router.has_yielded {
+                    continue;
                 }
                 entry.judge_claims(timing, announcement, now);
                 if announcements.len() < ANNOUNCEMENTS_PER_CALL

@@ -97,7 +97,11 @@ impl Node {
                 match effect {
                     Effect::Read => events.push(Event::Seen(self.lease.clone(), Source::Read)),
                     Effect::Write(write) => self.writes.push(write),
-                    Effect::Hold(_) | Effect::Drop(_) | Effect::Say(_) | Effect::Stop => {}
+                    Effect::Hold(_)
+                    | Effect::Yield
+                    | Effect::Drop(_)
+                    | Effect::Say(_)
+                    | Effect::Stop => {}
                 }
             }
         }

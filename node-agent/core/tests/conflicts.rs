@@ -48,23 +48,24 @@ fn fence_bound() -> Duration {
     timing().fence_bound()
 }
 
+fn hold(epoch: u64, sent_at: Tick) -> Hold {
+    Hold {
+        epoch,
+        sent_at,
+        until: HolderUntil::new(at(100_000_000)),
+        lifetime: Lifetime::Seconds(2),
+        decided_at: sent_at,
+        confirmed_at: Some(sent_at),
+    }
+}
+
 impl Node {
     fn holding() -> Self {
         let mut fence = Fence::default();
         let settings = (timing(), serde_json::from_str("{}").unwrap());
         fence.configure([(ROUTER.to_owned(), settings)].into());
         fence.want(ROUTER, [address()].into());
-        fence.hold(
-            ROUTER,
-            Hold {
-                epoch: 1,
-                sent_at: at(0),
-                until: HolderUntil::new(at(100_000_000)),
-                lifetime: Lifetime::Seconds(2),
-                decided_at: at(0),
-                confirmed_at: Some(at(0)),
-            },
-        );
+        fence.hold(ROUTER, hold(1, at(0)));
         let mut node = Self {
             fence,
             now: at(0),
@@ -162,6 +163,23 @@ fn claims_that_go_on_are_answered_with_one_burst_a_second() {
     node.until(at(40_000) + QUIET_PERIOD);
     assert_eq!(node.conflict(), None);
     assert_eq!(node.announced_since(at(42_000)), 0);
+}
+
+/// A holder of a moment ago is in its burst yet, and hears the successor's claims.
+#[test]
+fn who_has_yielded_announces_nothing_beside_its_successor() {
+    let mut node = Node::holding();
+    node.until(at(1_000));
+    assert!(node.announced_since(at(800)) > 0, "its burst goes on");
+    node.fence.yield_to_successor(ROUTER);
+    for time in (1_050..5_000).step_by(50) {
+        node.claimed(at(time));
+    }
+    assert_eq!(node.announced_since(at(1_001)), 0);
+    // It is the holder again.
+    node.fence.hold(ROUTER, hold(2, at(5_000)));
+    node.until(at(20_000));
+    assert!(node.announced_since(at(5_000)) > 0);
 }
 
 #[test]

@@ -191,6 +191,7 @@ fn word(effect: &Effect) -> String {
             if write.offered { " offered" } else { "" }
         ),
         Effect::Hold(hold) => format!("hold {}", hold.epoch),
+        Effect::Yield => "yield".to_owned(),
         Effect::Drop(reason) => format!("drop {reason:?}"),
         Effect::Say(standing) => {
             let flags = [

@@ -218,6 +218,20 @@ fn checks_that_begin_together_are_spread() {
     }
 }
 
+/// 2,400 checks a second, or 240, are no reason to wake up as often.
+#[test]
+fn checks_are_made_several_at_a_time() {
+    let mut checks = Checks::default();
+    let from = Tick::default() + seconds(100);
+    checks.want(&wanted(1_200, cadence(seconds(5))), |_| Health::Up, from);
+    let lasts = seconds(60);
+    let starts = run(&mut checks, from, lasts, Duration::ZERO, &Outcome::Success);
+    let made = starts.values().flatten().count();
+    let times: BTreeSet<Tick> = starts.into_values().flatten().collect();
+    assert!(times.len() <= 51 * 60, "{} times in a minute", times.len());
+    assert!(made >= 4 * times.len(), "{made} at {} times", times.len());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -26,13 +26,8 @@ impl Default for Laid {
 }
 
 impl Laid {
-    fn way(&self, check: &Check) -> Option<Way> {
-        let Some(passage) = check.passage else {
-            return Some(Way {
-                subject: check.subject,
-                ..check.target.into()
-            });
-        };
+    /// Where a check is sent that takes this passage.
+    fn way(&self, check: &Check, passage: Passage) -> Option<Way> {
         match self {
             Self::Ways(marks) => marks.get(&passage).map(|mark| Way {
                 address: check.target,
@@ -50,12 +45,18 @@ pub(super) async fn way(
     mut laid: watch::Receiver<Laid>,
     timeout: Duration,
 ) -> Result<Way, String> {
-    let known = laid.wait_for(|laid| laid.way(check).is_some());
+    let Some(passage) = check.passage else {
+        return Ok(Way {
+            subject: check.subject,
+            ..check.target.into()
+        });
+    };
+    let known = laid.wait_for(|laid| laid.way(check, passage).is_some());
     let known = tokio::time::timeout(timeout, known).await;
     let way = known
         .ok()
         .and_then(Result::ok)
-        .and_then(|laid| laid.way(check));
+        .and_then(|laid| laid.way(check, passage));
     way.ok_or_else(|| {
         format!(
             "{NOT_ASKED}the way through {} is not in the kernel, see condition Programmed of the NodePlan",

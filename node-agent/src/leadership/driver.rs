@@ -254,6 +254,7 @@ impl Driver {
                     self.requests.push(self.write(&write));
                 }
                 Effect::Hold(hold) => self.command(Command::Hold(self.router.clone(), hold))?,
+                Effect::Yield => self.command(Command::Yield(self.router.clone()))?,
                 Effect::Drop(reason) => {
                     tracing::info!(router = %self.router, ?reason, "addresses are given up");
                     self.command(Command::GiveUp(self.router.clone()))?;

@@ -64,6 +64,8 @@ pub enum Command {
     HoldBack(BTreeSet<String>),
     /// Carry a router's addresses.
     Hold(String, Hold),
+    /// Announce a router's addresses no more.
+    Yield(String),
     /// Delete a router's addresses now.
     GiveUp(String),
     /// Tell this election what is heard of its router.
@@ -304,6 +306,7 @@ impl Worker {
             }
             Command::HoldBack(routers) => self.fence.hold_back(&routers),
             Command::Hold(router, hold) => self.fence.hold(&router, hold),
+            Command::Yield(router) => self.fence.yield_to_successor(&router),
             Command::GiveUp(router) => self.fence.give_up(&router),
             Command::Attach(router, election) => self.exchanges.attach(&router, election),
             Command::Say(router, standing) => self.exchanges.say(&router, standing),

@@ -163,7 +163,7 @@ impl Chronicle {
                         self.giving = None;
                     }
                 }
-                Effect::Read | Effect::Stop => {}
+                Effect::Read | Effect::Yield | Effect::Stop => {}
             }
         }
         happened

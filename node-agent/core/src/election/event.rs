@@ -109,6 +109,8 @@ pub enum Effect {
     Write(LeaseWrite),
     /// Carry the addresses.
     Hold(Hold),
+    /// A successor carries the addresses too, and announces them: carry them on for the moment, and announce them no more.
+    Yield,
     /// Delete the addresses now.
     Drop(DropReason),
     /// Say this in heartbeats from now on.
@@ -153,6 +155,7 @@ impl fmt::Display for Effect {
             Self::Read => formatter.write_str("read the Lease"),
             Self::Write(write) => write.fmt(formatter),
             Self::Hold(hold) => write!(formatter, "hold epoch {} until {}", hold.epoch, hold.until),
+            Self::Yield => formatter.write_str("announce the addresses no more"),
             Self::Drop(reason) => write!(formatter, "drop the addresses: {reason:?}"),
             Self::Say(standing) => write!(formatter, "say {standing:?}"),
             Self::Stop => formatter.write_str("stop"),

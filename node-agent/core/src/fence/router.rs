@@ -61,6 +61,8 @@ pub(super) struct RouterFence {
     pub(super) authority: Authority,
     /// When the time was last looked at while it was held.
     pub(super) looked_at: Tick,
+    /// A successor holds the addresses too, and announces them.
+    pub(super) has_yielded: bool,
     pub(super) doubted_since: Option<Tick>,
     /// Highest epoch, its t0, and whether it is not given up: for the journal.
     pub(super) epoch: u64,
@@ -82,6 +84,7 @@ impl RouterFence {
             settings: None,
             authority: Authority::Undecided,
             looked_at: Tick::default(),
+            has_yielded: false,
             doubted_since: None,
             epoch: 0,
             sent_at: Tick::default(),
@@ -170,11 +173,12 @@ impl RouterFence {
                 }
             };
             let announcement = match entry.presence {
-                Presence::Present { .. } => entry.announcements.next,
-                Presence::Adopted | Presence::Adding => None,
+                Presence::Present { .. } if !self.has_yielded => entry.announcements.next,
+                _ => None,
             };
             let fence_bound = settings.0.fence_bound();
-            let claims = entry.claims.filter(|_| !unwanted(address));
+            let is_judged = !unwanted(address) && !self.has_yielded;
+            let claims = entry.claims.filter(|_| is_judged);
             let claims = claims.map(|claims| claims.next_wake(fence_bound));
             [write, announcement, claims].into_iter().flatten().min()
         });

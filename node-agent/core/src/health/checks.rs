@@ -2,7 +2,8 @@
 //!
 //! A check is made from start to start a period after the one before, a little less so that checks do not fall into step,
 //! and never twice at a time: one that takes longer than its period is followed by the next when it ends. While the last
-//! result contradicts what is known the shorter retry period counts. The first checks of many real servers are spread.
+//! result contradicts what is known the shorter retry period counts. The first checks of many real servers are spread. When
+//! exactly is chosen so that several are due together: waking up costs as much as asking.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,6 +18,8 @@ const FIRST_APART: Duration = Duration::from_millis(1);
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
 /// A period is shortened by this part of it at most, never lengthened: bounds of detection hold.
 const JITTER_PART: u32 = 20;
+/// Checks are due at whole multiples of this, by the clock; less than the jitter of the shortest period, 1 s.
+const STEP: Duration = Duration::from_millis(20);
 
 /// When a check is made, and when its results count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +130,7 @@ impl<K: Ord + Clone> Checks<K> {
             }
             self.serial += 1;
             let seed = mixed(self.serial);
-            let due = now + part(spread.min(cadence.period), seed);
+            let due = step_at(now + part(spread.min(cadence.period), seed)).max(now);
             let check = Entry {
                 cadence: *cadence,
                 machine: Machine::with(remembered(key)),
@@ -247,15 +250,22 @@ impl Entry {
     fn next_due(&self, begun: Tick) -> Tick {
         let random = mixed(self.seed ^ self.count);
         if self.machine.is_contradicted() {
-            return begun + self.cadence.retry_period;
+            return step_at(begun + self.cadence.retry_period);
         }
         let period = self.cadence.period;
         if self.count == 1 {
             // Checks that began together within a second are spread over the whole period.
-            return begun + part(period, random);
+            return step_at(begun + part(period, random));
         }
-        begun + period - part(period / JITTER_PART, random)
+        let jitter = period / JITTER_PART;
+        step_at(begun + period - part(jitter.saturating_sub(STEP), random))
     }
+}
+
+/// The last step that is not after `at`.
+fn step_at(at: Tick) -> Tick {
+    let step = u64::try_from(STEP.as_nanos()).unwrap_or(u64::MAX);
+    Tick::from_nanoseconds(at.nanoseconds() / step * step)
 }
 
 /// A part of a duration: none of it with the least number, nearly all of it with the greatest.

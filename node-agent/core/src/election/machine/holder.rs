@@ -309,6 +309,7 @@ impl Machine {
                 epoch: tenure.epoch,
                 until: (now + self.config.timing.handover_keep()).min(tenure.until),
             };
+            effects.push(Effect::Yield);
         }
     }
 

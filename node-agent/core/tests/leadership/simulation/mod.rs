@@ -440,7 +440,11 @@ impl World {
             match effect {
                 Effect::Read => self.request(node, Request::Read),
                 Effect::Write(write) => self.request(node, Request::Write(write)),
-                Effect::Hold(_) | Effect::Drop(_) | Effect::Say(_) | Effect::Stop => {}
+                Effect::Hold(_)
+                | Effect::Yield
+                | Effect::Drop(_)
+                | Effect::Say(_)
+                | Effect::Stop => {}
             }
         }
         if self.nodes[node].frozen_until <= now {

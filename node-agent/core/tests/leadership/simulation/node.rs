@@ -207,6 +207,7 @@ impl Node {
                     agent.fence.hold(ROUTER, hold);
                     self.journal = agent.fence.journal();
                 }
+                Effect::Yield => agent.fence.yield_to_successor(ROUTER),
                 Effect::Drop(_) => {
                     agent.fence.give_up(ROUTER);
                     self.journal = agent.fence.journal();
