@@ -46,7 +46,7 @@ bench-netlink: ## Programming IPVS, against ipvsadm and keepalived (ROUNDS=5)
 	@e2e/setup/provision.sh packages rust kernel
 	@exec e2e/bench/netlink.sh $(ROUNDS)
 
-bench-checks: ## Health checks: 12,000 against a bare prober in C; 1,200 against keepalived, in a guest (ROUNDS=5)
+bench-checks: ## Health checks: 12,000 against a bare prober in C and keepalived; ldirectord with 200 in a guest (ROUNDS=5)
 	@e2e/setup/provision.sh packages rust kernel
 	@exec e2e/bench/checks.sh $(ROUNDS)
 

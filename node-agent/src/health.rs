@@ -26,6 +26,10 @@ mod metrics;
 pub mod passage;
 pub mod probe;
 
+/// A timer this far ahead while questions are asked, less than the shortest of them may take: setting one that comes before all
+/// others costs a write to the kernel, and the timer of each question would.
+const SENTINEL: Duration = Duration::from_millis(900);
+
 /// What the sync loop and the one who asks share. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub struct HealthExchange {
@@ -107,6 +111,8 @@ impl HealthExchange {
         let mut under_way = UnderWay::new(credentials);
         let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
         let mut paused_until = None;
+        let mut sentinel = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut watches = true;
         loop {
             let now = clock::now();
             let (starts, next) = {
@@ -115,6 +121,12 @@ impl HealthExchange {
                 let starts = checks.start(now, free.min(QUESTIONS_AT_ONCE));
                 (starts, checks.next_due().filter(|_| free > 0))
             };
+            if !starts.is_empty() {
+                sentinel
+                    .as_mut()
+                    .reset(tokio::time::Instant::now() + SENTINEL);
+                watches = true;
+            }
             for start in starts {
                 under_way.begin(start, self.laid.subscribe());
             }
@@ -137,6 +149,7 @@ impl HealthExchange {
                 }
                 () = self.other.notified() => {}
                 () = &mut pause, if paused_until.is_some() => paused_until = None,
+                () = &mut sentinel, if watches => watches = false,
             }
         }
     }

@@ -1,56 +1,62 @@
 #!/usr/bin/env bash
-# round.sh bare|ours|keepalived|ldirectord PERIOD_SECONDS: in the guest, one
-# prober against fresh listeners; prints one JSON object. What it costs is what
-# its process has used in 20 s, by /proc, after every target was asked twice. How
-# long that takes is a figure too: 10 s, ldirectord more than a minute, as it
-# asks one after another and tells IPVS of each.
+# round.sh bare|ours|keepalived|ldirectord PERIOD_SECONDS TCP_COUNT HTTP_COUNT: one prober against fresh listeners, with the
+# programs in the folder of this script; prints one JSON object. What it costs is what its process has used in 20 s, by
+# /proc, after every target was asked twice. How long that takes is a figure too: 10 s; keepalived and ldirectord tell IPVS
+# of each target, and ldirectord asks one after another.
 set -euo pipefail
-name="$1" period="$2"
-tcp=18080 http=18081 tcp_count=1000 http_count=200
+name="$1" period="$2" tcp_count="$3" http_count="$4"
+programs="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+tcp=18080 http=18081
+# Real servers of one virtual server of keepalived, whose start takes as long as the square of them.
+together=1200
 work="$(mktemp -d)"
 cd "$work"
 cleanup() {
     # shellcheck disable=SC2046  # a list
     kill $(jobs -p) 2>/dev/null || true
     wait
-    ipvsadm -D -t 192.0.2.1:80 2>/dev/null || true
     rm -rf "$work"
 }
 trap cleanup EXIT
-ip link set lo up
-ulimit -n 65536
+ulimit -n "$(ulimit -Hn)"
 
+# address INDEX: as 127.1.0.0, 127.1.0.1 …
 address() { echo "127.1.$(($1 / 256)).$(($1 % 256))"; }
 
 keepalived_configuration() {
-    printf 'virtual_server 192.0.2.1 80 {\n delay_loop %s\n lb_algo rr\n lb_kind NAT\n protocol TCP\n' "$period"
-    for ((index = 0; index < tcp_count; index++)); do
-        printf 'real_server %s %s {\n TCP_CHECK {\n connect_timeout 3\n }\n}\n' "$(address "$index")" "$tcp"
-    done
-    for ((index = tcp_count; index < tcp_count + http_count; index++)); do
-        printf 'real_server %s %s {\n HTTP_GET {\n url {\n path /\n status_code 200\n }\n connect_timeout 3\n fast_recovery\n }\n}\n' "$(address "$index")" "$http"
+    local index
+    for ((index = 0; index < tcp_count + http_count; index++)); do
+        if [ $((index % together)) -eq 0 ]; then
+            [ "$index" -eq 0 ] || printf '}\n'
+            printf 'virtual_server 192.0.2.1 %s {\n delay_loop %s\n lb_algo rr\n lb_kind NAT\n protocol TCP\n' $((80 + index / together)) "$period"
+        fi
+        if [ "$index" -lt "$tcp_count" ]; then
+            printf 'real_server %s %s {\n TCP_CHECK {\n connect_timeout 3\n }\n}\n' "$(address "$index")" "$tcp"
+        else
+            printf 'real_server %s %s {\n HTTP_GET {\n url {\n path /\n status_code 200\n }\n connect_timeout 3\n fast_recovery\n }\n}\n' \
+                "$(address "$index")" "$http"
+        fi
     done
     printf '}\n'
 }
 
 ldirectord_configuration() {
+    local index
     printf 'checktimeout=3\ncheckinterval=%s\nsupervised=yes\nlogfile="%s/log"\nvirtual=192.0.2.1:80\n' "$period" "$work"
     for ((index = 0; index < tcp_count; index++)); do printf '\treal=%s:%s masq\n' "$(address "$index")" "$tcp"; done
     printf '\tscheduler=rr\n\tprotocol=tcp\n\tchecktype=connect\n'
 }
 
-case "$name" in
-ldirectord) tcp_count=200 http_count=0 ;;
-esac
-/run/listener "$tcp" "$http" "$((tcp_count + http_count))" "$period" >listened &
+"$programs/listener" "$tcp" "$http" "$((tcp_count + http_count))" "$period" >listened &
 listener=$!
 until grep -q ready listened; do sleep 0.05; done
 case "$name" in
-bare) /run/prober "$tcp" "$tcp_count" "$http" "$http_count" "$period" 3600 >/dev/null & ;;
-ours) /run/check_prober "$tcp" "$tcp_count" "$http" "$http_count" "$period" 3600 >/dev/null & ;;
+bare) "$programs/prober" "$tcp" "$tcp_count" "$http" "$http_count" "$period" 3600 >/dev/null & ;;
+ours) "$programs/check_prober" "$tcp" "$tcp_count" "$http" "$http_count" "$period" 3600 >/dev/null & ;;
 keepalived)
     keepalived_configuration >keepalived.conf
-    keepalived --check --dont-fork --log-console --use-file "$work/keepalived.conf" --pid "$work/main.pid" --checkers_pid "$work/checkers.pid" >log 2>&1 &
+    LD_PRELOAD="$programs/willing_ipvs.so" keepalived --check --dont-fork --log-console --use-file "$work/keepalived.conf" \
+        --pid "$work/main.pid" --checkers_pid "$work/checkers.pid" >log 2>&1 &
     until [ -s checkers.pid ]; do sleep 0.1; done
     ;;
 ldirectord)
@@ -71,7 +77,7 @@ used() {
     set -- ${stat##*) }
     echo $((${12} + ${13} + ${14} + ${15}))
 }
-for ((look = 0; look < 1200; look++)); do
+for ((look = 0; look < 1800; look++)); do
     ! grep -q spread listened || break
     sleep 0.1
 done

@@ -260,6 +260,18 @@ fn every_state_answers_every_event_as_the_table_says() {
     assert_eq!(table, wanted, "the table is now:\n{table}");
 }
 
+fn with_heartbeats() -> Config {
+    let heartbeat = HeartbeatParts {
+        interval: Duration::from_millis(150),
+        missed: 3,
+        challenge_window: Duration::from_millis(200),
+    };
+    Config {
+        timing: Timing::for_detection(10, Some(heartbeat)).unwrap(),
+        ..config()
+    }
+}
+
 /// lb-b says this, freshly.
 fn heard(
     carriage: Carriage,
@@ -332,17 +344,44 @@ fn heartbeat_events() -> Vec<(&'static str, Event)> {
     ]
 }
 
+/// A director that is a real server too has no services before it takes over, and they may take longer than 300 ms.
+#[test]
+fn who_handed_over_carries_on_while_the_successor_has_no_address_but_not_past_its_own_time() {
+    let gives_up = |effects: &[Effect]| {
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Drop(_)))
+    };
+    let until = |machine: &Machine| machine.next_deadline().unwrap();
+    let mut machine = in_state("HandedOver", &with_heartbeats());
+    assert_eq!(until(&machine), after(750));
+    for time in (500..=1_000).step_by(100) {
+        let effects = machine.handle(heard(Carriage::Nothing, 6, "lb-b", |_| ()), after(time));
+        assert!(!gives_up(&effects), "at {time}: {effects:?}");
+        assert_eq!(until(&machine), after(time + 300));
+    }
+    // One that has some of them already is waited for no longer than before.
+    machine.handle(heard(Carriage::Some, 6, "lb-b", |_| ()), after(1_100));
+    assert_eq!(until(&machine), after(1_300));
+    let mut announced = machine.clone();
+    let effects = announced.handle(heard(Carriage::Announced, 6, "lb-b", |_| ()), after(1_150));
+    assert!(gives_up(&effects), "{effects:?}");
+    // Its own time is W after the offer was acknowledged.
+    let offered_at = after(430);
+    let end = offered_at + with_heartbeats().timing.offer_authority();
+    let mut time = 1_200;
+    while after(time) < end {
+        machine.handle(heard(Carriage::Nothing, 6, "lb-b", |_| ()), after(time));
+        assert!(until(&machine) <= end, "at {time}");
+        time += 100;
+    }
+    assert_eq!(until(&machine), end);
+    assert!(gives_up(&machine.handle(Event::Deadline, end)));
+}
+
 #[test]
 fn every_state_answers_every_heartbeat_as_the_table_says() {
-    let heartbeat = HeartbeatParts {
-        interval: Duration::from_millis(150),
-        missed: 3,
-        challenge_window: Duration::from_millis(200),
-    };
-    let config = Config {
-        timing: Timing::for_detection(10, Some(heartbeat)).unwrap(),
-        ..config()
-    };
+    let config = with_heartbeats();
     let table = table(&config, &heartbeat_events);
     let wanted = include_str!("election/heartbeats.txt");
     assert_eq!(table, wanted, "the table is now:\n{table}");

@@ -11,7 +11,7 @@
 //!        │ Backup │◄─────────────────────────────────────────────────│ Master │◄─┐ renewal acknowledged,
 //!        └────────┘   deadline passed, superseded, withdrawn: Drop    └─┬────┬─┘──┘ or alone
 //!            ▲                                                          │    │
-//!            │ 300 ms later: Drop   ┌────────────┐  superseded after    │    │ shutdown: lent, or nobody
+//!            │ announced: Drop      ┌────────────┐  superseded after    │    │ shutdown: lent, or nobody
 //!            └──────────────────────│ HandedOver │◄──an offer───────────┘    ▼ to take it
 //!                                   └────────────┘                      ┌─────────┐
 //!                                                                       │ Stopped │ ◄─ shutdown elsewhere
@@ -74,7 +74,12 @@ enum State {
     Backup,
     Acquiring,
     Master(Tenure),
-    HandedOver { epoch: u64, until: Tick },
+    /// The addresses stay until then, and never longer than `latest`, when the time of the last renewal runs out.
+    HandedOver {
+        epoch: u64,
+        until: Tick,
+        latest: Tick,
+    },
     Stopped,
 }
 

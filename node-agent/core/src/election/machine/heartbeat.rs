@@ -19,8 +19,9 @@ impl Machine {
         self.must_read |= epoch > self.highest_epoch;
         self.learn(epoch, holder.clone());
         let is_mine = holder.as_ref() == Some(&self.me.node);
-        let has_announced =
-            heard.carriage == Carriage::Announced && holder.as_ref() == Some(&heard.from.node);
+        let is_holders = holder.as_ref() == Some(&heard.from.node);
+        let has_announced = heard.carriage == Carriage::Announced && is_holders;
+        let has_nothing_yet = heard.carriage == Carriage::Nothing && is_holders && heard.fresh;
         if heard.fresh {
             let lease_holder = self
                 .observation
@@ -45,6 +46,19 @@ impl Machine {
             }
             State::HandedOver { epoch: mine, .. } if epoch > mine && has_announced => {
                 self.give_up(DropReason::HandedOver, effects);
+            }
+            // Nobody but this node answers while the successor gets its services ready.
+            State::HandedOver {
+                epoch: mine,
+                latest,
+                ..
+            } if epoch > mine && has_nothing_yet => {
+                let until = now + self.config.timing.handover_keep();
+                self.state = State::HandedOver {
+                    epoch: mine,
+                    until: until.min(latest),
+                    latest,
+                };
             }
             State::Start | State::Backup | State::Acquiring
                 if !is_mine

@@ -292,7 +292,8 @@ impl Machine {
     }
 
     /// I3: another node has a higher epoch. Addresses go at once, but for those of a holder that agreed to it: they stay until
-    /// the successor has announced them, unless nobody may ever share them.
+    /// the successor has announced them, unless nobody may ever share them, and for 300 ms at most after this node last heard
+    /// that the successor has none of them yet.
     pub(super) fn yield_to_successor(
         &mut self,
         tenure: Tenure,
@@ -308,6 +309,7 @@ impl Machine {
             self.state = State::HandedOver {
                 epoch: tenure.epoch,
                 until: (now + self.config.timing.handover_keep()).min(tenure.until),
+                latest: tenure.until,
             };
             effects.push(Effect::Yield);
         }

@@ -65,7 +65,7 @@ impl Machine {
                     message,
                 )
             }
-            State::HandedOver { epoch, until } => (
+            State::HandedOver { epoch, until, .. } => (
                 Role::Master,
                 Some(epoch),
                 Some(until),
