@@ -38,12 +38,16 @@ pub use udp::UdpCheck;
     "http is only for health checks of type HTTP or HTTPS: remove http or set one of these types"
 ))]
 #[x_kube(validation = (
-    "self.type in ['HTTPS', 'GRPC', 'SMTP', 'FTP', 'IMAP', 'POP3', 'LDAP', 'Redis', 'ExternalHTTP'] || !has(self.tls)",
-    "tls is only for health checks of type HTTPS, GRPC, SMTP, FTP, IMAP, POP3, LDAP, Redis or ExternalHTTP: remove tls or set one of these types"
+    "self.type in ['HTTPS', 'GRPC', 'SMTP', 'FTP', 'IMAP', 'POP3', 'LDAP', 'MySQL', 'PostgreSQL', 'Redis', 'ExternalHTTP'] || !has(self.tls)",
+    "tls is only for health checks of type HTTPS, GRPC, SMTP, FTP, IMAP, POP3, LDAP, MySQL, PostgreSQL, Redis or ExternalHTTP: remove tls or set one of these types"
 ))]
 #[x_kube(validation = (
-    "self.type in ['SMTP', 'FTP', 'IMAP', 'POP3'] || !has(self.tls) || self.tls.start == 'Immediately'",
-    "tls.start StartTLS is only for health checks of type SMTP, FTP, IMAP or POP3: remove it, or set one of these types"
+    "self.type in ['SMTP', 'FTP', 'IMAP', 'POP3', 'MySQL', 'PostgreSQL'] || !has(self.tls) || self.tls.start == 'Immediately'",
+    "tls.start StartTLS is only for health checks of type SMTP, FTP, IMAP, POP3, MySQL or PostgreSQL: remove it, or set one of these types"
+))]
+#[x_kube(validation = (
+    "!(self.type in ['MySQL', 'PostgreSQL']) || !has(self.tls) || self.tls.start == 'StartTLS'",
+    "with type MySQL or PostgreSQL TLS begins when the server is asked for it: set tls.start to StartTLS"
 ))]
 #[x_kube(validation = (
     "self.type == 'GRPC' || !has(self.grpc)",

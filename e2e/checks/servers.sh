@@ -108,7 +108,7 @@ port="$(free_port)"
 mkdir "$work/mariadb"
 mariadb-install-db --no-defaults --user=root --datadir="$work/mariadb" --auth-root-authentication-method=normal >"$work/mariadb.log" 2>&1
 launch "$work" mariadb mariadbd --no-defaults --user=root --datadir="$work/mariadb" --bind-address=127.0.0.1 --port="$port" \
-    --socket="$work/mariadb.sock" --max-connect-errors=3
+    --socket="$work/mariadb.sock" --max-connect-errors=3 --ssl-cert="$work/certificate.pem" --ssl-key="$work/key.pem"
 # More often than the server suffers of hosts that say nothing.
 for ((count = 0; count < 6; count++)); do passes "$port" '{"type": "MySQL"}'; done
 passes "$port" '{"type": "MySQL", "mysql": {"user": "root"}}'
@@ -117,6 +117,12 @@ fails "$port" "$(logs_in MySQL right)" "$refusal: error 1045"
 mariadb_do "CREATE USER monitor@localhost IDENTIFIED BY 'right'"
 passes "$port" "$(logs_in MySQL right)"
 fails "$port" "$(logs_in MySQL wrong)" "$refusal: error 1045"
+passes "$port" "$(tls MySQL StartTLS)"
+fails "$port" '{"type": "MySQL", "tls": {"start": "StartTLS"}}' 'certificate is for "server.example.org", not for 127.0.0.1'
+secure_log_in="$(logs_in MySQL right | jq -c '.tls = {serverName: "server.example.org", start: "StartTLS"}')"
+mariadb_do "ALTER USER monitor@localhost REQUIRE SSL"
+fails "$port" "$(logs_in MySQL right)" "$refusal: error 1045"
+passes "$port" "$secure_log_in"
 mariadb_do "ALTER USER monitor@localhost ACCOUNT LOCK"
 fails "$port" "$(logs_in MySQL right)" "$refusal: error 4151"
 ended mariadb "$port" '{"type": "MySQL"}' "$refused"
@@ -129,8 +135,9 @@ chown postgres "$work/postgresql"
 as_postgres=(setpriv --reuid=postgres --regid=postgres --clear-groups env --chdir=/ "HOME=$work/postgresql")
 echo secret >"$work/password"
 "${as_postgres[@]}" "$bin/initdb" --auth=scram-sha-256 --pwfile="$work/password" -D "$work/postgresql/data" >"$work/initdb.log" 2>&1
+install --owner=postgres --mode=600 "$work/key.pem" "$work/postgresql/key.pem"
 launch "$work" postgresql "${as_postgres[@]}" "$bin/postgres" -D "$work/postgresql/data" -p "$port" -c listen_addresses=127.0.0.1 \
-    -c unix_socket_directories=
+    -c unix_socket_directories= -c ssl=on -c ssl_cert_file="$work/certificate.pem" -c ssl_key_file="$work/postgresql/key.pem"
 passes "$port" '{"type": "PostgreSQL"}'
 passes "$port" '{"type": "PostgreSQL", "postgresql": {"user": "postgres", "database": "absent"}}'
 postgresql_do() { PGPASSWORD=secret "$bin/psql" -q -h 127.0.0.1 -p "$port" -U postgres -c "$1" postgres; }
@@ -139,6 +146,16 @@ postgresql_do "CREATE USER monitor PASSWORD 'right'"
 passes "$port" "$(logs_in PostgreSQL right)"
 fails "$port" "$(logs_in PostgreSQL wrong)" "$refusal: error \"28P01\""
 fails "$port" '{"type": "PostgreSQL", "credentialsName": "right", "postgresql": {"database": "absent"}}' 'error "3D000"'
+passes "$port" "$(tls PostgreSQL StartTLS)"
+fails "$port" '{"type": "PostgreSQL", "tls": {"start": "StartTLS"}}' 'certificate is for "server.example.org", not for 127.0.0.1'
+secure_log_in="$(logs_in PostgreSQL right | jq -c '.tls = {serverName: "server.example.org", start: "StartTLS"}')"
+sed 's/^host /hostssl /' -i "$work/postgresql/data/pg_hba.conf"
+postgresql_do "SELECT pg_reload_conf()" >/dev/null
+fails "$port" "$(logs_in PostgreSQL right)" "$refusal: error \"28000\""
+passes "$port" "$secure_log_in"
+sed 's/^hostssl /host /' -i "$work/postgresql/data/pg_hba.conf"
+postgresql_do "SELECT pg_reload_conf()" >/dev/null
+passes "$port" "$(logs_in PostgreSQL right)"
 for way in md5 password; do
     sed "s/scram-sha-256\$/$way/" -i "$work/postgresql/data/pg_hba.conf"
     [ "$way" = password ] || postgresql_do "SET password_encryption = md5; ALTER USER monitor PASSWORD 'right'"

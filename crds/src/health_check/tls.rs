@@ -35,7 +35,7 @@ pub struct TlsCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 365))]
     pub expiry_warning_days: Option<u16>,
-    /// When TLS begins. Immediately: with the first byte (imaps, pops, ldaps). StartTLS: after a command in plain text, only with type SMTP, FTP, IMAP or POP3. Default Immediately.
+    /// When TLS begins. Immediately: with the first byte (imaps, pops, ldaps). StartTLS: after a command in plain text, only with type SMTP, FTP, IMAP or POP3, and always with MySQL or PostgreSQL. Default Immediately.
     #[serde(default)]
     pub start: TlsStart,
 }

@@ -164,11 +164,11 @@ async fn asked(
         HealthCheckType::LDAP => Box::pin(ldap::ask(target, login, tls, limit)).await,
         HealthCheckType::MySQL => {
             let mysql = check.mysql.clone().unwrap_or_default();
-            Box::pin(mysql::ask(target, &mysql, login, limit)).await
+            Box::pin(mysql::ask(target, &mysql, login, tls, limit)).await
         }
         HealthCheckType::PostgreSQL => {
             let postgresql = check.postgresql.clone().unwrap_or_default();
-            Box::pin(postgresql::ask(target, &postgresql, login, limit)).await
+            Box::pin(postgresql::ask(target, &postgresql, login, tls, limit)).await
         }
         HealthCheckType::Redis => {
             let credentials = check.credentials_name.as_deref().map(credentials);

@@ -1,10 +1,11 @@
 //! Log-ins to MySQL and PostgreSQL, with servers that verify them as real ones do.
 
-use lvs_crds::health_check::{HealthCheck, HealthCheckType};
+use lvs_crds::health_check::{HealthCheck, HealthCheckType, TlsCheck, TlsStart, TlsVerification};
 use md5::{Digest, Md5};
 use ring::digest::{Algorithm, Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
+use crate::https::acceptor;
 use crate::played::{PATIENCE_SECONDS, Played, ended, log_in, serve};
 
 const CREDENTIALS: [(&str, &str); 2] = [("db.username", "monitor"), ("db.password", "secret")];
@@ -61,7 +62,7 @@ fn is_right(answer: &[u8], algorithm: &'static Algorithm, number: &[u8]) -> bool
     digest(&[&once]).as_ref() == kept.as_ref()
 }
 
-async fn heard(stream: &mut tokio::net::TcpStream) -> Vec<u8> {
+async fn heard(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let mut head = [0; 4];
     stream.read_exact(&mut head).await.unwrap();
     let mut content = vec![0; usize::from(head[0])];
@@ -133,8 +134,8 @@ async fn mysql_that_refuses_or_wants_the_password_itself_is_told() {
         ),
         (
             &[b"\x01\x04"],
-            "not asked: the server knows no short form of this password yet: log in once by another client, or make the user one \
-             of mysql_native_password",
+            "not asked: the server knows no short form of this password yet, and it is not sent in plain text: set tls, or make \
+             the user one of mysql_native_password",
         ),
         (
             &[b"\xfemysql_clear_password\0"],
@@ -146,6 +147,80 @@ async fn mysql_that_refuses_or_wants_the_password_itself_is_told() {
         let server = mysql("caching_sha2_password", replies).await;
         let verdict = log_in(server.address, &check(HealthCheckType::MySQL), &CREDENTIALS).await;
         assert_eq!(verdict, Err(why.to_owned()), "{replies:?}");
+    }
+}
+
+fn over_tls(type_: HealthCheckType) -> HealthCheck {
+    HealthCheck {
+        tls: Some(TlsCheck {
+            verification: TlsVerification::None,
+            start: TlsStart::StartTLS,
+            ..TlsCheck::default()
+        }),
+        ..check(type_)
+    }
+}
+
+/// MySQL 8 keeps no short form of a password over its own restart: the first log-in after it says the password itself.
+#[tokio::test]
+async fn mysql_is_told_the_password_itself_over_tls_and_only_there() {
+    let acceptor = acceptor(rustls::ALL_VERSIONS, &[]);
+    let server = serve(move |mut stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let greeting = greeting("caching_sha2_password");
+            stream.write_all(&greeting).await.unwrap();
+            let wish = heard(&mut stream).await;
+            let capabilities = u32::from_le_bytes(wish[..4].try_into().unwrap());
+            assert_eq!(capabilities & 0x800, 0x800, "TLS");
+            assert_eq!(wish.len(), 32, "nothing of the user yet");
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            let log_in = heard(&mut stream).await;
+            assert_eq!(log_in[..32], wish);
+            assert!(log_in[32..].starts_with(b"monitor\0"));
+            stream.write_all(&packet(3, b"\x01\x04")).await.unwrap();
+            assert_eq!(heard(&mut stream).await, b"secret\0");
+            let done = packet(5, b"\0\0\0\x02\0\0\0");
+            stream.write_all(&done).await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    })
+    .await;
+    let check = over_tls(HealthCheckType::MySQL);
+    let verdict = log_in(server.address, &check, &CREDENTIALS).await;
+    assert_eq!(verdict, Ok(()));
+}
+
+#[tokio::test]
+async fn a_database_without_tls_fails_a_check_that_wants_it_and_learns_nothing() {
+    let mut plain = greeting("caching_sha2_password");
+    // What it can do, without TLS.
+    let length = plain.len();
+    let at = 4 + b"\x0a8.0.36\0\x01\0\0\0".len() + FIRST.len() + 1;
+    assert!(at + 1 < length);
+    plain[at + 1] &= !0x08;
+    for (type_, says) in [
+        (HealthCheckType::MySQL, plain),
+        (HealthCheckType::PostgreSQL, b"N".to_vec()),
+    ] {
+        let is_postgresql = type_ == HealthCheckType::PostgreSQL;
+        let server = serve(move |mut stream| {
+            let says = says.clone();
+            async move {
+                if is_postgresql {
+                    let mut wish = [0; 8];
+                    stream.read_exact(&mut wish).await.unwrap();
+                    assert_eq!(wish, *b"\0\0\0\x08\x04\xd2\x16\x2f");
+                }
+                stream.write_all(&says).await.unwrap();
+                let mut rest = Vec::new();
+                let _ = stream.read_to_end(&mut rest).await;
+                assert!(rest.is_empty(), "{rest:?}");
+            }
+        })
+        .await;
+        let verdict = log_in(server.address, &over_tls(type_), &CREDENTIALS).await;
+        assert_eq!(verdict, Err("the server does not speak TLS".to_owned()));
     }
 }
 

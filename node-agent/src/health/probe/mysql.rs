@@ -5,15 +5,16 @@
 //! credentials.
 
 use lvs_crds::health_check::MySqlCheck;
-use tokio::net::TcpStream;
 
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
 use super::message::{await_end, hear, say, split_at_zero};
 use super::target::Target;
+use super::tls::{self, Security, Terms};
 use super::{NOT_ASKED, TimeLimit, quoted, tcp};
 use crate::health::credentials::Login;
 
+const NO_GREETING: &str = "greeting is none of MySQL";
 const DEFAULT_USER: &str = "lvs";
 /// Version of the protocol in the greeting; all servers of this century have it.
 const PROTOCOL: u8 = 10;
@@ -24,8 +25,11 @@ const OTHER_WAY: u8 = 0xfe;
 const MORE: u8 = 0x01;
 /// What comes with the last: the server knows this password, or wants to have it itself.
 const KNOWN: u8 = 3;
+const WANTED: u8 = 4;
 /// LONG_PASSWORD, PROTOCOL_41, SECURE_CONNECTION and PLUGIN_AUTH.
 const CAPABILITIES: u32 = 0x0000_0001 | 0x0000_0200 | 0x0000_8000 | 0x0008_0000;
+/// TLS begins after the greeting.
+const TLS: u32 = 0x0000_0800;
 const LONGEST_PACKET: u32 = 1 << 24;
 /// utf8_general_ci, which every version knows.
 const CHARACTERS: u8 = 33;
@@ -40,29 +44,40 @@ const QUIT: u8 = 0x01;
 /// protocol of passwords, to a locked account, without TLS.
 const REFUSALS: [u16; 7] = [1044, 1045, 1698, 1251, 3118, 4151, 3159];
 
-/// Asks once. With a log-in it must be accepted. An error is why the server does not pass, in words.
+/// Asks once, over TLS if there are `terms`. With a log-in it must be accepted. An error is why the server does not pass, in
+/// words.
 pub async fn ask(
     target: Target,
     check: &MySqlCheck,
     login: Option<&Login>,
+    terms: Option<&Terms<'_>>,
     limit: TimeLimit,
 ) -> Result<(), String> {
+    let security = terms.map(|terms| Security::new(terms, None, target, None));
+    let security = security.transpose()?;
     let mut connection = Connection {
-        stream: tcp::connect(target, limit).await?,
+        stream: Box::new(tcp::connect(target, limit).await?),
+        is_encrypted: false,
         limit,
     };
-    let (number, greeting) = connection.packet("greeting").await?;
+    let (mut number, greeting) = connection.packet("greeting").await?;
     match greeting.first() {
         Some(&PROTOCOL) => {}
         Some(&ERROR) => return Err(Refusal::of(&greeting).words()),
-        _ => return Err("greeting is none of MySQL".to_owned()),
+        _ => return Err(NO_GREETING.to_owned()),
+    }
+    if let Some(security) = security {
+        (connection, number) = connection.encrypted(security, number, &greeting).await?;
     }
     if let Some(login) = login {
         return connection.log_in(login, number, &greeting).await;
     }
     let user = check.user.as_deref().unwrap_or(DEFAULT_USER);
     connection
-        .say(number.wrapping_add(1), &log_in(user, NATIVE, &[]))
+        .say(
+            number.wrapping_add(1),
+            &log_in(connection.capabilities(), user, NATIVE, &[]),
+        )
         .await?;
     let (number, mut reply) = connection.packet("reply to the log-in").await?;
     if reply.first() == Some(&OTHER_WAY) {
@@ -91,17 +106,45 @@ pub async fn ask(
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn tls::Connection>,
+    is_encrypted: bool,
     limit: TimeLimit,
 }
 
 impl Connection {
+    /// TLS begins after the greeting; with the number of the last packet.
+    async fn encrypted(
+        mut self,
+        security: Security<'_>,
+        number: u8,
+        greeting: &[u8],
+    ) -> Result<(Self, u8), String> {
+        if abilities(greeting).ok_or(NO_GREETING)? & TLS == 0 {
+            return Err(tls::NOT_SPOKEN.to_owned());
+        }
+        self.is_encrypted = true;
+        let number = number.wrapping_add(1);
+        let wish = head(self.capabilities());
+        self.say(number, &wish).await?;
+        let stream = security.over(self.stream, self.limit).await?;
+        self.stream = Box::new(stream);
+        Ok((self, number))
+    }
+
+    const fn capabilities(&self) -> u32 {
+        if self.is_encrypted {
+            CAPABILITIES | TLS
+        } else {
+            CAPABILITIES
+        }
+    }
+
     /// Logs in after the greeting, and says good-bye.
     async fn log_in(mut self, login: &Login, number: u8, greeting: &[u8]) -> Result<(), String> {
         let Login { username, password } = login;
-        let (way, random) = way_of(greeting).ok_or("greeting is none of MySQL")?;
+        let (way, random) = way_of(greeting).ok_or(NO_GREETING)?;
         let answer = mixed(way, &random, password).unwrap_or_default();
-        let first = log_in(username, way, &answer);
+        let first = log_in(self.capabilities(), username, way, &answer);
         self.say(number.wrapping_add(1), &first).await?;
         loop {
             let (number, reply) = self.packet("reply to the log-in").await?;
@@ -112,11 +155,15 @@ impl Connection {
                     return Ok(());
                 }
                 [MORE, KNOWN] => {}
+                // The password itself, until the server has heard it once since it started.
+                [MORE, WANTED] if self.is_encrypted => {
+                    let said = [password.as_bytes(), b"\0"].concat();
+                    self.say(number.wrapping_add(1), &said).await?;
+                }
                 [MORE, ..] => {
-                    // It wants the password itself, and that over TLS, until it has heard it once since it started.
                     return Err(format!(
-                        "{NOT_ASKED}the server knows no short form of this password yet: log in once by another client, or make \
-                         the user one of mysql_native_password"
+                        "{NOT_ASKED}the server knows no short form of this password yet, and it is not sent in plain text: set tls, \
+                         or make the user one of mysql_native_password"
                     ));
                 }
                 [OTHER_WAY, ref rest @ ..] => {
@@ -166,6 +213,14 @@ impl Connection {
     }
 }
 
+/// What the server can do, the lower half of it.
+fn abilities(greeting: &[u8]) -> Option<u32> {
+    let (_version, rest) = split_at_zero(greeting.get(1..)?)?;
+    // After the number of the connection, the first part of the random number, and a zero.
+    let low = rest.get(13..15)?.try_into().ok()?;
+    Some(u32::from(u16::from_le_bytes(low)))
+}
+
 /// The way to log in that the server would have, if it is known here, and the number that it gives.
 fn way_of(greeting: &[u8]) -> Option<(&'static [u8], Vec<u8>)> {
     let (_version, rest) = split_at_zero(greeting.get(1..)?)?;
@@ -212,13 +267,19 @@ fn mixed(way: &[u8], random: &[u8], password: &str) -> Option<Vec<u8>> {
     Some(bytes.map(|(byte, mask)| byte ^ mask).collect())
 }
 
-/// Names a user, with a password that is mixed already (HandshakeResponse41).
-fn log_in(user: &str, way: &[u8], answer: &[u8]) -> Vec<u8> {
+/// What we can do: all of the wish for TLS (SSLRequest), and what a log-in begins with.
+fn head(capabilities: u32) -> Vec<u8> {
     let mut content = Vec::new();
-    content.extend(CAPABILITIES.to_le_bytes());
+    content.extend(capabilities.to_le_bytes());
     content.extend(LONGEST_PACKET.to_le_bytes());
     content.push(CHARACTERS);
     content.extend(RESERVED);
+    content
+}
+
+/// Names a user, with a password that is mixed already (HandshakeResponse41).
+fn log_in(capabilities: u32, user: &str, way: &[u8], answer: &[u8]) -> Vec<u8> {
+    let mut content = head(capabilities);
     content.extend(user.as_bytes());
     content.push(0);
     content.push(u8::try_from(answer.len()).unwrap_or_default());

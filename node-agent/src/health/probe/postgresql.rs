@@ -2,11 +2,11 @@
 
 use lvs_crds::health_check::PostgreSqlCheck;
 use md5::{Digest, Md5};
-use tokio::net::TcpStream;
 
 use super::message::{await_end, hear, say, split_at_zero};
 use super::scram::{Exchange, Proven};
 use super::target::Target;
+use super::tls::{self, Security, Terms};
 use super::{NOT_ASKED, TimeLimit, hexadecimal, quoted, tcp};
 use crate::health::credentials::Login;
 
@@ -38,20 +38,33 @@ const REFUSED: &str = "28";
 const NO_DATABASE: &str = "3D000";
 const WHAT: &str = "reply to the log-in";
 
-/// Asks once. With a log-in it must be accepted. An error is why the server does not pass, in words.
+/// The wish for TLS (SSLRequest), after its length and before any other message; what a server that speaks it says to that.
+const TLS: u32 = 80_877_103;
+const WILLING: u8 = b'S';
+
+/// Asks once, over TLS if there are `terms`. With a log-in it must be accepted. An error is why the server does not pass, in
+/// words.
 pub async fn ask(
     target: Target,
     check: &PostgreSqlCheck,
     login: Option<&Login>,
+    terms: Option<&Terms<'_>>,
     limit: TimeLimit,
 ) -> Result<(), String> {
     let user = login.map(|login| &*login.username);
     let user = user.or(check.user.as_deref()).unwrap_or(DEFAULT_USER);
     let database = check.database.as_deref().unwrap_or(DEFAULT_DATABASE);
-    let mut connection = Connection {
-        stream: tcp::connect(target, limit).await?,
-        limit,
-    };
+    let security = terms.map(|terms| Security::new(terms, None, target, None));
+    let security = security.transpose()?;
+    let mut stream: Box<dyn tls::Connection> = Box::new(tcp::connect(target, limit).await?);
+    if let Some(security) = security {
+        say(&mut stream, &with_length(&TLS.to_be_bytes()), limit).await?;
+        if hear(&mut stream, 1, "reply to the wish for TLS", limit).await? != [WILLING] {
+            return Err(tls::NOT_SPOKEN.to_owned());
+        }
+        stream = Box::new(security.over(stream, limit).await?);
+    }
+    let mut connection = Connection { stream, limit };
     let begin = start(user, database);
     say(&mut connection.stream, &begin, limit).await?;
     let mut dialogue = login.map(LogIn::new);
@@ -82,7 +95,7 @@ pub async fn ask(
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn tls::Connection>,
     limit: TimeLimit,
 }
 

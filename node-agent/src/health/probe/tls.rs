@@ -201,6 +201,9 @@ impl<'a> Security<'a> {
 /// What is told of a server that does not speak what it is offered.
 pub const OTHER_PROTOCOLS: &str = "the server does not offer the protocol that is asked for (ALPN)";
 
+/// What is told of a server that is asked to begin TLS and does not.
+pub const NOT_SPOKEN: &str = "the server does not speak TLS";
+
 /// Whether the server has chosen this protocol.
 pub fn is_agreed<S>(stream: &TlsStream<S>, protocol: &str) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(protocol.as_bytes())
