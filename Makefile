@@ -16,8 +16,9 @@ demo-down: ## End a demo that was kept
 test: ## All checks and tests (ONLY="unit chart" for some)
 	@exec e2e/checks/run.sh $(ONLY)
 
-generate: ## Write the CustomResourceDefinitions from the types, and the dictionary of keywords from its table
+generate: ## Write the CustomResourceDefinitions and their reference from the types, and the dictionary of keywords from its table
 	cargo run --quiet --locked --package lvs-crds --bin crdgen -- crds/generated charts/lvs-operator/charts/crds/crds
+	cargo run --quiet --locked --package lvs-crds --bin reference >docs/reference.md
 	cargo run --quiet --locked --package kubectl-lvs -- dictionary >docs/dictionary.md
 
 image: ## Release binaries and the images, as OCI archives in target/images

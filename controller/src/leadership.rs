@@ -163,6 +163,8 @@ impl Candidate {
                 Effect::Read => self.requests.push(self.read()),
                 Effect::Write(write) => self.requests.push(self.write(&write)),
                 Effect::Hold(_) => self.lead(true),
+                // Who succeeds it plans already.
+                Effect::Yield => self.lead(false),
                 Effect::Drop(reason) => {
                     tracing::info!("this replica stops planning: {reason:?}");
                     self.lead(false);

@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod mark_range;
 pub mod node_plan;
 pub mod real_server;
+pub mod reference;
 pub mod text;
 pub mod tracking;
 pub mod traffic_policy;

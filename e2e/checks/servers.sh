@@ -100,7 +100,7 @@ fails "$port" "$client" "not asked: no credentials client for namespace shop: ad
 cp "$work/certificate.pem" "$work/credentials/shop.client.tls.crt"
 cp "$work/key.pem" "$work/credentials/shop.client.tls.key"
 passes "$port" "$client"
-fails "$port" "$(tls Redis Immediately)" "CertificateRequired"
+fails "$port" "$(tls Redis Immediately)" "TLS ended by the real server: CertificateRequired"
 ended redis-mutual "$port" "$(tls Redis Immediately)" "$refused"
 
 named mariadbd

@@ -226,8 +226,11 @@ impl TimeLimit {
     }
 }
 
-/// What the kernel says of a connection, without the number of the error.
+/// What the kernel says of a connection, without the number of the error, or TLS does that is spoken over it.
 fn words(error: &io::Error) -> String {
+    if let Some(error) = tls::error_of(error) {
+        return tls::refusal(error);
+    }
     error.raw_os_error().map_or_else(
         || error.to_string(),
         |number| Errno::from_raw(number).desc().to_lowercase(),

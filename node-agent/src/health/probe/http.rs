@@ -274,9 +274,6 @@ fn unanswered(error: &hyper::Error) -> String {
 /// What broke a connection.
 fn broken(error: &hyper::Error) -> String {
     let cause = cause(error);
-    if let Some(error) = cause.downcast_ref::<rustls::Error>() {
-        return tls::refusal(error);
-    }
     if let Some(error) = cause.downcast_ref::<io::Error>() {
         return match error.kind() {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "connection reset".to_owned(),
