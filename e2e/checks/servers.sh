@@ -123,6 +123,7 @@ secure_log_in="$(logs_in MySQL right | jq -c '.tls = {serverName: "server.exampl
 mariadb_do "ALTER USER monitor@localhost REQUIRE SSL"
 fails "$port" "$(logs_in MySQL right)" "$refusal: error 1045"
 passes "$port" "$secure_log_in"
+mariadb_do "ALTER USER monitor@localhost REQUIRE NONE"
 mariadb_do "ALTER USER monitor@localhost ACCOUNT LOCK"
 fails "$port" "$(logs_in MySQL right)" "$refusal: error 4151"
 ended mariadb "$port" '{"type": "MySQL"}' "$refused"
