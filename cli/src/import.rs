@@ -5,15 +5,18 @@ mod draft;
 mod files;
 mod http;
 mod ipvsadm;
+mod judge;
 mod keepalived;
 mod ldirectord;
 mod merge;
+mod own_checks;
 mod quantity;
 mod report;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+
 
 pub use files::{Files, LocalFiles, NoFiles, read};
 pub use report::{Fate, FileReport, Ledger, LineReport, Note, Report};

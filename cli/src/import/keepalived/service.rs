@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use lvs_crds::value::AddressFamily;
 use serde_json::{Map, Value, json};
 
 use super::super::draft::{
-    Server, Service, forwarding, is_scheduler, service_name, tunnel, unique,
+    Host, Server, Service, forwarding, is_scheduler, service_name, tunnel, unique,
 };
 use super::super::http::host_header;
+use super::super::own_checks::Check;
 use super::super::quantity::{bounded, label, port, prefix_length, seconds, unicast};
 use super::super::report::{Fate, Ledger, LineIndex};
-use super::check::{Asked, Check, Timing, checks};
+use super::check::{Asked, Timing, checks};
 use super::group::{Groups, Head};
 use super::tree::Directive;
 use super::virtual_service::VirtualServer;
@@ -35,6 +37,8 @@ pub(super) struct Settings {
     pub(super) scheduler: Option<String>,
     pub(super) hash_ports: bool,
     pub(super) one_packet: Option<LineIndex>,
+    /// `ip_family`, where it says one.
+    pub(super) family: Option<AddressFamily>,
 }
 
 /// Reads a `virtual_server`: one service, or one for each part of its group.
@@ -43,6 +47,7 @@ pub fn virtual_server(
     directive: &Directive,
     groups: &Groups,
     taken: &mut BTreeSet<String>,
+    moves: &dyn Fn(&IpAddr) -> bool,
 ) -> Vec<Service> {
     let heads = match directive.argument(0) {
         "fwmark" => bounded(directive.argument(1), 1, u32::MAX)
@@ -118,10 +123,10 @@ pub fn virtual_server(
 
     let mut settings = settings(ledger, directive, protocol, &object);
     let mut servers = Vec::new();
-    let mut checks: Vec<(LineIndex, Vec<Check>)> = Vec::new();
+    let mut checks: Vec<Vec<Check>> = Vec::new();
     for child in of(&directive.children, "real_server") {
-        if let Some((server, found)) = real_server(ledger, child, &mut settings, &object) {
-            checks.push((server.line, found));
+        if let Some((server, found)) = real_server(ledger, child, &mut settings, &object, moves) {
+            checks.push(found);
             servers.push(server);
         }
     }
@@ -167,6 +172,7 @@ fn settings(
         scheduler: None,
         hash_ports: false,
         one_packet: None,
+        family: None,
     };
     let mut granularity: Option<u8> = None;
     for child in directive
@@ -223,6 +229,11 @@ fn settings(
                 None => wrong(format!("{text:?} is no number")),
             },
             "inhibit_on_failure" => settings.inhibited = !is_off(text),
+            "ip_family" => match text {
+                "inet" => settings.family = Some(AddressFamily::IPv4),
+                "inet6" => settings.family = Some(AddressFamily::IPv6),
+                _ => wrong(format!("{text:?} is neither inet nor inet6")),
+            },
             "sorry_server" => {
                 let number = if child.argument(1).is_empty() {
                     Some(0)
@@ -254,6 +265,15 @@ fn settings(
 }
 
 impl Settings {
+    /// Whether the packets of a mark are IPv6: as it says, else as its real servers are, if they are all alike.
+    pub(super) fn is_ipv6(&self, servers: &[Server]) -> bool {
+        let mut hosts = servers.iter().filter_map(|server| server.host.address());
+        match self.family {
+            Some(family) => family == AddressFamily::IPv6,
+            None => !servers.is_empty() && hosts.all(|address| address.is_ipv6()),
+        }
+    }
+
     /// What depends on several keywords.
     fn finish(&mut self, ledger: &mut Ledger, line: LineIndex) {
         let udp = self.protocol == "UDP";
@@ -343,6 +363,7 @@ fn real_server(
     directive: &Directive,
     settings: &mut Settings,
     object: &str,
+    moves: &dyn Fn(&IpAddr) -> bool,
 ) -> Option<(Server, Vec<Check>)> {
     let number = if directive.argument(1).is_empty() {
         Some(0)
@@ -361,12 +382,13 @@ fn real_server(
     directive.note_braces(ledger);
     let mut server = Server {
         line: directive.line,
-        address,
+        host: Host::Address(address),
         port: number,
         weight: 1,
         forwarding: settings.forwarding.clone(),
         thresholds: (0, 0),
         disabled: false,
+        checks: Vec::new(),
     };
     let mut timing = settings.timing.clone();
     let mut host = settings.host.clone();
@@ -439,6 +461,7 @@ fn real_server(
         timing: &timing,
         host: host.as_deref(),
         connects: settings.protocol == "TCP",
+        moves,
     };
     let found = directive
         .children
