@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+pub(crate) use ipvsadm::{Options as IpvsadmOptions, options as ipvsadm_options};
+pub(crate) use quantity::saved_mark as ipvsadm_mark;
 
 pub use files::{Files, LocalFiles, NoFiles, read};
 pub use report::{Fate, FileReport, Ledger, LineReport, Note, Report};

@@ -20,6 +20,9 @@ use super::virtual_service::VirtualServer;
 use super::{of, take};
 use crate::keyword::keepalived::is_checker;
 
+/// How long keepalived keeps a client where no number says it, in seconds (IPVS_SVC_PERSISTENT_TIMEOUT).
+pub(super) const DEFAULT_PERSISTENCE_SECONDS: u32 = 360;
+
 /// Settings of one `virtual_server` block.
 pub(super) struct Settings {
     pub(super) spec: Map<String, Value>,
@@ -78,12 +81,24 @@ pub fn virtual_server(
             return Vec::new();
         }
     };
-    // Names first, so that every note can say them.
-    let protocol = directive
+    // Names first, so that every note can say them. keepalived itself takes UDP where no protocol is named, and passes over
+    // one that it does not know; to a mark none means anything.
+    let named = directive
         .children
         .iter()
-        .rfind(|child| child.keyword() == "protocol")
-        .map_or("TCP", |child| protocol(child.argument(0)).unwrap_or("TCP"));
+        .filter(|child| child.keyword() == "protocol")
+        .filter_map(|child| protocol(child.argument(0)))
+        .next_back();
+    let is_by_mark = heads.iter().all(|head| matches!(head, Head::Mark(_)));
+    let protocol = named.unwrap_or(if is_by_mark { "TCP" } else { "UDP" });
+    if named.is_none() && !is_by_mark {
+        ledger.note(
+            directive.line,
+            Fate::Translated,
+            "",
+            "no protocol is named: UDP, as keepalived takes it",
+        );
+    }
     let group_name =
         (directive.argument(0) == "group").then(|| label(directive.argument(1), 40, "group"));
     let names: Vec<String> = heads
@@ -140,7 +155,7 @@ pub fn virtual_server(
     heads
         .into_iter()
         .zip(names)
-        .filter_map(|(head, name)| virtual_server.service(ledger, &head, name))
+        .map(|(head, name)| virtual_server.service(ledger, &head, name))
         .collect()
 }
 
@@ -199,9 +214,8 @@ fn settings(
             "persistence_engine" if text == "sip" => settings.engine = Some(child.line),
             "persistence_engine" => wrong(format!("no persistence engine is called {text:?}")),
             "persistence_timeout" => {
-                // Without a number keepalived keeps a client for six minutes.
                 match if text.is_empty() {
-                    Some((360, false))
+                    Some((DEFAULT_PERSISTENCE_SECONDS, false))
                 } else {
                     seconds(text, 1, 2_678_400)
                 } {
@@ -216,7 +230,9 @@ fn settings(
                 None => wrong(format!("{text:?} is no mask")),
             },
             "protocol" if protocol(text).is_none() => {
-                wrong(format!("no protocol of IPVS is called {text:?}: TCP"));
+                wrong(format!(
+                    "no protocol of IPVS is called {text:?}: it is passed over"
+                ));
             }
             "virtualhost" if host_header(text) => settings.host = Some(text.to_owned()),
             "virtualhost" => wrong("not what a Host header holds".to_owned()),
@@ -254,7 +270,10 @@ fn settings(
             _ => {}
         }
     }
-    if let (Some(length), Some(persistence)) = (granularity, settings.persistence.as_mut()) {
+    if let Some(length) = granularity {
+        let persistence = settings
+            .persistence
+            .get_or_insert_with(|| json!({"timeoutSeconds": DEFAULT_PERSISTENCE_SECONDS}));
         if length <= 32 {
             persistence["ipv4PrefixLength"] = json!(length);
         } else {
@@ -286,8 +305,9 @@ impl Settings {
         }
         if let Some(engine) = self.engine {
             if udp {
-                self.persistence
-                    .get_or_insert_with(|| json!({"timeoutSeconds": 360}))["engine"] = json!("SIP");
+                self.persistence.get_or_insert_with(
+                    || json!({"timeoutSeconds": DEFAULT_PERSISTENCE_SECONDS}),
+                )["engine"] = json!("SIP");
             } else {
                 ledger.note(engine, Fate::NotOffered, "", "it needs protocol UDP");
             }

@@ -9,7 +9,7 @@ use super::super::own_checks::{self, Check};
 use super::super::quantity::unicast;
 use super::super::report::{Fate, Ledger, LineIndex};
 use super::group::Head;
-use super::service::Settings;
+use super::service::{DEFAULT_PERSISTENCE_SECONDS, Settings};
 
 /// A `virtual_server` that was read.
 pub struct VirtualServer {
@@ -25,20 +25,21 @@ pub struct VirtualServer {
 
 impl VirtualServer {
     /// The service for one of the things that it balances.
-    pub fn service(&self, ledger: &mut Ledger, head: &Head, name: String) -> Option<Service> {
+    pub fn service(&self, ledger: &mut Ledger, head: &Head, name: String) -> Service {
         let (line, settings) = (self.line, &self.settings);
         let mut servers = self.servers.clone();
         let mut spec = settings.spec.clone();
         let number = match head {
             Head::Addresses(addresses, number) => {
                 if *number == 0 && settings.persistence.is_none() {
+                    let persistence = json!({"timeoutSeconds": DEFAULT_PERSISTENCE_SECONDS});
+                    spec.insert("persistence".to_owned(), persistence);
                     ledger.note(
                         line,
-                        Fate::NotOffered,
+                        Fate::Translated,
                         "",
-                        format!("{name} is left out: all ports need persistence_timeout"),
+                        "all ports need persistence: 360 s, as keepalived sets it",
                     );
-                    return None;
                 }
                 let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
                 spec.insert("addresses".to_owned(), json!(addresses));
@@ -83,7 +84,7 @@ impl VirtualServer {
             let address = check.value["address"].as_str()?;
             address.parse::<IpAddr>().ok()
         }));
-        Some(Service {
+        Service {
             line,
             name,
             spec,
@@ -91,7 +92,7 @@ impl VirtualServer {
             port: number,
             servers,
             other_targets,
-        })
+        }
     }
 }
 
