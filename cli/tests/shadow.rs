@@ -281,19 +281,18 @@ fn services() -> impl Strategy<Value = Services> {
 
 /// In ipvsadm's words, with limits of connections.
 fn printed(services: &Services) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for (key, state) in services {
         let mut line = IpvsOp::AddService(*key, state.service.clone()).to_string();
         if let ServiceKey::FirewallMark { mark: u32::MAX, .. } = key {
             line = line.replace("-f 4294967295", "-f -1");
         }
-        text += &format!("{line}\n");
+        lines.push(line);
         for (target, destination) in &state.destinations {
-            let line = IpvsOp::AddDestination(*key, *target, *destination);
-            text += &format!("{line}\n");
+            lines.push(IpvsOp::AddDestination(*key, *target, *destination).to_string());
         }
     }
-    text
+    lines.join("\n")
 }
 
 proptest! {

@@ -130,7 +130,7 @@ fn spread(lists: &[Vec<Check>]) -> Spread {
         .map(|list| place(list, &mut slots, &mut left_out))
         .collect();
     let names = names(&slots);
-    let named = |value: &Value, name: &str| {
+    let with_name = |value: &Value, name: &str| {
         let mut value = value.clone();
         value["name"] = json!(name);
         value
@@ -139,7 +139,7 @@ fn spread(lists: &[Vec<Check>]) -> Spread {
         let own = slots.iter().zip(&names).enumerate();
         own.filter_map(|(index, (slot, name))| match places.get(index) {
             Some(Some(value)) if value == slot => None,
-            Some(Some(value)) => Some(named(value, name)),
+            Some(Some(value)) => Some(with_name(value, name)),
             Some(None) | None => Some(json!({"name": name, "type": "None"})),
         })
         .collect()
@@ -149,7 +149,7 @@ fn spread(lists: &[Vec<Check>]) -> Spread {
         of_service: slots
             .iter()
             .zip(&names)
-            .map(|(slot, name)| named(slot, name))
+            .map(|(slot, name)| with_name(slot, name))
             .collect(),
         left_out,
     }
@@ -164,10 +164,11 @@ fn place(
 ) -> Vec<Option<Value>> {
     let mut places: Vec<Option<Value>> = vec![None; slots.len()];
     let mut rest: Vec<&Check> = list.iter().collect();
-    let is_equal = |slot: &Value, value: &Value| slot == value;
-    let is_alike = |slot: &Value, value: &Value| slot["type"] == value["type"];
-    let is_any = |_: &Value, _: &Value| true;
-    let tests: [&dyn Fn(&Value, &Value) -> bool; 3] = [&is_equal, &is_alike, &is_any];
+    let tests: [fn(&Value, &Value) -> bool; 3] = [
+        |slot, value| slot == value,
+        |slot, value| slot["type"] == value["type"],
+        |_, _| true,
+    ];
     for test in tests {
         rest.retain(|check| {
             let mut free = places

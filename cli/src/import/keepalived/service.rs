@@ -83,20 +83,20 @@ pub fn virtual_server(
     };
     // Names first, so that every note can say them. keepalived itself takes UDP where no protocol is named, and passes over
     // one that it does not know; to a mark none means anything.
-    let named = directive
+    let said = directive
         .children
         .iter()
         .filter(|child| child.keyword() == "protocol")
         .filter_map(|child| protocol(child.argument(0)))
         .next_back();
     let is_by_mark = heads.iter().all(|head| matches!(head, Head::Mark(_)));
-    let protocol = named.unwrap_or(if is_by_mark { "TCP" } else { "UDP" });
-    if named.is_none() && !is_by_mark {
+    let protocol = said.unwrap_or(if is_by_mark { "TCP" } else { "UDP" });
+    if said.is_none() && !is_by_mark {
         ledger.note(
             directive.line,
             Fate::Translated,
             "",
-            "no protocol is named: UDP, as keepalived takes it",
+            "no protocol is said: UDP, as keepalived takes it",
         );
     }
     let group_name =

@@ -97,8 +97,8 @@ impl Question<'_> {
     /// The line of a directive that says what is asked, and its text: that of the real server, else of the block.
     fn text(&self, word: &str) -> Option<(LineIndex, &str)> {
         match (self.request, word) {
-            (Some(own), "request") => Some((own.line, own.request.as_str())),
-            (Some(own), "receive") => Some((own.line, own.receive.as_str())),
+            (Some(own), "request") => Some((own.line, own.wanted.as_str())),
+            (Some(own), "receive") => Some((own.line, own.received.as_str())),
             _ => {
                 let (line, text) = self.block.directives.get(word)?;
                 Some((*line, unquoted(text)))

@@ -12,10 +12,10 @@ use super::super::report::{Fate, Ledger, LineIndex};
 pub struct Request {
     /// The line that says it.
     pub line: LineIndex,
-    /// `request`.
-    pub request: String,
-    /// `receive`.
-    pub receive: String,
+    /// What is asked for (`request`).
+    pub wanted: String,
+    /// What is received (`receive`).
+    pub received: String,
 }
 
 /// `address|name[->address][:port] gate|masq|ipip [weight] ["request", "receive"] ["<l:number>"] ["<u:number>"]`
@@ -102,10 +102,10 @@ pub fn read(
     }
     let mut texts = texts.into_iter();
     let request = match (texts.next(), texts.next(), texts.next()) {
-        (Some(request), Some(receive), None) => Some(Request {
+        (Some(wanted), Some(received), None) => Some(Request {
             line,
-            request,
-            receive,
+            wanted,
+            received,
         }),
         (None, ..) => None,
         _ => {
