@@ -30,7 +30,7 @@ stories-cluster: ## Stories of tier 1: real kubelets (kubectl lvs, token, Istio,
 
 stories: image ## Packet stories in one machine (STORIES="part of a name")
 	@e2e/setup/provision.sh packages rust kubernetes helm kernel
-	@cargo build --quiet --locked --package lvs-e2e
+	@cargo build --quiet --locked --package lvs-e2e --package kubectl-lvs
 	@cargo run --quiet --locked --package lvs-e2e --bin stories -- $(STORIES)
 
 bench-apply: image ## Apply to first packet, and the agent's memory with 10,100 rules

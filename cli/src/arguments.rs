@@ -82,8 +82,8 @@ pub enum Command {
 /// Arguments of `import`.
 #[derive(Debug, Args)]
 pub struct ImportArguments {
-    /// Files of one tool. The first says what is balanced; each further one is that of another director of the same set.
-    #[arg(required = true)]
+    /// Files of one tool. The first says what is balanced; each further one is that of another director of the same set. None only with --shadow: the objects of the cluster.
+    #[arg(required_unless_present = "shadow")]
     pub files: Vec<PathBuf>,
     /// Tool whose files they are. Default: by the names of the files, or their first words.
     #[arg(long, value_enum)]
@@ -97,9 +97,12 @@ pub struct ImportArguments {
     /// Namespace of the objects; it is granted the addresses and real servers.
     #[arg(long, short, default_value = "default")]
     pub namespace: String,
-    /// Format of the objects, on standard output.
-    #[arg(long, short, value_enum, default_value_t = Output::Yaml)]
-    pub output: Output,
+    /// Compare instead: what `ipvsadm -Sn` says on a director at work, in a file, or - for standard input, with the tables that the objects would give. Nothing is written to the cluster, and no report but to --report-file. Exit status 0: equal, 2: different, 3: it cannot be told.
+    #[arg(long, value_name = "TABLE")]
+    pub shadow: Option<PathBuf>,
+    /// Format of the objects, on standard output; with --shadow of the comparison. Default: yaml, and with --shadow a table.
+    #[arg(long, short, value_enum)]
+    pub output: Option<Output>,
     /// Format of the report, on standard error or in --report-file.
     #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
     pub report: ReportFormat,

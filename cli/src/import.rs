@@ -5,15 +5,20 @@ mod draft;
 mod files;
 mod http;
 mod ipvsadm;
+mod judge;
 mod keepalived;
 mod ldirectord;
 mod merge;
+mod own_checks;
 mod quantity;
 mod report;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+
+pub(crate) use ipvsadm::{Options as IpvsadmOptions, options as ipvsadm_options};
+pub(crate) use quantity::saved_mark as ipvsadm_mark;
 
 pub use files::{Files, LocalFiles, NoFiles, read};
 pub use report::{Fate, FileReport, Ledger, LineReport, Note, Report};

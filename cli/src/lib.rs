@@ -12,4 +12,5 @@ pub mod manifest;
 pub mod plan;
 pub mod preflight;
 pub mod real_server_script;
+pub mod shadow;
 pub mod yaml;

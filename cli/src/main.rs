@@ -1,6 +1,7 @@
 //! kubectl-lvs, the plugin behind `kubectl lvs`.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
@@ -14,6 +15,7 @@ use kubectl_lvs::live::kernel::{self, Columns};
 use kubectl_lvs::live::{Outcome, command};
 use kubectl_lvs::manifest::Objects;
 use kubectl_lvs::real_server_script::Request;
+use kubectl_lvs::shadow::{self, From};
 use kubectl_lvs::{bundle, plan, preflight};
 use kubectl_lvs::{dictionary, yaml};
 use serde_json::json;
@@ -58,7 +60,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Explain(arguments) => command::explain(&kubectl, arguments),
         Command::HandOver(arguments) => command::hand_over(&kubectl, arguments),
         Command::Drain(arguments) => command::drain(&kubectl, arguments),
-        Command::Import(arguments) => complete(import(arguments)),
+        Command::Import(arguments) => match &arguments.shadow {
+            Some(table) => return Ok(compare(&kubectl, arguments, table)),
+            None => complete(import(arguments)),
+        },
         Command::RealserverScript(arguments) => complete(real_server_script(arguments)),
         Command::ExplainKeyword { keyword } => {
             let text = dictionary::explain(keyword);
@@ -84,6 +89,44 @@ fn complete(done: anyhow::Result<()>) -> anyhow::Result<Outcome> {
 }
 
 fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
+    let imported = imported(arguments)?;
+    let text = report(arguments, &imported)?;
+    match &arguments.report_file {
+        Some(path) => write_report(path, text)?,
+        None => std::io::stderr()
+            .write_all(text.as_bytes())
+            .context("write the report")?,
+    }
+    match arguments.output {
+        None | Some(Output::Yaml) => print(&yaml::stream(&imported.objects)?),
+        Some(Output::Json) => {
+            let list = json!({"apiVersion": "v1", "kind": "List", "items": imported.objects});
+            print(&format!("{list:#}\n"))
+        }
+    }
+}
+
+/// Compares a table with what the files would give, or without files the objects of the cluster.
+fn compare(kubectl: &Kubectl, arguments: &ImportArguments, table: &Path) -> ExitCode {
+    if arguments.files.is_empty() {
+        return shadow::run(&From::Cluster(kubectl), table, arguments.output);
+    }
+    let told = imported(arguments).and_then(|imported| {
+        if let Some(path) = &arguments.report_file {
+            write_report(path, report(arguments, &imported)?)?;
+        }
+        Ok(imported)
+    });
+    match told {
+        Ok(imported) => {
+            let from = From::Import(&imported.objects, &arguments.namespace);
+            shadow::run(&from, table, arguments.output)
+        }
+        Err(error) => shadow::failed(&format!("{error:#}")),
+    }
+}
+
+fn imported(arguments: &ImportArguments) -> anyhow::Result<Imported> {
     for (name, count) in [
         ("--node-name", arguments.node_name.len()),
         ("--config-id", arguments.config_id.len()),
@@ -127,15 +170,12 @@ fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
             None => bail!("whose configuration it is cannot be told: give --from"),
         },
     };
-    let imported = import::import(tool, &sources, &arguments.namespace, &LocalFiles);
-    report(arguments, &imported)?;
-    match arguments.output {
-        Output::Yaml => print(&yaml::stream(&imported.objects)?),
-        Output::Json => {
-            let list = json!({"apiVersion": "v1", "kind": "List", "items": imported.objects});
-            print(&format!("{list:#}\n"))
-        }
-    }
+    Ok(import::import(
+        tool,
+        &sources,
+        &arguments.namespace,
+        &LocalFiles,
+    ))
 }
 
 fn real_server_script(arguments: &RealServerScriptArguments) -> anyhow::Result<()> {
@@ -161,19 +201,15 @@ fn real_server_script(arguments: &RealServerScriptArguments) -> anyhow::Result<(
     print(&request.script().map_err(anyhow::Error::msg)?)
 }
 
-fn report(arguments: &ImportArguments, imported: &Imported) -> anyhow::Result<()> {
-    let text = match arguments.report {
+fn report(arguments: &ImportArguments, imported: &Imported) -> anyhow::Result<String> {
+    Ok(match arguments.report {
         ReportFormat::Text => imported.report.text(),
         ReportFormat::Json => format!("{:#}\n", serde_json::to_value(&imported.report)?),
-    };
-    match &arguments.report_file {
-        Some(path) => {
-            std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
-        }
-        None => std::io::stderr()
-            .write_all(text.as_bytes())
-            .context("write the report"),
-    }
+    })
+}
+
+fn write_report(path: &Path, text: String) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

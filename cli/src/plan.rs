@@ -19,8 +19,9 @@ use lvs_plan::input::ExistingPlan;
 use lvs_plan::rehearsal::rehearse;
 
 pub use cluster::{Cluster, Kind, key};
-pub use difference::{Difference, Fate, difference};
-pub use read::{apply, delete};
+pub use difference::{Difference, Fate, difference, problems};
+pub use node::NodeUnderPlans;
+pub use read::{apply, cluster, delete};
 pub use text::text;
 
 use crate::kubectl::Kubectl;

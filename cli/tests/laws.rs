@@ -135,6 +135,7 @@ fn argument() -> impl Strategy<Value = String> {
         "group G",
         "$P",
         "${P}",
+        "inet6",
         "inst VI_1 id 7 maxlen 1400",
         "tcp 900 udp 3",
     ];
@@ -323,6 +324,10 @@ fn ldirectord() -> impl Strategy<Value = String> {
         "198.51.100.8 ipip 0 \"a\", \"b\" \"<l:3>\" \"<u:9>\"",
         "[2001:db8::7]:80 masq",
         "sql01:3306 gate",
+        "db-1.example:3306 gate",
+        "WWW.example.org:80 masq 2 \"own page\", \"fine, thanks\"",
+        "198.51.100.8:80 gate 1 \"192.0.2.1\", \"www.example\"",
+        "198.51.100.9:80 gate \"http://192.0.2.9/\", \"(\"",
         "198.51.100.7::5060 masq",
         "x",
     ])

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use super::quantity::{address_label, networks};
+use super::quantity::{address_label, label, networks};
 use super::report::{Fate, Ledger, LineIndex};
 
 /// One IPVS service with its real servers.
@@ -27,13 +27,59 @@ pub struct Service {
     pub other_targets: Vec<IpAddr>,
 }
 
+/// Who serves.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Host {
+    /// By address.
+    Address(IpAddr),
+    /// By a whole name in the DNS, in lower case.
+    Name(String),
+}
+
+impl Host {
+    /// The address, where that is what is known.
+    pub const fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Name(_) => None,
+        }
+    }
+
+    /// `spec.target`.
+    fn target(&self) -> Value {
+        match self {
+            Self::Address(address) => {
+                json!({"type": "Addresses", "addresses": [address.to_string()]})
+            }
+            Self::Name(name) => json!({"type": "DNSName", "dnsName": {"name": name}}),
+        }
+    }
+
+    /// A part of an object's name.
+    fn label(&self) -> String {
+        match self {
+            Self::Address(address) => address_label(address),
+            Self::Name(name) => label(name, 63, "host"),
+        }
+    }
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(formatter),
+            Self::Name(name) => formatter.write_str(name),
+        }
+    }
+}
+
 /// One real server of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// The line that begins it.
     pub line: LineIndex,
-    /// Its address.
-    pub address: IpAddr,
+    /// Who it is.
+    pub host: Host,
     /// Its port; 0 = that of the service.
     pub port: u16,
     /// Share of new connections.
@@ -44,6 +90,8 @@ pub struct Server {
     pub thresholds: (u32, u32),
     /// Whether it is to serve.
     pub disabled: bool,
+    /// `spec.healthChecks` of the RealServer.
+    pub checks: Vec<Value>,
 }
 
 impl Service {
@@ -61,13 +109,12 @@ impl Service {
     pub fn targets(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.servers
             .iter()
-            .map(|server| server.address)
+            .filter_map(|server| server.host.address())
             .chain(self.other_targets.iter().copied())
     }
 
     fn spec_of(&self, server: &Server) -> Value {
-        let mut spec =
-            json!({"target": {"type": "Addresses", "addresses": [server.address.to_string()]}});
+        let mut spec = json!({"target": server.host.target()});
         if server.weight != 1 {
             spec["weight"] = json!(server.weight);
         }
@@ -92,6 +139,9 @@ impl Service {
         if server.disabled {
             spec["administrativeState"] = json!("Disabled");
         }
+        if !server.checks.is_empty() {
+            spec["healthChecks"] = json!(server.checks);
+        }
         spec
     }
 }
@@ -114,7 +164,7 @@ pub fn objects(
     let mut virtual_services = Vec::new();
     // Name, spec and services of each RealServer.
     let mut real_servers: Vec<(String, Value, BTreeSet<&str>)> = Vec::new();
-    let mut hosts: BTreeMap<IpAddr, Vec<(&Service, &Server)>> = BTreeMap::new();
+    let mut hosts: BTreeMap<&Host, Vec<(&Service, &Server)>> = BTreeMap::new();
     for service in services {
         let mut spec = service.spec.clone();
         let key = format!("{LABEL_PREFIX}/{}", service.name);
@@ -130,12 +180,13 @@ pub fn objects(
         }));
         for server in &service.servers {
             hosts
-                .entry(server.address)
+                .entry(&server.host)
                 .or_default()
                 .push((service, server));
         }
     }
-    for (address, uses) in &hosts {
+    let mut names = BTreeSet::new();
+    for (host, uses) in &hosts {
         let mut specs: Vec<Value> = uses
             .iter()
             .map(|(service, server)| service.spec_of(server))
@@ -145,9 +196,9 @@ pub fn objects(
             .iter()
             .map(|(service, _)| service.name.as_str())
             .collect();
-        let label = address_label(address);
+        let label = host.label();
         if specs.len() == 1 && services_of_host.len() == uses.len() {
-            let name = format!("rs-{label}");
+            let name = unique(&format!("rs-{label}"), &mut names);
             for (_, server) in uses {
                 ledger.note(
                     server.line,
@@ -172,7 +223,7 @@ pub fn objects(
                     server.line,
                     Fate::NotOffered,
                     "",
-                    format!("{address} serves {} with this port already", service.name),
+                    format!("{host} serves {} with this port already", service.name),
                 );
                 continue;
             }
@@ -186,6 +237,7 @@ pub fn objects(
             if !first {
                 name = format!("{name}-{port}");
             }
+            let name = unique(&name, &mut names);
             ledger.note(
                 server.line,
                 Fate::Translated,
@@ -217,12 +269,22 @@ pub fn objects(
 pub fn require_default_router(services: &[Service], namespace: &str, ledger: &mut Ledger) {
     let mut addresses = BTreeSet::new();
     let mut targets = BTreeSet::new();
+    let mut names = BTreeSet::new();
     for service in services
         .iter()
         .filter(|service| !service.spec.contains_key("virtualRouterName"))
     {
         addresses.extend(service.addresses());
         targets.extend(service.targets());
+        names.extend(
+            service
+                .servers
+                .iter()
+                .filter_map(|server| match &server.host {
+                    Host::Name(name) => Some(name.as_str()),
+                    Host::Address(_) => None,
+                }),
+        );
     }
     if !addresses.is_empty() {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
@@ -235,6 +297,13 @@ pub fn require_default_router(services: &[Service], namespace: &str, ledger: &mu
         ledger.require(format!(
             "the default VirtualRouter has a grant for namespace {namespace} with realServerCIDRs {}",
             networks(&targets, 16).join(", ")
+        ));
+    }
+    if !names.is_empty() {
+        let names: Vec<&str> = names.into_iter().collect();
+        ledger.require(format!(
+            "the default VirtualRouter has a grant for namespace {namespace} with realServerCIDRs that have the addresses of {}",
+            names.join(", ")
         ));
     }
 }

@@ -8,14 +8,14 @@ use serde_json::{Map, Value, json};
 
 use super::Parts;
 use super::draft::{
-    Server, Service, forwarding, is_nat, is_scheduler, service_name, tunnel, unique,
+    Host, Server, Service, forwarding, is_nat, is_scheduler, service_name, tunnel, unique,
 };
-use super::quantity::{bounded, endpoint, port, prefix_length, seconds, unicast};
+use super::quantity::{bounded, endpoint, port, prefix_length, saved_mark, seconds, unicast};
 use super::report::{Fate, Ledger, LineIndex};
 use crate::keyword::Tool;
 
 /// An option and its argument, if it takes one.
-type Options = Vec<(String, Option<String>)>;
+pub type Options = Vec<(String, Option<String>)>;
 
 /// By what IPVS knows a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +91,10 @@ pub fn import(ledger: &mut Ledger, path: &Path, text: &str) -> Parts {
 }
 
 /// Splits words into options of a place; -p may have an argument.
-fn options(words: &[&str], places: &[&str]) -> Result<Options, String> {
+///
+/// # Errors
+/// Which word is no option there, or lacks its argument.
+pub fn options(words: &[&str], places: &[&str]) -> Result<Options, String> {
     let mut options = Options::new();
     let mut words = words.iter().copied().peekable();
     while let Some(word) = words.next() {
@@ -149,9 +152,8 @@ fn key(options: &Options) -> Result<Key, String> {
             "--sctp-service" => "SCTP",
             "-f" | "--fwmark-service" => {
                 let text = argument.as_deref().unwrap_or("");
-                let mark = bounded(text, 1, u32::MAX).filter(|(_, changed)| !changed);
-                return mark
-                    .map(|(mark, _)| Key::Mark(mark, six))
+                return saved_mark(text)
+                    .map(|mark| Key::Mark(mark, six))
                     .ok_or_else(|| format!("{text:?} is no mark of 1..4294967295"));
             }
             _ => continue,
@@ -401,12 +403,13 @@ fn server(
     }
     service.servers.push(Server {
         line,
-        address,
+        host: Host::Address(address),
         port: number,
         weight: u16::try_from(weight).unwrap_or(u16::MAX),
         forwarding,
         thresholds: (upper, lower),
         disabled: false,
+        checks: Vec::new(),
     });
     Ok(())
 }

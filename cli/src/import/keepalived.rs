@@ -11,6 +11,7 @@ mod virtual_router;
 mod virtual_service;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 
 use serde_json::json;
@@ -50,9 +51,10 @@ pub fn import(
     let mut routers = router::routers(ledger, &directives, node);
     let mut taken = BTreeSet::new();
     let mut services = Vec::new();
+    let moves = |address: &IpAddr| routers.iter().any(|router| router.holds(address));
     for directive in of(&directives, "virtual_server") {
         services.extend(service::virtual_server(
-            ledger, directive, &groups, &mut taken,
+            ledger, directive, &groups, &mut taken, &moves,
         ));
     }
     assign(ledger, &mut routers, &mut services);
@@ -145,7 +147,8 @@ fn assign(ledger: &mut Ledger, routers: &mut [Router], services: &mut [Service])
         .iter_mut()
         .filter(|service| !service.spec.contains_key("addresses"))
     {
-        let free = router.unserved(16);
+        let is_ipv6 = service.spec.remove("addressFamilies").is_some();
+        let free = router.unserved(16, |address| address.is_ipv6() == is_ipv6);
         service
             .spec
             .insert("virtualRouterName".to_owned(), json!(router.name));
@@ -161,6 +164,15 @@ fn assign(ledger: &mut Ledger, routers: &mut [Router], services: &mut [Service])
             for address in free {
                 router.serve(address);
             }
+            continue;
+        }
+        ledger.require(format!(
+            "VirtualService {} has spec.addresses: no vrrp_instance holds one that no other virtual_server uses",
+            service.name
+        ));
+        if is_ipv6 {
+            let families = json!(["IPv6"]);
+            service.spec.insert("addressFamilies".to_owned(), families);
         }
     }
 }

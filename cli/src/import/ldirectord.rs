@@ -1,6 +1,7 @@
 //! ldirectord(8): ldirectord.cf.
 
 mod check;
+mod real;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::Parts;
 use super::draft::{Server, Service, forwarding, is_nat, is_scheduler, service_name, unique};
-use super::keepalived::addresses_between;
+use super::own_checks;
 use super::quantity::{bounded, endpoint, port, prefix_length, unicast};
 use super::report::{Fate, Ledger, LineIndex};
 use crate::keyword::Tool;
@@ -206,8 +207,12 @@ fn service(
         spec.insert("onFailure".to_owned(), json!("Quiesce"));
     }
     let mut servers = Vec::new();
+    // What each is asked that is asked otherwise than the others.
+    let mut requests = Vec::new();
     for (line, text) in &block.reals {
-        servers.extend(real(ledger, *line, text, number));
+        let (found, request) = real::read(ledger, *line, text, number);
+        requests.resize(requests.len() + found.len(), request);
+        servers.extend(found);
     }
     let method = servers.first().map_or_else(
         || forwarding("DR"),
@@ -231,6 +236,7 @@ fn service(
         number,
         protocol,
         is_mark: mark.is_some(),
+        request: None,
         server_port: service.servers.first().map_or(0, |server| server.port),
         name: &name,
         namespace,
@@ -246,11 +252,29 @@ fn service(
             ledger.note(*line, row.fate, field, row.remark);
         }
     }
-    let (checks, disabled) = question.checks(ledger);
+    let of_service = question.checks(ledger);
+    let mut lists = Vec::new();
+    for (server, request) in service.servers.iter().zip(&requests) {
+        let own = Question {
+            request: request.as_ref(),
+            server_port: server.port,
+            ..question
+        };
+        let is_other = request.is_some() || number == 0;
+        lists.push(if is_other {
+            own.checks(ledger)
+        } else {
+            of_service.clone()
+        });
+    }
+    if service.servers.is_empty() {
+        lists.push(of_service);
+    }
+    let checks = own_checks::assign(ledger, &name, &mut service.servers, &lists);
     service
         .spec
         .insert("healthChecks".to_owned(), json!(checks));
-    if disabled {
+    if question.nobody_serves(ledger) {
         service
             .servers
             .iter_mut()
@@ -343,100 +367,6 @@ fn scheduling(ledger: &mut Ledger, block: &Block, spec: &mut Map<String, Value>,
             );
         }
     }
-}
-
-/// `address[->address][:port] gate|masq|ipip [weight] ["request", "receive"] [l:number] [u:number]`
-fn real(ledger: &mut Ledger, line: LineIndex, text: &str, service_port: u16) -> Vec<Server> {
-    let mut words = text.split_whitespace();
-    let target = words.next().unwrap_or_default();
-    let (first, last) = match target.split_once("->") {
-        Some((first, last)) => (first, Some(last)),
-        None => (target, None),
-    };
-    // The port stands behind the last address of a range. A doubled colon is a slip of ldirectord's own sample.
-    let with_port = last
-        .unwrap_or(first)
-        .replace("::", if first.contains('[') { "::" } else { ":" });
-    let found = endpoint(&with_port).and_then(|(end, number)| {
-        let end = unicast(end)?;
-        let start = if last.is_some() { unicast(first)? } else { end };
-        Some((addresses_between(start, end)?, number))
-    });
-    let Some((addresses, number)) = found else {
-        ledger.note(line, Fate::NotOffered, "", "no address that directors can reach, or a range of more than 256; a name must be written as an address");
-        return Vec::new();
-    };
-    let mut server = Server {
-        line,
-        address: IpAddr::from([0, 0, 0, 0]),
-        port: number,
-        weight: 1,
-        forwarding: forwarding("DR"),
-        thresholds: (0, 0),
-        disabled: false,
-    };
-    let mut method = false;
-    for word in words {
-        let mut limit = |target: &mut u32, text: &str| match bounded(text, 0, 2_147_483_647) {
-            Some((value, _)) => *target = value,
-            None => ledger.note(line, Fate::NotOffered, "", format!("{word} is no limit")),
-        };
-        let bare = word.trim_matches(['"', '<', '>']);
-        match word {
-            "gate" | "masq" | "ipip" if !method => {
-                method = true;
-                server.forwarding = forwarding(match word {
-                    "masq" => "NAT",
-                    "ipip" => "TUN",
-                    _ => "DR",
-                });
-            }
-            _ if bare.starts_with("l:") => {
-                limit(&mut server.thresholds.1, bare.trim_start_matches("l:"));
-            }
-            _ if bare.starts_with("u:") => {
-                limit(&mut server.thresholds.0, bare.trim_start_matches("u:"));
-            }
-            _ => match bounded(word, 0, 65_535) {
-                Some((weight, changed)) => {
-                    server.weight = u16::try_from(weight).unwrap_or(u16::MAX);
-                    if changed {
-                        ledger.note(line, Fate::Changed, "", format!("weight {weight}"));
-                    }
-                }
-                None => ledger.note(
-                    line,
-                    Fate::NotOffered,
-                    "",
-                    format!("{word}: checks are the same for all real servers of a VirtualService"),
-                ),
-            },
-        }
-    }
-    if server.thresholds.1 > server.thresholds.0 {
-        ledger.note(
-            line,
-            Fate::Changed,
-            "",
-            "no lower limit of connections, as it is above the upper one",
-        );
-        server.thresholds.1 = 0;
-    }
-    if number != service_port && number != 0 && (service_port == 0 || !is_nat(&server.forwarding)) {
-        ledger.note(
-            line,
-            Fate::Changed,
-            "",
-            "the port stays what the client has asked for, as in IPVS",
-        );
-    }
-    addresses
-        .into_iter()
-        .map(|address| Server {
-            address,
-            ..server.clone()
-        })
-        .collect()
 }
 
 /// `address[:port] [gate|masq|ipip]`

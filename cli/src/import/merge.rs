@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Parts;
+use super::draft::Service;
 use super::report::{Fate, Ledger};
 
 /// What a further node adds: itself as a director, and its names of devices. Where it says otherwise of what is
@@ -18,13 +19,24 @@ pub fn merge(ledger: &mut Ledger, mut first: Parts, other: Parts) -> Parts {
             None => first.routers.push(router),
         }
     }
-    for service in other.services {
+    for mut service in other.services {
         match first
             .services
             .iter_mut()
             .find(|known| known.name == service.name)
         {
             Some(known) => {
+                if leave_out_source_addresses(known, &service) {
+                    for line in [known.line, service.line] {
+                        ledger.note(
+                            line,
+                            Fate::Changed,
+                            format!("VirtualService {} spec.healthChecks[].sourceAddress", known.name),
+                            "left out, as each file has another: every director asks from the address that its routes say",
+                        );
+                    }
+                    without_source_addresses(&mut service);
+                }
                 if known.spec != service.spec {
                     let fields: Vec<&str> = known
                         .spec
@@ -52,12 +64,13 @@ pub fn merge(ledger: &mut Ledger, mut first: Parts, other: Parts) -> Parts {
                     match known
                         .servers
                         .iter()
-                        .find(|known| (known.address, known.port) == (server.address, server.port))
+                        .find(|known| (&known.host, known.port) == (&server.host, server.port))
                     {
                         Some(same)
                             if same.weight == server.weight
                                 && same.forwarding == server.forwarding
-                                && same.thresholds == server.thresholds =>
+                                && same.thresholds == server.thresholds
+                                && same.checks == server.checks =>
                         {
                             ledger.note(server.line, Fate::Translated, "", "as in the first file");
                         }
@@ -80,6 +93,44 @@ pub fn merge(ledger: &mut Ledger, mut first: Parts, other: Parts) -> Parts {
         }
     }
     first
+}
+
+/// Checks of a service and of its real servers.
+fn checks(service: &mut Service) -> impl Iterator<Item = &mut Value> {
+    let of_service = service.spec.get_mut("healthChecks");
+    let of_service = of_service
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten();
+    let of_servers = service.servers.iter_mut();
+    of_service.chain(of_servers.flat_map(|server| &mut server.checks))
+}
+
+fn without_source_addresses(service: &mut Service) {
+    for check in checks(service) {
+        if let Some(check) = check.as_object_mut() {
+            check.remove("sourceAddress");
+        }
+    }
+}
+
+/// Leaves the source addresses of checks out of a service that is there already, if another file has the same checks from
+/// other addresses: one that is another on each director cannot be said. Whether it did.
+fn leave_out_source_addresses(known: &mut Service, other: &Service) -> bool {
+    let sources = |service: &mut Service| -> Vec<Value> {
+        let checks = checks(service);
+        checks.map(|check| check["sourceAddress"].clone()).collect()
+    };
+    let mut other = other.clone();
+    let differ = sources(known) != sources(&mut other);
+    let is_named = !sources(known)
+        .iter()
+        .chain(&sources(&mut other))
+        .all(Value::is_null);
+    if differ && is_named {
+        without_source_addresses(known);
+    }
+    differ && is_named
 }
 
 fn add_director(ledger: &mut Ledger, known: &mut Value, router: &Value) {

@@ -33,6 +33,16 @@ pub fn bounded(text: &str, least: u32, most: u32) -> Option<(u32, bool)> {
     Some((kept, u64::from(kept) != number))
 }
 
+/// A firewall mark as ipvsadm prints it: those above 2147483647 as negative numbers.
+pub fn saved_mark(text: &str) -> Option<u32> {
+    let mark: i64 = text.parse().ok()?;
+    let mark = match u32::try_from(mark) {
+        Ok(mark) => mark,
+        Err(_) => i32::try_from(mark).ok()?.cast_unsigned(),
+    };
+    (mark != 0).then_some(mark)
+}
+
 /// A port by number or, of those that are common behind a balancer, by its name in /etc/services.
 pub fn port(text: &str) -> Option<u16> {
     if let Some(number) = digits(text) {
@@ -194,6 +204,16 @@ mod tests {
         assert_eq!(seconds("", 1, 2), None);
         assert_eq!(seconds(".", 1, 2), None);
         assert_eq!(seconds("1s", 1, 2), None);
+    }
+
+    #[test]
+    fn marks_are_signed_or_not() {
+        assert_eq!(saved_mark("7"), Some(7));
+        assert_eq!(saved_mark("-1"), Some(u32::MAX));
+        assert_eq!(saved_mark("4294967295"), Some(u32::MAX));
+        for bad in ["0", "", "4294967296", "-2147483649", "x"] {
+            assert_eq!(saved_mark(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -129,7 +129,7 @@ fn compare(
 }
 
 /// How many ports follow the first of a range.
-pub(super) fn last_offset(service: &PlannedService) -> u16 {
+pub fn last_offset(service: &PlannedService) -> u16 {
     match &service.address {
         Some(address) if address.port != 0 => address.end_port.saturating_sub(address.port),
         _ => 0,

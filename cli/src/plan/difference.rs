@@ -8,7 +8,7 @@ use lvs_crds::node_plan::{NodePlanSpec, PlanState, SourceKind};
 use lvs_plan::Inputs;
 use lvs_plan::input::ObjectKey;
 use lvs_plan::rehearsal::Rehearsal;
-use lvs_plan::report::Verdict;
+use lvs_plan::report::{Truth, Verdict};
 use lvs_plan::status::Report;
 use serde::Serialize;
 use serde_json::Value;
@@ -281,6 +281,28 @@ fn is_decided(verdict: &Verdict) -> bool {
         verdict.condition,
         ConditionType::Accepted | ConditionType::ResolvedRefs
     )
+}
+
+/// What stands against objects, each with kind, name, condition and reason.
+pub fn problems(report: &Report) -> Vec<String> {
+    let mut problems = Vec::new();
+    for ((kind, key), verdicts) in verdicts(report) {
+        let unmet = verdicts
+            .iter()
+            .filter(|verdict| is_decided(verdict) && verdict.truth != Truth::True);
+        for verdict in unmet {
+            let ConditionText {
+                status,
+                reason,
+                message,
+            } = ConditionText::of(verdict);
+            let type_ = verdict.condition.as_str();
+            problems.push(format!(
+                "{kind} {key}: {type_}={status} {reason}: {message}"
+            ));
+        }
+    }
+    problems
 }
 
 fn add_conditions(changes: &mut Vec<ConditionChange>, now: &Report, then: &Report) {

@@ -23,6 +23,7 @@ mod external_check;
 mod failover;
 mod full_nat;
 mod health_checks;
+mod import_shadow;
 mod inside_clients;
 mod nat;
 mod paths;
@@ -76,6 +77,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         drain::stories(),
         withdraw_address::stories(),
         differential::stories(),
+        import_shadow::stories(),
         service_targets::stories(),
         dns_names::stories(),
         schedulers::stories(),

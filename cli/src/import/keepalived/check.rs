@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use super::super::http::{host_header, path, regular_expression, status_codes};
-use super::super::quantity::{bounded, digits, seconds};
+use super::super::judge::skeleton;
+use super::super::own_checks::Check;
+use super::super::quantity::{bounded, digits, seconds, unicast};
 use super::super::report::{Fate, Ledger, LineIndex};
 use super::tree::Directive;
-use super::{refuse, take};
+use super::{of, refuse, take};
 
 /// Times of checks; what is unset is inherited from the block around.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +38,19 @@ impl Timing {
         true
     }
 
+    /// Takes those of a script, of which is said that it is not run.
+    fn read_quietly(&mut self, directive: &Directive) {
+        let text = directive.argument(0);
+        let (target, value) = match directive.keyword() {
+            "delay_loop" => (&mut self.delay_loop, seconds(text, 1, 3600)),
+            "delay_before_retry" => (&mut self.delay_before_retry, seconds(text, 1, 3600)),
+            "misc_timeout" => (&mut self.connect_timeout, seconds(text, 1, 300)),
+            "retry" | "nb_get_retry" => (&mut self.retry, bounded(text, 0, 99)),
+            _ => return,
+        };
+        *target = value.map(|(value, _)| value).or(*target);
+    }
+
     /// The times of a check of a type, with keepalived's defaults.
     fn write(&self, check: &mut Value, default_retry_delay: Option<u32>, default_retries: u32) {
         let period = self.delay_loop.unwrap_or(60);
@@ -52,15 +67,6 @@ impl Timing {
     }
 }
 
-/// One check, without its name.
-#[derive(Clone, Debug)]
-pub struct Check {
-    /// The line that begins its checker.
-    pub line: LineIndex,
-    /// The check.
-    pub value: Value,
-}
-
 /// What a checker is about.
 pub struct Asked<'a> {
     /// The real server.
@@ -73,6 +79,8 @@ pub struct Asked<'a> {
     pub host: Option<&'a str>,
     /// Whether a connection can be tried where the checker is not offered.
     pub connects: bool,
+    /// Whether an address goes from director to director.
+    pub moves: &'a dyn Fn(&IpAddr) -> bool,
 }
 
 /// Health checks of one checker block; of a `url` each.
@@ -85,14 +93,24 @@ pub fn checks(
     let word = checker.keyword();
     if matches!(word, "MISC_CHECK" | "BFD_CHECK" | "FILE_CHECK") {
         refuse(ledger, "real_server", checker);
+        let mut timing = asked.timing.clone();
+        if word == "MISC_CHECK" {
+            for directive in &checker.children {
+                timing.read_quietly(directive);
+            }
+        }
         let mut value = json!({"type": if asked.connects { "TCP" } else { "Ping" }});
-        asked.timing.write(&mut value, Some(1), 1);
+        timing.write(&mut value, Some(1), 1);
         let what = if asked.connects {
             "that it accepts a connection is asked instead"
         } else {
             "an ICMP echo is asked for instead"
         };
         ledger.note(checker.line, Fate::NotOffered, "", what);
+        if let Some(path) = of(&checker.children, "misc_path").next() {
+            let shown = skeleton(&value, path.argument(0));
+            ledger.note(path.line, Fate::NotOffered, "", shown);
+        }
         return vec![Check {
             line: checker.line,
             value,
@@ -109,6 +127,7 @@ pub fn checks(
     for directive in &checker.children {
         reading.directive(ledger, word, directive, asked, object);
     }
+    let source = reading.source_address(ledger, asked);
     let mut values = match word {
         "TCP_CHECK" => vec![(checker.line, json!({"type": "TCP"}), Some(1), 1)],
         "PING_CHECK" => vec![(checker.line, json!({"type": "Ping"}), Some(1), 1)],
@@ -142,6 +161,12 @@ pub fn checks(
             {
                 value["port"] = json!(port);
             }
+            if let Some(address) = reading.address {
+                value["address"] = json!(address.to_string());
+            }
+            if let Some((_, source)) = source {
+                value["sourceAddress"] = json!(source.to_string());
+            }
             Check { line, value }
         })
         .collect()
@@ -152,6 +177,10 @@ pub fn checks(
 struct Reading {
     timing: Timing,
     port: Option<u16>,
+    /// Who is asked instead of the real server.
+    address: Option<IpAddr>,
+    /// From where, and the line that says so.
+    source: Option<(LineIndex, IpAddr)>,
     urls: Vec<Url>,
     server_name: Option<String>,
     tells_host: bool,
@@ -190,7 +219,11 @@ impl Reading {
         }
         let text = directive.argument(0);
         match directive.keyword() {
-            "connect_ip" => connect_ip(ledger, directive, asked),
+            "connect_ip" => self.connect_ip(ledger, directive, asked),
+            "bindto" | "bind_to" => self.bind_to(ledger, directive, asked),
+            "http_protocol" if text.starts_with("1.0") => {
+                ledger.note(directive.line, Fate::Changed, "", "1.1 instead of 1.0");
+            }
             "connect_port" => match bounded(text, 1, 65_535) {
                 Some((port, false)) => self.port = u16::try_from(port).ok(),
                 Some((_, true)) | None => ledger.note(
@@ -207,7 +240,8 @@ impl Reading {
                         continue;
                     }
                     match inner.keyword() {
-                        "connect_ip" => connect_ip(ledger, inner, asked),
+                        "connect_ip" => self.connect_ip(ledger, inner, asked),
+                        "bindto" | "bind_to" => self.bind_to(ledger, inner, asked),
                         "connect_port" => match bounded(inner.argument(0), 1, 65_535) {
                             Some((port, false)) if self.port.is_none() => {
                                 self.port = u16::try_from(port).ok();
@@ -295,6 +329,59 @@ impl Reading {
             }
             _ => {}
         }
+    }
+
+    fn connect_ip(&mut self, ledger: &mut Ledger, directive: &Directive, asked: &Asked<'_>) {
+        let text = directive.argument(0);
+        let found = unicast(text);
+        let words = match (found, self.address) {
+            (None, _) => "no address that directors can reach: the real server itself is asked",
+            (Some(address), None) if address == asked.address => {
+                ledger.note(
+                    directive.line,
+                    Fate::Translated,
+                    "",
+                    "it is the real server's",
+                );
+                return;
+            }
+            (Some(address), before) if before.is_none_or(|before| before == address) => {
+                self.address = Some(address);
+                return;
+            }
+            (Some(_), _) => "one address is asked",
+        };
+        ledger.note(directive.line, Fate::NotOffered, "", words);
+    }
+
+    fn bind_to(&mut self, ledger: &mut Ledger, directive: &Directive, asked: &Asked<'_>) {
+        let words = match unicast(directive.argument(0)) {
+            None => "no address that a director has for itself: its routes say from where it asks",
+            Some(address) if (asked.moves)(&address) => {
+                "it goes from director to director, and a director asks from an address of its own"
+            }
+            Some(address) => {
+                self.source = Some((directive.line, address));
+                return;
+            }
+        };
+        ledger.note(directive.line, Fate::NotOffered, "", words);
+    }
+
+    /// From where is asked; an address of another family than the one that is asked is of no use.
+    fn source_address(
+        &self,
+        ledger: &mut Ledger,
+        asked: &Asked<'_>,
+    ) -> Option<(LineIndex, IpAddr)> {
+        let (line, source) = self.source?;
+        let target = self.address.unwrap_or(asked.address);
+        if source.is_ipv4() == target.is_ipv4() {
+            return self.source;
+        }
+        let words = format!("{target}, which is asked, is of the other family");
+        ledger.note(line, Fate::NotOffered, "", words);
+        None
     }
 
     fn url(&mut self, ledger: &mut Ledger, url: &Directive, object: &str) {
@@ -459,25 +546,6 @@ impl Reading {
             value["udp"]["replyPrefix"] = json!(prefix);
         }
         value
-    }
-}
-
-fn connect_ip(ledger: &mut Ledger, directive: &Directive, asked: &Asked<'_>) {
-    let text = directive.argument(0);
-    if text.parse::<IpAddr>() == Ok(asked.address) {
-        ledger.note(
-            directive.line,
-            Fate::Translated,
-            "",
-            "it is the real server's",
-        );
-    } else {
-        ledger.note(
-            directive.line,
-            Fate::NotOffered,
-            "",
-            format!("{text} is not asked"),
-        );
     }
 }
 

@@ -154,11 +154,11 @@ impl Router {
         }
     }
 
-    /// Addresses that no virtual server uses.
-    pub fn unserved(&self, most: usize) -> Vec<IpAddr> {
+    /// Addresses that no virtual server uses, of those that fit.
+    pub fn unserved(&self, most: usize, fits: impl Fn(&IpAddr) -> bool) -> Vec<IpAddr> {
         self.held
             .iter()
-            .filter(|held| !held.served)
+            .filter(|held| !held.served && fits(&held.address))
             .map(|held| held.address)
             .take(most)
             .collect()

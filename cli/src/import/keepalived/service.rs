@@ -3,20 +3,25 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use lvs_crds::value::AddressFamily;
 use serde_json::{Map, Value, json};
 
 use super::super::draft::{
-    Server, Service, forwarding, is_scheduler, service_name, tunnel, unique,
+    Host, Server, Service, forwarding, is_scheduler, service_name, tunnel, unique,
 };
 use super::super::http::host_header;
+use super::super::own_checks::Check;
 use super::super::quantity::{bounded, label, port, prefix_length, seconds, unicast};
 use super::super::report::{Fate, Ledger, LineIndex};
-use super::check::{Asked, Check, Timing, checks};
+use super::check::{Asked, Timing, checks};
 use super::group::{Groups, Head};
 use super::tree::Directive;
 use super::virtual_service::VirtualServer;
 use super::{of, take};
 use crate::keyword::keepalived::is_checker;
+
+/// How long keepalived keeps a client where no number says it, in seconds (IPVS_SVC_PERSISTENT_TIMEOUT).
+pub(super) const DEFAULT_PERSISTENCE_SECONDS: u32 = 360;
 
 /// Settings of one `virtual_server` block.
 pub(super) struct Settings {
@@ -35,6 +40,8 @@ pub(super) struct Settings {
     pub(super) scheduler: Option<String>,
     pub(super) hash_ports: bool,
     pub(super) one_packet: Option<LineIndex>,
+    /// `ip_family`, where it says one.
+    pub(super) family: Option<AddressFamily>,
 }
 
 /// Reads a `virtual_server`: one service, or one for each part of its group.
@@ -43,6 +50,7 @@ pub fn virtual_server(
     directive: &Directive,
     groups: &Groups,
     taken: &mut BTreeSet<String>,
+    moves: &dyn Fn(&IpAddr) -> bool,
 ) -> Vec<Service> {
     let heads = match directive.argument(0) {
         "fwmark" => bounded(directive.argument(1), 1, u32::MAX)
@@ -73,12 +81,24 @@ pub fn virtual_server(
             return Vec::new();
         }
     };
-    // Names first, so that every note can say them.
-    let protocol = directive
+    // Names first, so that every note can say them. keepalived itself takes UDP where no protocol is named, and passes over
+    // one that it does not know; to a mark none means anything.
+    let said = directive
         .children
         .iter()
-        .rfind(|child| child.keyword() == "protocol")
-        .map_or("TCP", |child| protocol(child.argument(0)).unwrap_or("TCP"));
+        .filter(|child| child.keyword() == "protocol")
+        .filter_map(|child| protocol(child.argument(0)))
+        .next_back();
+    let is_by_mark = heads.iter().all(|head| matches!(head, Head::Mark(_)));
+    let protocol = said.unwrap_or(if is_by_mark { "TCP" } else { "UDP" });
+    if said.is_none() && !is_by_mark {
+        ledger.note(
+            directive.line,
+            Fate::Translated,
+            "",
+            "no protocol is said: UDP, as keepalived takes it",
+        );
+    }
     let group_name =
         (directive.argument(0) == "group").then(|| label(directive.argument(1), 40, "group"));
     let names: Vec<String> = heads
@@ -118,10 +138,10 @@ pub fn virtual_server(
 
     let mut settings = settings(ledger, directive, protocol, &object);
     let mut servers = Vec::new();
-    let mut checks: Vec<(LineIndex, Vec<Check>)> = Vec::new();
+    let mut checks: Vec<Vec<Check>> = Vec::new();
     for child in of(&directive.children, "real_server") {
-        if let Some((server, found)) = real_server(ledger, child, &mut settings, &object) {
-            checks.push((server.line, found));
+        if let Some((server, found)) = real_server(ledger, child, &mut settings, &object, moves) {
+            checks.push(found);
             servers.push(server);
         }
     }
@@ -135,7 +155,7 @@ pub fn virtual_server(
     heads
         .into_iter()
         .zip(names)
-        .filter_map(|(head, name)| virtual_server.service(ledger, &head, name))
+        .map(|(head, name)| virtual_server.service(ledger, &head, name))
         .collect()
 }
 
@@ -167,6 +187,7 @@ fn settings(
         scheduler: None,
         hash_ports: false,
         one_packet: None,
+        family: None,
     };
     let mut granularity: Option<u8> = None;
     for child in directive
@@ -193,9 +214,8 @@ fn settings(
             "persistence_engine" if text == "sip" => settings.engine = Some(child.line),
             "persistence_engine" => wrong(format!("no persistence engine is called {text:?}")),
             "persistence_timeout" => {
-                // Without a number keepalived keeps a client for six minutes.
                 match if text.is_empty() {
-                    Some((360, false))
+                    Some((DEFAULT_PERSISTENCE_SECONDS, false))
                 } else {
                     seconds(text, 1, 2_678_400)
                 } {
@@ -210,7 +230,9 @@ fn settings(
                 None => wrong(format!("{text:?} is no mask")),
             },
             "protocol" if protocol(text).is_none() => {
-                wrong(format!("no protocol of IPVS is called {text:?}: TCP"));
+                wrong(format!(
+                    "no protocol of IPVS is called {text:?}: it is passed over"
+                ));
             }
             "virtualhost" if host_header(text) => settings.host = Some(text.to_owned()),
             "virtualhost" => wrong("not what a Host header holds".to_owned()),
@@ -223,6 +245,11 @@ fn settings(
                 None => wrong(format!("{text:?} is no number")),
             },
             "inhibit_on_failure" => settings.inhibited = !is_off(text),
+            "ip_family" => match text {
+                "inet" => settings.family = Some(AddressFamily::IPv4),
+                "inet6" => settings.family = Some(AddressFamily::IPv6),
+                _ => wrong(format!("{text:?} is neither inet nor inet6")),
+            },
             "sorry_server" => {
                 let number = if child.argument(1).is_empty() {
                     Some(0)
@@ -243,7 +270,10 @@ fn settings(
             _ => {}
         }
     }
-    if let (Some(length), Some(persistence)) = (granularity, settings.persistence.as_mut()) {
+    if let Some(length) = granularity {
+        let persistence = settings
+            .persistence
+            .get_or_insert_with(|| json!({"timeoutSeconds": DEFAULT_PERSISTENCE_SECONDS}));
         if length <= 32 {
             persistence["ipv4PrefixLength"] = json!(length);
         } else {
@@ -254,6 +284,15 @@ fn settings(
 }
 
 impl Settings {
+    /// Whether the packets of a mark are IPv6: as it says, else as its real servers are, if they are all alike.
+    pub(super) fn is_ipv6(&self, servers: &[Server]) -> bool {
+        let mut hosts = servers.iter().filter_map(|server| server.host.address());
+        match self.family {
+            Some(family) => family == AddressFamily::IPv6,
+            None => !servers.is_empty() && hosts.all(|address| address.is_ipv6()),
+        }
+    }
+
     /// What depends on several keywords.
     fn finish(&mut self, ledger: &mut Ledger, line: LineIndex) {
         let udp = self.protocol == "UDP";
@@ -266,8 +305,9 @@ impl Settings {
         }
         if let Some(engine) = self.engine {
             if udp {
-                self.persistence
-                    .get_or_insert_with(|| json!({"timeoutSeconds": 360}))["engine"] = json!("SIP");
+                self.persistence.get_or_insert_with(
+                    || json!({"timeoutSeconds": DEFAULT_PERSISTENCE_SECONDS}),
+                )["engine"] = json!("SIP");
             } else {
                 ledger.note(engine, Fate::NotOffered, "", "it needs protocol UDP");
             }
@@ -343,6 +383,7 @@ fn real_server(
     directive: &Directive,
     settings: &mut Settings,
     object: &str,
+    moves: &dyn Fn(&IpAddr) -> bool,
 ) -> Option<(Server, Vec<Check>)> {
     let number = if directive.argument(1).is_empty() {
         Some(0)
@@ -361,12 +402,13 @@ fn real_server(
     directive.note_braces(ledger);
     let mut server = Server {
         line: directive.line,
-        address,
+        host: Host::Address(address),
         port: number,
         weight: 1,
         forwarding: settings.forwarding.clone(),
         thresholds: (0, 0),
         disabled: false,
+        checks: Vec::new(),
     };
     let mut timing = settings.timing.clone();
     let mut host = settings.host.clone();
@@ -439,6 +481,7 @@ fn real_server(
         timing: &timing,
         host: host.as_deref(),
         connects: settings.protocol == "TCP",
+        moves,
     };
     let found = directive
         .children

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use super::super::draft::{Server, Service, is_nat};
+use super::super::own_checks::{self, Check};
 use super::super::quantity::unicast;
 use super::super::report::{Fate, Ledger, LineIndex};
-use super::check::Check;
 use super::group::Head;
-use super::service::Settings;
+use super::service::{DEFAULT_PERSISTENCE_SECONDS, Settings};
 
 /// A `virtual_server` that was read.
 pub struct VirtualServer {
@@ -19,25 +19,27 @@ pub struct VirtualServer {
     pub settings: Settings,
     /// Its real servers.
     pub servers: Vec<Server>,
-    /// The line of each real server, and its checks.
-    pub checks: Vec<(LineIndex, Vec<Check>)>,
+    /// The checks of each real server.
+    pub checks: Vec<Vec<Check>>,
 }
 
 impl VirtualServer {
     /// The service for one of the things that it balances.
-    pub fn service(&self, ledger: &mut Ledger, head: &Head, name: String) -> Option<Service> {
-        let (line, settings, servers) = (self.line, &self.settings, self.servers.as_slice());
+    pub fn service(&self, ledger: &mut Ledger, head: &Head, name: String) -> Service {
+        let (line, settings) = (self.line, &self.settings);
+        let mut servers = self.servers.clone();
         let mut spec = settings.spec.clone();
         let number = match head {
             Head::Addresses(addresses, number) => {
                 if *number == 0 && settings.persistence.is_none() {
+                    let persistence = json!({"timeoutSeconds": DEFAULT_PERSISTENCE_SECONDS});
+                    spec.insert("persistence".to_owned(), persistence);
                     ledger.note(
                         line,
-                        Fate::NotOffered,
+                        Fate::Translated,
                         "",
-                        format!("{name} is left out: all ports need persistence_timeout"),
+                        "all ports need persistence: 360 s, as keepalived sets it",
                     );
-                    return None;
                 }
                 let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
                 spec.insert("addresses".to_owned(), json!(addresses));
@@ -49,6 +51,9 @@ impl VirtualServer {
                     "firewallMark".to_owned(),
                     json!({"marking": "External", "value": mark}),
                 );
+                if settings.is_ipv6(&servers) {
+                    spec.insert("addressFamilies".to_owned(), json!(["IPv6"]));
+                }
                 ledger.note(line, Fate::Changed, format!("VirtualService {name} spec.ports, spec.firewallMark.marking"), "which addresses and ports have the mark is not said here: name them, and set marking Managed instead of rules of your own");
                 0
             }
@@ -58,7 +63,7 @@ impl VirtualServer {
             entry["protocol"] = json!(settings.protocol);
         }
         spec.insert("ports".to_owned(), json!([entry]));
-        for server in servers {
+        for server in &servers {
             if server.port != number
                 && server.port != 0
                 && (number == 0 || !is_nat(&server.forwarding))
@@ -71,102 +76,57 @@ impl VirtualServer {
                 );
             }
         }
-        let checks = health_checks(ledger, number, servers, &self.checks);
+        let lists = with_ports(ledger, number, &servers, &self.checks);
+        let checks = own_checks::assign(ledger, &name, &mut servers, &lists);
         spec.insert("healthChecks".to_owned(), json!(checks));
-        let other_targets = sorry_server(ledger, &mut spec, settings, number);
-        Some(Service {
+        let mut other_targets = sorry_server(ledger, &mut spec, settings, number);
+        other_targets.extend(lists.iter().flatten().filter_map(|check| {
+            let address = check.value["address"].as_str()?;
+            address.parse::<IpAddr>().ok()
+        }));
+        Service {
             line,
             name,
             spec,
             forwarding: settings.forwarding.clone(),
             port: number,
-            servers: servers.to_vec(),
+            servers,
             other_targets,
-        })
+        }
     }
 }
 
-/// The checks of the first real server that has any, with names; they hold for all.
-fn health_checks(
+/// Checks of each real server as they are asked, where the service names no port.
+fn with_ports(
     ledger: &mut Ledger,
     number: u16,
     servers: &[Server],
-    all_checks: &[(LineIndex, Vec<Check>)],
-) -> Vec<Value> {
-    let none = || vec![json!({"name": "none", "type": "None"})];
-    let Some((first, (_, chosen))) = all_checks
-        .iter()
-        .enumerate()
-        .find(|(_, (_, checks))| !checks.is_empty())
-    else {
-        for server in servers {
-            ledger.note(
-                server.line,
-                Fate::Translated,
-                "VirtualService spec.healthChecks",
-                "no checker: type None",
-            );
-        }
-        return none();
-    };
-    for (index, (line, checks)) in all_checks.iter().enumerate() {
-        let same = checks.len() == chosen.len()
-            && checks
-                .iter()
-                .zip(chosen)
-                .all(|(one, other)| one.value == other.value);
-        if index != first && !same {
-            let where_ = chosen.first().map_or(0, |check| ledger.number(check.line));
-            let at = checks.first().map_or(*line, |check| check.line);
-            ledger.note(
-                at,
-                Fate::Changed,
-                "VirtualService spec.healthChecks",
-                format!("checks are the same for all real servers: those of line {where_}"),
-            );
-        }
+    all: &[Vec<Check>],
+) -> Vec<Vec<Check>> {
+    if number != 0 {
+        return all.to_vec();
     }
-    let server_port = servers.get(first).map_or(0, |server| server.port);
-    let mut named: Vec<Value> = Vec::new();
-    for check in chosen {
-        let mut value = check.value.clone();
-        let type_ = value["type"]
-            .as_str()
-            .unwrap_or_default()
-            .to_ascii_lowercase();
-        if number == 0 && value["port"].is_null() && type_ != "ping" {
-            if server_port == 0 {
-                ledger.note(
-                    check.line,
-                    Fate::NotOffered,
-                    "",
-                    "no port is named that could be asked: set connect_port",
-                );
-                continue;
+    let lists = servers.iter().zip(all).map(|(server, checks)| {
+        let mut found = Vec::new();
+        for check in checks {
+            let mut check = check.clone();
+            if check.value["port"].is_null() && check.value["type"] != "Ping" {
+                if server.port == 0 {
+                    ledger.note(
+                        check.line,
+                        Fate::NotOffered,
+                        "",
+                        "no port is named that could be asked: set connect_port",
+                    );
+                    continue;
+                }
+                check.value["port"] = json!(server.port);
             }
-            value["port"] = json!(server_port);
+            found.push(check);
         }
-        if named.len() == 8 {
-            ledger.note(
-                check.line,
-                Fate::NotOffered,
-                "",
-                "there are 8 checks already",
-            );
-            continue;
-        }
-        let count = named
-            .iter()
-            .filter(|known| known["type"] == value["type"])
-            .count();
-        value["name"] = json!(if count == 0 {
-            type_
-        } else {
-            format!("{type_}-{}", count + 1)
-        });
-        named.push(value);
-    }
-    if named.is_empty() { none() } else { named }
+        found
+    });
+    lists.collect()
 }
 
 fn sorry_server(

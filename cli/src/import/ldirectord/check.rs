@@ -1,14 +1,20 @@
 //! Checks of ldirectord, as health checks of a VirtualService.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 use super::super::http::{host_header, path, regular_expression};
+use super::super::judge::skeleton;
 use super::super::keepalived::query_name;
+use super::super::own_checks::Check;
 use super::super::quantity::bounded;
-use super::super::report::{Fate, Ledger};
+use super::super::report::{Fate, Ledger, LineIndex};
+use super::real::Request;
 use super::{Block, Directives, port_of, unquoted};
 
 /// A block and what its checks depend on.
+#[derive(Clone, Copy)]
 pub struct Question<'a> {
     /// The block.
     pub block: &'a Block,
@@ -20,7 +26,9 @@ pub struct Question<'a> {
     pub protocol: &'a str,
     /// Whether it is a firewall mark.
     pub is_mark: bool,
-    /// Port of the first real server.
+    /// What the real server alone is asked.
+    pub request: Option<&'a Request>,
+    /// Port of the real server.
     pub server_port: u16,
     /// Name of the VirtualService.
     pub name: &'a str,
@@ -63,30 +71,54 @@ fn logs_in(service: &str) -> bool {
 }
 
 impl Question<'_> {
-    /// The checks with their names, and whether nobody is to serve.
-    pub fn checks(&self, ledger: &mut Ledger) -> (Vec<Value>, bool) {
-        let none = vec![json!({"name": "none", "type": "None"})];
-        let default = "negotiate".to_owned();
-        let (line, checktype) = match self.block.directives.get("checktype") {
+    /// How it is looked at whether somebody serves, and the line that says so.
+    fn checktype(&self) -> (LineIndex, &str) {
+        match self.block.directives.get("checktype") {
             Some((line, text)) => (*line, text),
-            None => (self.block.line, &default),
-        };
+            None => (self.block.line, "negotiate"),
+        }
+    }
+
+    /// Whether nobody is to serve.
+    pub fn nobody_serves(&self, ledger: &mut Ledger) -> bool {
+        let (line, checktype) = self.checktype();
+        let is_off = checktype == "off";
+        if is_off {
+            ledger.note(
+                line,
+                Fate::Translated,
+                "RealServer spec.administrativeState",
+                "Disabled",
+            );
+        }
+        is_off
+    }
+
+    /// The line of a directive that says what is asked, and its text: that of the real server, else of the block.
+    fn text(&self, word: &str) -> Option<(LineIndex, &str)> {
+        match (self.request, word) {
+            (Some(own), "request") => Some((own.line, own.wanted.as_str())),
+            (Some(own), "receive") => Some((own.line, own.received.as_str())),
+            _ => {
+                let (line, text) = self.block.directives.get(word)?;
+                Some((*line, unquoted(text)))
+            }
+        }
+    }
+
+    /// The checks of a real server, without names.
+    pub fn checks(&self, ledger: &mut Ledger) -> Vec<Check> {
+        let (line, checktype) = self.checktype();
         let connect = if self.protocol == "UDP" {
             "Ping"
         } else {
             "TCP"
         };
-        let mut checks = match checktype.as_str() {
-            "on" => return (none, false),
-            "off" => {
-                ledger.note(
-                    line,
-                    Fate::Translated,
-                    "RealServer spec.administrativeState",
-                    "Disabled",
-                );
-                return (none, true);
-            }
+        if let (Some(own), Some((fate, why))) = (self.request, self.unused("request")) {
+            ledger.note(own.line, fate, "", format!("of its own request {why}"));
+        }
+        let mut checks = match checktype {
+            "on" | "off" => return Vec::new(),
             "connect" => vec![self.simple(ledger, connect, 1)],
             "ping" => vec![self.simple(ledger, "Ping", 1)],
             "external" | "external-perl" => {
@@ -103,7 +135,11 @@ impl Question<'_> {
                         }
                     ),
                 );
-                vec![self.simple(ledger, connect, 1)]
+                let check = self.simple(ledger, connect, 1);
+                if let Some((line, command)) = self.text("checkcommand") {
+                    ledger.note(line, Fate::NotOffered, "", skeleton(&check, command));
+                }
+                vec![check]
             }
             "negotiate" => self.negotiate(ledger, 1).into_iter().collect(),
             number => {
@@ -134,12 +170,6 @@ impl Question<'_> {
         // What is asked instead of a request may be what is asked each time anyway.
         checks.dedup_by(|second, first| second["type"] == first["type"]);
         for check in &mut checks {
-            check["name"] = json!(
-                check["type"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_ascii_lowercase()
-            );
             if check["type"] != "Ping" && self.number == 0 && check["port"].is_null() {
                 match self.server_port {
                     0 => {
@@ -149,17 +179,15 @@ impl Question<'_> {
                             "",
                             "no port is named that could be asked: set checkport",
                         );
-                        return (none, false);
+                        return Vec::new();
                     }
                     port => check["port"] = json!(port),
                 }
             }
         }
-        if checks.is_empty() {
-            (none, false)
-        } else {
-            (checks, false)
-        }
+        let line = self.request.map_or(line, |own| own.line);
+        let checks = checks.into_iter();
+        checks.map(|value| Check { line, value }).collect()
     }
 
     /// What is made of a directive that the checks of this block do not use; nothing if they do.
@@ -196,7 +224,7 @@ impl Question<'_> {
             "secret" => service == "radius",
             "httpmethod" | "virtualhost" => matches!(service, "http" | "https"),
             "request" => matches!(service, "http" | "https" | "dns"),
-            "receive" => matches!(service, "http" | "https"),
+            "receive" => matches!(service, "http" | "https" | "dns"),
             "login" => {
                 matches!(service, "mysql" | "pgsql") || logs_in(service) && self.has_password()
             }
@@ -322,12 +350,7 @@ impl Question<'_> {
         if tls {
             check["tls"] = json!({"verification": "None"});
         }
-        let text = |word: &str| {
-            self.block
-                .directives
-                .get(word)
-                .map(|(line, text)| (*line, unquoted(text)))
-        };
+        let text = |word: &str| self.text(word);
         let credentials = type_ == "RADIUS" || logs_in(service) && self.has_password();
         if credentials {
             check["credentialsName"] = json!(self.name);
@@ -340,25 +363,7 @@ impl Question<'_> {
                     check["http"] = http;
                 }
             }
-            "DNS" => {
-                let name = text("request").map(|(line, name)| (line, name.trim_start_matches('/')));
-                match name {
-                    Some((_, name))
-                        if query_name(name) && name.parse::<std::net::IpAddr>().is_err() =>
-                    {
-                        check["dns"] = json!({"name": name});
-                    }
-                    other => {
-                        ledger.note(
-                            other.map_or(line, |(line, _)| line),
-                            Fate::Changed,
-                            "",
-                            "the root is asked for: name it in healthChecks[].dns.name",
-                        );
-                        check["dns"] = json!({"name": ".", "recordType": "NS"});
-                    }
-                }
-            }
+            "DNS" => check["dns"] = self.dns(ledger, line),
             "MySQL" => {
                 if let Some((_, user)) =
                     text("login").filter(|(_, user)| !credentials && database_name(user))
@@ -388,14 +393,43 @@ impl Question<'_> {
         Some(check)
     }
 
+    /// A question to a name server: for the address of a name, or for the name of an address.
+    fn dns(&self, ledger: &mut Ledger, line: LineIndex) -> Value {
+        let request = self.text("request");
+        let text = request.map(|(_, text)| text.trim_start_matches('/'));
+        let address: Option<IpAddr> = text.and_then(|text| text.parse().ok());
+        let mut dns = match (address, text) {
+            (Some(address), _) => json!({"name": reverse_name(address), "recordType": "PTR"}),
+            (None, Some(name)) if query_name(name) => json!({"name": name}),
+            (None, _) => {
+                let line = request.map_or(line, |(line, _)| line);
+                let words = "the root is asked for: name it in healthChecks[].dns.name";
+                ledger.note(line, Fate::Changed, "", words);
+                return json!({"name": ".", "recordType": "NS"});
+            }
+        };
+        // A regular expression, which is to match one of the answers: a plain one is that answer.
+        let received = self.text("receive").filter(|(_, text)| !text.is_empty());
+        if let Some((line, expression)) = received {
+            let plain = expression.replace("\\.", ".");
+            let plain = plain.trim_start_matches('^').trim_end_matches('$');
+            let is_answer = match address {
+                Some(_) => query_name(plain),
+                None => plain.parse::<std::net::Ipv4Addr>().is_ok(),
+            };
+            if is_answer {
+                dns["answers"] = json!([plain]);
+            } else {
+                let words = "any answer will do, as none is this text; dns.answers has records, not regular expressions";
+                ledger.note(line, Fate::Changed, "", words);
+            }
+        }
+        dns
+    }
+
     fn http(&self, ledger: &mut Ledger) -> Value {
         let mut http = json!({});
-        let text = |word: &str| {
-            self.block
-                .directives
-                .get(word)
-                .map(|(line, text)| (*line, unquoted(text)))
-        };
+        let text = |word: &str| self.text(word);
         if let Some((line, request)) = text("request") {
             // An address in the request would be asked instead of the real server.
             if request.starts_with("http://") || request.starts_with("https://") {
@@ -440,6 +474,21 @@ impl Question<'_> {
             }
         }
         http
+    }
+}
+
+/// The name in the DNS of an address (RFC 1035, section 3.5; RFC 3596, section 2.5).
+fn reverse_name(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        IpAddr::V6(address) => {
+            let digits = format!("{:032x}", address.to_bits());
+            let labels: Vec<String> = digits.chars().rev().map(String::from).collect();
+            format!("{}.ip6.arpa", labels.join("."))
+        }
     }
 }
 
