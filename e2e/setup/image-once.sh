@@ -8,7 +8,7 @@ cd "$SETUP_DIR/../.."
 
 # The content of every file an image depends on, committed or not.
 sources_key() {
-    local paths=(Cargo.toml Cargo.lock rust-toolchain.toml Containerfile crds controller node-agent e2e/Cargo.toml e2e/setup/image.sh)
+    local paths=(Cargo.toml Cargo.lock rust-toolchain.toml Containerfile crds controller node-agent scrape e2e/Cargo.toml e2e/setup/image.sh)
     if git rev-parse --git-dir >/dev/null 2>&1; then
         git ls-files -z --cached --others --exclude-standard -- "${paths[@]}"
     else
