@@ -147,7 +147,7 @@ mod tests {
         assert!(files.settings(start).is_none(), "there are no files");
         let (first, second) = (pair(), pair());
         write(directory.path(), &first.0, &first.1);
-        let soon = later(1) - Duration::from_millis(1);
+        let soon = start + Duration::from_secs(1);
         assert!(files.settings(soon).is_none(), "it is not time to look");
         let one = files.settings(later(1)).unwrap();
         let same = files.settings(later(2)).unwrap();

@@ -100,6 +100,8 @@ mod tests {
     fn a_verdict_holds_for_its_time_and_no_longer() {
         let now = Instant::now();
         let tick = Duration::from_millis(1);
+        let earlier = now;
+        let now = now + tick;
         for (verdict, time) in [
             (Verdict::Allowed, ALLOWED),
             (Verdict::Unknown, REFUSED),
@@ -108,7 +110,7 @@ mod tests {
             let mut verdicts = Verdicts::new(4);
             let token = TokenDigest::of("a");
             verdicts.remember(token, verdict, now);
-            assert_eq!(verdicts.of(&token, now + time - tick), Some(verdict));
+            assert_eq!(verdicts.of(&token, earlier + time), Some(verdict));
             assert_eq!(verdicts.of(&token, now + time), None);
             assert_eq!(verdicts.of(&TokenDigest::of("b"), now), None);
         }

@@ -104,8 +104,9 @@ fn users(lab: &Lab) -> Result<()> {
     lab.cluster.kubectl(&words).map(drop)
 }
 
-/// What Prometheus is to scrape: everything as the one who may, and one agent and one controller in each way that is refused.
-fn jobs(relays: &[Relay]) -> String {
+/// What Prometheus is to scrape, and how many targets these are: everything as the one who may, and one agent and one controller
+/// in each way that is refused.
+fn jobs(relays: &[Relay]) -> (String, usize) {
     let own = relays.iter().map(Relay::target);
     let all: Vec<String> = agents(AGENTS).into_iter().chain(own).collect();
     let few = [&all[0], &all[all.len() - 1]];
@@ -124,27 +125,26 @@ fn jobs(relays: &[Relay]) -> String {
     stranger["authorization"] = token("stranger");
     let plain = json!({"job_name": "plain", "static_configs": [{"targets": few}]});
     let health = json!({"job_name": "health", "static_configs": [{"targets": [agents(9650)[0]]}]});
-    json!({
-        "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
-        "scrape_configs": [granted, nobody, stranger, plain, health],
-    })
-    .to_string()
+    let jobs = [granted, nobody, stranger, plain, health];
+    let targets = jobs.iter().map(|job| &job["static_configs"][0]["targets"]);
+    let count = targets.filter_map(|targets| targets.as_array().map(Vec::len));
+    let count = count.sum();
+    let global = json!({"scrape_interval": "2s", "scrape_timeout": "2s"});
+    let config = json!({"global": global, "scrape_configs": jobs});
+    (config.to_string(), count)
 }
 
 fn await_targets(
     server: &Prometheus<'_>,
+    count: usize,
     what: &str,
     is_as_wanted: impl Fn(&Target) -> bool,
 ) -> Result<()> {
     // Who had the right has it for a minute more.
     until(LIMIT * 2, what, || {
-        let others = server.targets()?.into_iter();
-        let others: Vec<Target> = others.filter(|target| !is_as_wanted(target)).collect();
-        Ok(if others.is_empty() {
-            Ok(())
-        } else {
-            Err(others)
-        })
+        let all = server.targets()?;
+        let good = all.iter().filter(|target| is_as_wanted(target)).count();
+        Ok(if good == count { Ok(()) } else { Err(all) })
     })
 }
 
@@ -175,9 +175,11 @@ fn told(lab: &Lab) -> Result<()> {
     present(lab, "first")?;
     users(lab)?;
     let relays = controllers(lab, CONTROLLERS)?;
-    let server = Prometheus::start(lab, &jobs(&relays))?;
+    let (config, count) = jobs(&relays);
+    let server = Prometheus::start(lab, &config)?;
     await_targets(
         &server,
+        count,
         "who may is answered, the others are not",
         |target| {
             let refusal = REFUSED.iter().find(|(job, _)| *job == target.job);
@@ -186,27 +188,22 @@ fn told(lab: &Lab) -> Result<()> {
             })
         },
     )?;
-    let series = server.query(&["count by (job) ({__name__=~\"lvs_.*\"})".to_owned()])?;
-    let jobs: Vec<&str> = series[0]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|row| row["metric"]["job"].as_str())
-        .collect();
-    ensure!(jobs == ["granted"], "there are metrics of {jobs:?}");
-    let scraped = server.query(&[
-        "count(lvs_agent_passes_total)".to_owned(),
-        "count(lvs_controller_passes_total)".to_owned(),
-    ])?;
-    let scraped: Vec<Option<&str>> = scraped
-        .iter()
-        .map(|result| result[0]["value"][1].as_str())
-        .collect();
-    let wanted = [nodes().len(), relays.len()].map(|count| count.to_string());
-    ensure!(
-        scraped == wanted.each_ref().map(|count| Some(count.as_str())),
-        "metrics of {scraped:?} agents and controllers"
-    );
+    // The right job's metrics, of everybody, and no other's.
+    let queries = [
+        "count by (job) ({__name__=~\"lvs_.*\"})",
+        "count(lvs_agent_api_server_reached)",
+        "count(lvs_controller_passes_total)",
+    ];
+    let queries = queries.map(str::to_owned);
+    let wanted = [nodes().len(), relays.len()].map(|count| json!(count.to_string()));
+    until(LIMIT, "metrics of every agent and controller", || {
+        let results = server.query(&queries)?;
+        let jobs = results[0].as_array().into_iter().flatten();
+        let jobs: Vec<_> = jobs.map(|row| row["metric"]["job"].clone()).collect();
+        let counts = [1, 2].map(|query| results[query][0]["value"][1].clone());
+        let good = jobs == ["granted"] && counts == wanted;
+        Ok(if good { Ok(()) } else { Err((jobs, counts)) })
+    })?;
 
     let first = shown(lab, "lb-a")?;
     ensure!(first == "first", "the certificate is {first}");
@@ -221,7 +218,7 @@ fn told(lab: &Lab) -> Result<()> {
     })?;
     lab.cluster
         .kubectl(&["delete", "clusterrolebinding", BINDING])?;
-    await_targets(&server, "who may no longer is refused", |target| {
+    await_targets(&server, count, "who may no longer is refused", |target| {
         target.job != "granted" || target.error.contains("403 Forbidden")
     })?;
     let after = processes(lab)?;
