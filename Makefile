@@ -2,7 +2,7 @@
 # slow is kept in ~/.cache/lvs-operator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test generate image stories stories-cluster bench-apply bench-failover bench-netlink bench-checks bench-detection differential soak fuzz
+.PHONY: help demo demo-down test generate image image-arm64 stories stories-cluster bench-apply bench-failover bench-netlink bench-checks bench-detection differential soak fuzz
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,9 +21,13 @@ generate: ## Write the CustomResourceDefinitions and their reference from the ty
 	cargo run --quiet --locked --package lvs-crds --bin reference >docs/reference.md
 	cargo run --quiet --locked --package kubectl-lvs -- dictionary >docs/dictionary.md
 
-image: ## Release binaries and the images, as OCI archives in target/images
+image: ## Release binaries and the images, as OCI archives in target/images, with what is in them (*.cdx.json)
 	@e2e/setup/provision.sh packages rust
 	@e2e/setup/image-once.sh
+
+image-arm64: ## The same for arm64, by cross compilation; --version of the binaries under qemu (cold 6 min)
+	@e2e/setup/provision.sh packages rust
+	@ARCH=arm64 e2e/setup/image.sh
 
 stories-cluster: ## Stories of tier 1: real kubelets (kubectl lvs, token, Istio, drain, upgrade, takeovers)
 	@exec e2e/cluster/demo.sh test

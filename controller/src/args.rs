@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lvs_crds::mark_range::mark_range;
+use lvs_scrape::ScrapeArguments;
 
 /// Controller of lvs-operator.
 #[derive(Debug, Parser)]
@@ -36,9 +37,12 @@ pub struct RunArguments {
     /// Name of this pod: identity in the election and in Events.
     #[arg(long, env = "LVS_POD_NAME")]
     pub pod_name: String,
-    /// Where /livez, /readyz and /metrics are served.
+    /// Where /livez and /readyz are served, and /metrics unless it has an address of its own.
     #[arg(long, env = "LVS_HTTP_ADDRESS", default_value = "0.0.0.0:9660")]
     pub http_address: SocketAddr,
+    /// Where /metrics is.
+    #[command(flatten)]
+    pub scrape: ScrapeArguments,
     /// Firewall marks that may be allocated, first-last, decimal or 0x-hexadecimal. Nothing else on the
     /// nodes may use them.
     #[arg(long, env = "LVS_FIREWALL_MARK_RANGE", default_value = "0x2000-0x20ff", value_parser = mark_range)]
@@ -107,6 +111,9 @@ mod tests {
             "--pod-name=p",
             "--http-address=0.0.0.0:9660",
             "--firewall-mark-range=0x2000-0x20ff",
+            "--metrics-address=0.0.0.0:9661",
+            "--metrics-tls-directory=/etc/lvs-operator/metrics-tls",
+            "--metrics-authentication",
         ];
         assert!(Arguments::try_parse_from(run).is_ok());
         for policy in ["Clean", "KeepTraffic"] {

@@ -1,16 +1,16 @@
-//! /livez, /readyz and /metrics. Readiness is computed from facts at every request.
+//! /livez, /readyz and /metrics; `lvs_scrape` says where the last is and for whom. Readiness is computed from facts at every request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
+use kube::Client;
+use lvs_scrape::ScrapeArguments;
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
@@ -32,16 +32,20 @@ pub struct Facts {
 }
 
 /// Serves until the process ends.
-pub async fn serve(address: SocketAddr, facts: Facts) -> anyhow::Result<()> {
-    let router = Router::new()
+pub async fn serve(
+    address: SocketAddr,
+    scrape: ScrapeArguments,
+    client: Client,
+    facts: Facts,
+) -> anyhow::Result<()> {
+    let health = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .with_state(facts.clone());
+    let metrics = Router::new()
         .route("/metrics", get(metrics))
         .with_state(facts);
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listening on {address}"))?;
-    axum::serve(listener, router).await.context("serving HTTP")
+    lvs_scrape::serve(address, health, metrics, &scrape, client).await
 }
 
 async fn livez(State(facts): State<Facts>) -> impl IntoResponse {

@@ -126,7 +126,8 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
             status.run(outcomes_receiver, is_leader_receiver).await,
         )
     });
-    tasks.spawn(async move { ("http", http::serve(arguments.http_address, facts).await) });
+    let (address, scrape) = (arguments.http_address, arguments.scrape);
+    tasks.spawn(async move { ("http", http::serve(address, scrape, client, facts).await) });
     tasks.spawn(async { (LEADERSHIP, candidate.run().await) });
     tracing::info!(
         "lvs-controller {} in namespace {}",

@@ -294,4 +294,27 @@ accepted "NOTES: the first service" strictly "$work/notes.yaml"
 refused "a second release" "exists and cannot be imported" \
     "$helm" install second "$chart" --namespace "$namespace" --values "$work/values.yaml"
 accepted "helm upgrade" install upgrade
+
+# Metrics for whom the API server permits it: rights that are there only then. (An upgrade replaces the agents' pods, so that
+# their tokens are no longer good: the API server is asked about the ServiceAccount.)
+agent_account="system:serviceaccount:$namespace:lvs-operator-agent"
+# says ANSWER USER VERB OBJECT: what the API server says, and nothing else, as a failing kubectl.
+says() { [ "$(k auth can-i --as "$2" "$3" "$4" 2>/dev/null)" = "$1" ]; }
+questions="tokenreviews.authentication.k8s.io subjectaccessreviews.authorization.k8s.io"
+for question in $questions; do
+    accepted "agents may not create $question" says no "$agent_account" create "$question"
+done
+accepted "helm upgrade with metrics for bearers of tokens" install upgrade --set metrics.tls.secretName=our-tls,metrics.authentication.enabled=true
+for question in $questions; do
+    accepted "agents may create $question then" wait_until 30 "the right" says yes "$agent_account" create "$question"
+done
+accepted "they list no Secrets even then" says no "$agent_account" list secrets
+k create clusterrolebinding dave --clusterrole=lvs-operator-metrics-reader --user=dave >/dev/null
+accepted "who is bound may get /metrics" wait_until 30 "the right" says yes dave get /metrics
+accepted "and no other path" says no dave get /logs
+accepted "who is not bound may not" says no alice get /metrics
+accepted "helm upgrade without them" install upgrade
+for question in $questions; do
+    accepted "agents may not create $question any more" wait_until 30 "the right to be gone" says no "$agent_account" create "$question"
+done
 summary

@@ -71,6 +71,7 @@ for release in 1.32 1.37; do
     accepted "valid for Kubernetes $release with everything switched on" valid_for "$release" \
         --set networkPolicy.enabled=true,metrics.podMonitor.enabled=true,controller.hostNetwork=true \
         --set metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true \
+        --set metrics.tls.secretName=our-tls,metrics.authentication.enabled=true,metrics.podMonitor.tokenSecretName=prometheus \
         --set agent.certificateAuthorities.configMapName=our-ca,agent.apiServer.host=192.0.2.7,imagePullSecrets[0].name=registry
 done
 refused "a field that Kubernetes does not know" "'grammar' was unexpected" valid_for 1.32 \
@@ -161,6 +162,44 @@ accepted "alerts on demand: a PrometheusRule with every one of them, its templat
     --set metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus
 accepted "the dashboard on demand: a ConfigMap with the label of Grafana's sidecar" holds ConfigMap lvs-operator-dashboard \
     '.metadata.labels.grafana_dashboard == "1" and (.data["lvs-operator.json"] | fromjson | .uid == "lvs-operator")' --set metrics.dashboard.enabled=true
+tls=metrics.tls.secretName=our-tls
+tokens=$tls,metrics.authentication.enabled=true
+# shellcheck disable=SC2016  # jq's variable
+metrics_port='((.ports[] | select(.name == "metrics").containerPort) as $port | .args | index("--metrics-address=0.0.0.0:\($port)") != null)'
+for part in "DaemonSet agent 9651" "Deployment controller 9661"; do
+    read -r kind name port <<<"$part"
+    accepted "the $name: metrics over TLS on a port of their own, the certificate from the Secret, its authority's left out" \
+        holds "$kind" "lvs-operator-$name" ".spec.template | .metadata.annotations[\"prometheus.io/port\"] == \"$port\" and .metadata.annotations[\"prometheus.io/scheme\"] == \"https\"
+            and (.spec | (.volumes[] | select(.name == \"metrics-tls\").secret | .secretName == \"our-tls\" and .optional and ([.items[].key] == [\"tls.crt\", \"tls.key\"]))
+            and (.containers[0] | $metrics_port and (.ports[] | select(.name == \"metrics\").containerPort) == $port
+                and (.args | index(\"--metrics-tls-directory=\" + \"/etc/lvs-operator/metrics-tls\") != null and index(\"--metrics-authentication\") == null)
+                and ([.readinessProbe, .livenessProbe | .httpGet | .port == \"http\" and .scheme == null] == [true, true])))" --set "$tls"
+    accepted "the $name: tokens on demand" holds "$kind" "lvs-operator-$name" \
+        '.spec.template.spec.containers[0].args | index("--metrics-authentication") != null' --set "$tokens"
+    accepted "the $name: by default nothing of both" holds "$kind" "lvs-operator-$name" '.spec.template
+        | (.metadata.annotations | has("prometheus.io/scheme") | not) and ([.spec.containers[0].args[] | select(startswith("--metrics"))] == [])
+        and ([.spec.volumes[] | select(.name == "metrics-tls")] == []) and ([.spec.containers[0].ports[] | select(.name == "metrics")] == [])'
+done
+accepted "the agent: the port of metrics is the node's" agent '.spec.template.spec.containers[0].ports[] | select(.name == "metrics").hostPort == 9651' --set "$tls"
+accepted "who judges tokens may ask two questions and nothing else" holds ClusterRole lvs-operator-metrics-authentication \
+    '[.rules[] | .resources[] + " " + .verbs[]] == ["tokenreviews create", "subjectaccessreviews create"]' --set "$tokens"
+accepted "who may scrape may get /metrics and nothing else" holds ClusterRole lvs-operator-metrics-reader \
+    '.rules == [{nonResourceURLs: ["/metrics"], verbs: ["get"]}]' --set "$tokens"
+refused "no right to judge tokens unless they are wanted" "no ClusterRole lvs-operator-metrics-authentication was rendered" \
+    holds ClusterRole lvs-operator-metrics-authentication true --set "$tls"
+refused "no binding of it either" "no ClusterRoleBinding lvs-operator-metrics-authentication was rendered" \
+    holds ClusterRoleBinding lvs-operator-metrics-authentication true
+accepted "a PodMonitor follows: TLS, the name in the certificate, the token" holds PodMonitor lvs-operator \
+    '.spec.podMetricsEndpoints[0] | .port == "metrics" and .scheme == "https" and .authorization == {credentials: {name: "prometheus", key: "token"}}
+        and .tlsConfig == {ca: {secret: {name: "our-tls", key: "ca.crt"}}, serverName: "metrics.example"}' \
+    --set "$tokens,metrics.tls.serverName=metrics.example,metrics.podMonitor.enabled=true,metrics.podMonitor.tokenSecretName=prometheus"
+accepted "the controllers: a NetworkPolicy lets metrics through too" holds NetworkPolicy lvs-operator-controller \
+    '[.spec.ingress[].ports[].port] == ["http", "metrics"]' --set "$tls,networkPolicy.enabled=true"
+refused "tokens by plain HTTP" "metrics.authentication.enabled requires metrics.tls.secretName" render --set metrics.authentication.enabled=true
+refused "a PodMonitor that would be refused" "requires metrics.podMonitor.tokenSecretName" render --set "$tokens,metrics.podMonitor.enabled=true"
+refused "a token that nobody asks for" "metrics.podMonitor.tokenSecretName is shown only with" render --set "$tls,metrics.podMonitor.tokenSecretName=prometheus"
+refused "one port for health and metrics" "agent.metricsPort is agent.httpPort (9650)" render --set "$tls,agent.metricsPort=9650"
+refused "a misspelt value of TLS" "'secret' not allowed" render --set metrics.tls.secret=our-tls
 refused "a misspelt label map of alerts" "/metrics/prometheusRule" render --set metrics.prometheusRule.label.release=x
 accepted "the controllers: a NetworkPolicy on demand, for the HTTP port alone" holds NetworkPolicy lvs-operator-controller \
     '.spec.ingress == [{ports: [{port: "http", protocol: "TCP"}]}] and .spec.podSelector.matchLabels["app.kubernetes.io/component"] == "controller"' \

@@ -47,8 +47,9 @@ allow lvs-crds
 allow lvs-plan lvs-crds
 allow lvs-core lvs-crds
 allow lvs-ipvs lvs-core lvs-crds
-allow lvs-controller lvs-plan lvs-crds lvs-core
-allow lvs-agent lvs-core lvs-ipvs lvs-crds
+allow lvs-scrape
+allow lvs-controller lvs-plan lvs-crds lvs-core lvs-scrape
+allow lvs-agent lvs-core lvs-ipvs lvs-crds lvs-scrape
 allow kubectl-lvs lvs-crds lvs-plan lvs-core
 pure lvs-plan
 pure lvs-core

@@ -8,7 +8,7 @@ cd "$SETUP_DIR/../.."
 
 # The content of every file an image depends on, committed or not.
 sources_key() {
-    local paths=(Cargo.toml Cargo.lock rust-toolchain.toml Containerfile crds controller node-agent e2e/Cargo.toml e2e/setup/image.sh)
+    local paths=(Cargo.toml Cargo.lock rust-toolchain.toml Containerfile crds controller node-agent scrape e2e/Cargo.toml e2e/setup/image.sh e2e/setup/sbom.sh)
     if git rev-parse --git-dir >/dev/null 2>&1; then
         git ls-files -z --cached --others --exclude-standard -- "${paths[@]}"
     else
@@ -18,16 +18,15 @@ sources_key() {
     done | sha256sum | cut -c1-16
 }
 
-if [ "${QUICK:-}" = 1 ]; then
+if [ "${QUICK:-}" = 1 ] || [ "${ARCH:-amd64}" != amd64 ]; then
     exec "$SETUP_DIR/image.sh" # nothing that others should find
 fi
 key="$(sources_key)"
 kept="$LVS_CACHE/product/$key"
 mkdir -p target/images
 if [ -s "$kept/sizes" ]; then
-    for component in controller agent; do
-        cmp --quiet "$kept/$component.tar" "target/images/$component.tar" ||
-            cp "$kept/$component.tar" "target/images/$component.tar"
+    for file in {controller,agent}.{tar,cdx.json}; do
+        cmp --quiet "$kept/$file" "target/images/$file" || cp "$kept/$file" "target/images/$file"
     done
     cat "$kept/sizes"
     exit
@@ -36,7 +35,7 @@ sizes="$("$SETUP_DIR/image.sh")"
 printf '%s\n' "$sizes"
 [ "$(sources_key)" = "$key" ] || exit 0 # edited while it was built
 partial="$(mktemp -d "$LVS_CACHE/product.partial.XXXXXX")"
-cp target/images/controller.tar target/images/agent.tar "$partial/"
+cp target/images/{controller,agent}.{tar,cdx.json} "$partial/"
 printf '%s\n' "$sizes" >"$partial/sizes"
 mkdir -p "$LVS_CACHE/product"
 mv -T "$partial" "$kept" 2>/dev/null || rm -rf "$partial" # somebody else was first

@@ -1,14 +1,27 @@
 #!/usr/bin/env bash
 # image.sh: builds the release binaries (static, glibc inside) and the two
-# images from them, as OCI archives target/images/{controller,agent}.tar, and
-# prints the sizes. No daemon and no registry where buildah works; docker or
-# podman otherwise. Names: localhost/lvs-operator/{controller,agent}:<version>.
+# images from them, as OCI archives target/images/{controller,agent}.tar, each with
+# a list of what is in it ({controller,agent}.cdx.json, see sbom.sh), and prints the
+# sizes. No daemon and no registry where buildah works; docker or podman
+# otherwise. Names: localhost/lvs-operator/{controller,agent}:<version>.
+# ARCH=arm64 builds {controller,agent}-arm64.tar instead, with Debian's cross
+# compiler; --version of the binaries runs under qemu, and no more of them.
 # QUICK=1 builds without link-time optimisation, in a folder of its own: for
 # those who change the product and try it in the lab; not for figures.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 cd "$root"
-target=x86_64-unknown-linux-gnu
+architecture="${ARCH:-amd64}"
+run=()
+case "$architecture" in
+amd64) target=x86_64-unknown-linux-gnu suffix="" ;;
+arm64)
+    "$root/e2e/setup/arm64.sh"
+    target=aarch64-unknown-linux-gnu suffix=-arm64 run=(qemu-aarch64-static)
+    export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+    ;;
+*) echo "image: ARCH is amd64 or arm64, not $architecture" >&2 && exit 2 ;;
+esac
 # Its own folder: other flags would make every other build start again.
 build="$root/target/image"
 images="$root/target/images"
@@ -34,6 +47,9 @@ for binary in lvs-controller lvs-agent; do
         say "FAILED: $binary is not static"
         exit 1
     fi
+    # For this architecture, and whole enough to begin.
+    said="$("${run[@]}" "$binaries/$binary" --version)"
+    [ "$said" = "$binary $version" ] || { say "FAILED: $binary --version says $said" && exit 1; }
 done
 
 mkdir -p "$images"
@@ -45,27 +61,36 @@ cp Containerfile "$binaries/lvs-controller" "$binaries/lvs-agent" "$storage/cont
 with_buildah() {
     local buildah=(buildah --root "$storage/root" --runroot "$storage/run" --storage-driver=vfs)
     # The time stamp is fixed: the same binaries make the same image.
-    "${buildah[@]}" build --quiet --isolation=chroot --timestamp 0 --target "$1" --tag "$2" \
+    "${buildah[@]}" build --quiet --isolation=chroot --platform "linux/$architecture" --timestamp 0 --target "$1" --tag "$2" \
         --file "$storage/context/Containerfile" "$storage/context" &&
         "${buildah[@]}" push --quiet "$2" "oci-archive:$3:$2"
 }
 with_podman() {
-    podman build --quiet --timestamp 0 --target "$1" --tag "$2" --file "$storage/context/Containerfile" "$storage/context" &&
+    podman build --quiet --platform "linux/$architecture" --timestamp 0 --target "$1" --tag "$2" --file "$storage/context/Containerfile" "$storage/context" &&
         podman save --quiet --format oci-archive --output "$3" "$2"
 }
 # BuildKit writes OCI; the classic builder cannot.
 with_docker() {
-    docker buildx build --quiet --target "$1" --tag "$2" --file "$storage/context/Containerfile" \
+    docker buildx build --quiet --platform "linux/$architecture" --target "$1" --tag "$2" --file "$storage/context/Containerfile" \
         --output "type=oci,dest=$3,name=$2" "$storage/context"
+}
+
+# architecture_of ARCHIVE: what the image's configuration says.
+architecture_of() {
+    blob() { tar -xOf "$1" "blobs/${2/://}"; }
+    local manifest
+    manifest="$(tar -xOf "$1" index.json | jq -r '.manifests[0].digest')"
+    blob "$1" "$(blob "$1" "$manifest" | jq -r .config.digest)" | jq -r .architecture
 }
 
 for component in controller agent; do
     name="localhost/lvs-operator/$component:$version"
+    archive="$images/$component$suffix.tar"
     made=
     for builder in buildah podman docker; do
         command -v "$builder" >/dev/null || continue
-        rm -f "$images/$component.tar.partial"
-        if "with_$builder" "$component" "$name" "$images/$component.tar.partial" >"$storage/$builder.log" 2>&1; then
+        rm -f "$archive.partial"
+        if "with_$builder" "$component" "$name" "$archive.partial" >"$storage/$builder.log" 2>&1; then
             made=$builder
             break
         fi
@@ -75,8 +100,12 @@ for component in controller agent; do
         say "MISSING: a working buildah, podman or docker (Debian: apt-get install buildah)"
         exit 3
     fi
-    mv "$images/$component.tar.partial" "$images/$component.tar"
+    made_for="$(architecture_of "$archive.partial")"
+    [ "$made_for" = "$architecture" ] || { say "FAILED: $name is for $made_for, not $architecture" && exit 1; }
+    "$root/e2e/setup/sbom.sh" "lvs-$component" "$target" >"$storage/sbom.json"
+    mv "$archive.partial" "$archive"
+    mv "$storage/sbom.json" "$images/$component$suffix.cdx.json"
     printf '%-44s binary %5.1f MiB, image %5.1f MiB  (%s)\n' "$name" \
         "$(stat -c %s "$binaries/lvs-$component" | awk '{print $1 / 1048576}')" \
-        "$(stat -c %s "$images/$component.tar" | awk '{print $1 / 1048576}')" "$made"
+        "$(stat -c %s "$archive" | awk '{print $1 / 1048576}')" "$made"
 done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# packages.sh [lab|servers]: Debian packages that the lab needs, or the server
-# programs that health checks are shown against. Nothing is started, and no service that this
+# packages.sh [lab|servers|arm64]: Debian packages that the lab needs, or the server
+# programs that health checks are shown against, or what builds and runs binaries for arm64. Nothing is started, and no service that this
 # installs is left enabled: they are used as plain binaries, inside guests and
 # namespaces only.
 set -euo pipefail
@@ -73,6 +73,11 @@ SERVER_PACKAGES="
     slapd:slapd
     vsftpd:vsftpd
 "
+ARM64_PACKAGES="
+    gcc-aarch64-linux-gnu:aarch64-linux-gnu-gcc
+    libc6-dev-arm64-cross:/usr/aarch64-linux-gnu/include/stdio.h
+    qemu-user-static:qemu-aarch64-static
+"
 # Daemons among them whose packages enable themselves.
 SERVICES="etcd etcd-server containerd keepalived ldirectord lighttpd vsftpd ipvsadm nftables prometheus
     bind9 named dovecot exim4 freeradius kamailio postgresql redis-server slapd"
@@ -80,8 +85,9 @@ SERVICES="etcd etcd-server containerd keepalived ldirectord lighttpd vsftpd ipvs
 case "${1:-lab}" in
 lab) PACKAGES="$LAB_PACKAGES" ;;
 servers) PACKAGES="$SERVER_PACKAGES" ;;
+arm64) PACKAGES="$ARM64_PACKAGES" ;;
 *)
-    echo "usage: packages.sh [lab|servers]" >&2
+    echo "usage: packages.sh [lab|servers|arm64]" >&2
     exit 2
     ;;
 esac

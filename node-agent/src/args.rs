@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lvs_crds::mark_range::mark_range;
+use lvs_scrape::ScrapeArguments;
 
 use crate::api_endpoints::ApiEndpoint;
 
@@ -157,9 +158,12 @@ pub struct RunArguments {
     /// Stands for /proc/sys; net/ below it must be writable.
     #[arg(long, env = "LVS_SYSCTL_DIRECTORY", default_value = "/proc/sys")]
     pub sysctl_directory: PathBuf,
-    /// Where /livez, /readyz and /metrics are served.
+    /// Where /livez and /readyz are served, and /metrics unless it has an address of its own.
     #[arg(long, env = "LVS_HTTP_ADDRESS", default_value = "0.0.0.0:9650")]
     pub http_address: SocketAddr,
+    /// Where /metrics is.
+    #[command(flatten)]
+    pub scrape: ScrapeArguments,
     /// UDP port of heartbeats between directors, the same on every node.
     #[arg(long, env = "LVS_HEARTBEAT_PORT", default_value_t = 8112)]
     pub heartbeat_port: u16,
@@ -217,6 +221,9 @@ mod tests {
             "--runtime-directory=/run/lvs-operator",
             "--sysctl-directory=/host/proc/sys",
             "--http-address=0.0.0.0:9650",
+            "--metrics-address=0.0.0.0:9651",
+            "--metrics-tls-directory=/etc/lvs-operator/metrics-tls",
+            "--metrics-authentication",
             "--api-endpoint=https://192.0.2.1:6443",
             "--api-endpoint=https://[2001:db8::1]",
         ])

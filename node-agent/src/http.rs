@@ -1,4 +1,4 @@
-//! /livez, /readyz and /metrics. Answers are computed from facts when asked, never set once.
+//! /livez, /readyz and /metrics; `lvs_scrape` says where the last is and for whom. Answers are computed from facts when asked, never set once.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +9,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use kube::Client;
+use lvs_scrape::ScrapeArguments;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 
 use crate::limits::{READY_INTERVALS, STALLED};
 
@@ -107,7 +108,6 @@ impl Health {
 
 #[derive(Clone)]
 struct Served {
-    health: Health,
     registry: Arc<Registry>,
     scrape: Arc<tokio::sync::Mutex<()>>,
 }
@@ -115,32 +115,28 @@ struct Served {
 /// Serves until the process ends.
 pub async fn run(
     address: SocketAddr,
+    scrape: ScrapeArguments,
+    client: Client,
     health: Health,
     registry: Arc<Registry>,
 ) -> anyhow::Result<()> {
-    let router = Router::new()
+    let health = Router::new()
         .route(
             "/livez",
-            get(|State(served): State<Served>| async move {
-                answer(served.health.live(Instant::now()))
-            }),
+            get(|State(health): State<Health>| async move { answer(health.live(Instant::now())) }),
         )
         .route(
             "/readyz",
-            get(|State(served): State<Served>| async move {
-                answer(served.health.ready(Instant::now()))
-            }),
+            get(|State(health): State<Health>| async move { answer(health.ready(Instant::now())) }),
         )
+        .with_state(health);
+    let metrics = Router::new()
         .route("/metrics", get(metrics))
         .with_state(Served {
-            health,
             registry,
             scrape: Arc::default(),
         });
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| anyhow::anyhow!("listening on {address}: {error}"))?;
-    axum::serve(listener, router).await?;
+    lvs_scrape::serve(address, health, metrics, &scrape, client).await?;
     anyhow::bail!("the HTTP server ended")
 }
 
@@ -152,9 +148,7 @@ fn answer(fact: Result<(), String>) -> Response {
 }
 
 async fn metrics(State(served): State<Served>) -> Response {
-    let Served {
-        registry, scrape, ..
-    } = served;
+    let Served { registry, scrape } = served;
     // However many ask, one thread is busy with it, and none that leadership needs.
     let scrape = scrape.lock_owned().await;
     let encoded = tokio::task::spawn_blocking(move || {

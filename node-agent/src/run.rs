@@ -169,8 +169,9 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let (writer, last_writer) = (writer(), writer());
     let last_reports = reports_receiver.clone();
     tasks.spawn(async { ("status", writer.run(reports_receiver).await) });
-    let address = arguments.http_address;
-    tasks.spawn(async move { ("http", http::run(address, health, Arc::new(registry)).await) });
+    let (address, scrape, client) = (arguments.http_address, arguments.scrape, client.clone());
+    let served = http::run(address, scrape, client, health, Arc::new(registry));
+    tasks.spawn(async move { ("http", served.await) });
 
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),

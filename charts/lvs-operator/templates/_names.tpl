@@ -31,8 +31,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- define "lvs-operator.scrape" -}}
 {{- if and .root.Values.metrics.prometheusAnnotations (not .root.Values.metrics.podMonitor.enabled) }}
 prometheus.io/scrape: "true"
-prometheus.io/port: {{ .port | quote }}
+prometheus.io/port: {{ ternary .metricsPort .port (ne .root.Values.metrics.tls.secretName "") | quote }}
 prometheus.io/path: /metrics
+{{- if .root.Values.metrics.tls.secretName }}
+prometheus.io/scheme: https
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -60,10 +63,58 @@ prometheus.io/path: /metrics
   readOnly: true
 {{- end }}
 
+{{/* /metrics over TLS on a port of its own, for whom the values say: arguments, port, mount and volume of a container. */}}
+{{- define "lvs-operator.metricsArguments" -}}
+{{- if .root.Values.metrics.tls.secretName -}}
+- --metrics-address=0.0.0.0:{{ .metricsPort }}
+- --metrics-tls-directory=/etc/lvs-operator/metrics-tls
+{{- if .root.Values.metrics.authentication.enabled }}
+- --metrics-authentication
+{{- end }}
+{{- end }}
+{{- end }}
+{{- define "lvs-operator.metricsMount" -}}
+{{- if .Values.metrics.tls.secretName -}}
+- name: metrics-tls
+  mountPath: /etc/lvs-operator/metrics-tls
+  readOnly: true
+{{- end }}
+{{- end }}
+{{- define "lvs-operator.metricsVolume" -}}
+{{- with .Values.metrics.tls.secretName -}}
+# Without the Secret only metrics are missing: nobody's traffic waits for it.
+- name: metrics-tls
+  secret:
+    secretName: {{ . }}
+    optional: true
+    defaultMode: 0444
+    items:
+    - {key: tls.crt, path: tls.crt}
+    - {key: tls.key, path: tls.key}
+{{- end }}
+{{- end }}
+
 {{/* Refuses what a schema cannot see. */}}
 {{- define "lvs-operator.check" -}}
 {{- if hasKey (.Values.agent.resources.limits | default dict) "cpu" }}
 {{- fail "values: agent.resources.limits.cpu: remove it; a throttled agent could not keep its addresses alive" }}
+{{- end }}
+{{- with .Values.metrics }}
+{{- if and .authentication.enabled (not .tls.secretName) }}
+{{- fail "values: metrics.authentication.enabled requires metrics.tls.secretName: a token by plain HTTP is anybody's" }}
+{{- end }}
+{{- if and .podMonitor.enabled .authentication.enabled (not .podMonitor.tokenSecretName) }}
+{{- fail "values: metrics.podMonitor.enabled with metrics.authentication.enabled requires metrics.podMonitor.tokenSecretName: without a token every scrape is refused" }}
+{{- end }}
+{{- if and .podMonitor.tokenSecretName (not .authentication.enabled) }}
+{{- fail "values: metrics.podMonitor.tokenSecretName is shown only with metrics.authentication.enabled: enable that, or remove it" }}
+{{- end }}
+{{- end }}
+{{- range $part := list "agent" "controller" }}
+{{- $ports := index $.Values $part }}
+{{- if eq (int $ports.httpPort) (int $ports.metricsPort) }}
+{{- fail (printf "values: %s.metricsPort is %s.httpPort (%d): give it a port of its own" $part $part (int $ports.httpPort)) }}
+{{- end }}
 {{- end }}
 {{- with .Values.agent.apiServer }}
 {{- if and .endpoints .host }}

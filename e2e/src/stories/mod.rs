@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use crate::lab::{Hosts, Lab, Machine, OPERATOR_NAMESPACE};
+use crate::await_condition::until;
+use crate::lab::{Hosts, LIMIT, Lab, Machine, OPERATOR_NAMESPACE};
 
 mod active_active;
 mod authentication;
@@ -22,6 +23,7 @@ mod drain;
 mod external_check;
 mod failover;
 mod full_nat;
+mod guarded_metrics;
 mod health_checks;
 mod import_shadow;
 mod inside_clients;
@@ -29,6 +31,7 @@ mod nat;
 mod paths;
 mod persistence;
 mod prometheus;
+mod prometheus_server;
 mod protocols;
 mod real_server_checks;
 mod resilience;
@@ -96,6 +99,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         conflict::stories(),
         paths::stories(),
         prometheus::stories(),
+        guarded_metrics::stories(),
     ]
     .into_iter()
     .flatten()
@@ -146,6 +150,46 @@ impl Drop for Undo<'_> {
     fn drop(&mut self) {
         let _ = self.lab.guest.try_run(&self.script);
     }
+}
+
+/// Installs the chart again with these values beside those of the lab (`name=value`), and waits until every agent and every
+/// controller runs with them. Without any it is as it was installed.
+fn upgrade(lab: &Lab, settings: &[&str]) -> Result<()> {
+    let chart = lab.repository.join("charts/lvs-operator");
+    let values = lab.repository.join("e2e/machine/values.yaml");
+    let (chart, values) = (chart.display().to_string(), values.display().to_string());
+    let mut words = vec!["upgrade", "lvs-operator", &chart, "--values", &values];
+    words.extend(["--namespace", OPERATOR_NAMESPACE]);
+    words.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    lab.cluster.helm(&words)?;
+    let is_newest = |kind: &str, name: &str, counts: [&str; 3]| -> Result<_> {
+        let set = lab.cluster.get(&["-n", OPERATOR_NAMESPACE, kind, name])?;
+        let [wanted, newest, ready] = counts.map(|count| set["status"][count].as_i64());
+        let good = set["status"]["observedGeneration"] == set["metadata"]["generation"]
+            && newest == wanted
+            && ready == wanted;
+        Ok(if good {
+            Ok(())
+        } else {
+            Err(set["status"].clone())
+        })
+    };
+    until(
+        LIMIT * 4,
+        "every agent is of the newest template and ready",
+        || {
+            let counts = [
+                "desiredNumberScheduled",
+                "updatedNumberScheduled",
+                "numberReady",
+            ];
+            is_newest("daemonset", "lvs-operator-agent", counts)
+        },
+    )?;
+    until(LIMIT * 2, "every controller is", || {
+        let counts = ["replicas", "updatedReplicas", "readyReplicas"];
+        is_newest("deployment", "lvs-operator-controller", counts)
+    })
 }
 
 /// RealServers that are the cluster nodes of these names: documents of YAML that follow others.

@@ -369,38 +369,9 @@ N"
 
 /// Installs the chart again with these endpoints, and waits until every agent runs with them.
 fn upgrade(lab: &Lab, endpoints: &[String]) -> Result<()> {
-    let chart = lab.repository.join("charts/lvs-operator");
-    let values = lab.repository.join("e2e/machine/values.yaml");
-    let (chart, values) = (chart.display().to_string(), values.display().to_string());
     let list = format!("agent.apiServer.endpoints={{{}}}", endpoints.join(","));
-    let mut words = vec![
-        "upgrade",
-        "lvs-operator",
-        &chart,
-        "--namespace",
-        OPERATOR_NAMESPACE,
-        "--values",
-        &values,
-    ];
-    if !endpoints.is_empty() {
-        words.extend(["--set", &list]);
-    }
-    lab.cluster.helm(&words)?;
-    until(
-        LIMIT * 4,
-        "every agent is of the newest template and ready",
-        || {
-            let set =
-                lab.cluster
-                    .get(&["-n", OPERATOR_NAMESPACE, "daemonset", "lvs-operator-agent"])?;
-            let status = &set["status"];
-            let wanted = &status["desiredNumberScheduled"];
-            let good = status["observedGeneration"] == set["metadata"]["generation"]
-                && status["updatedNumberScheduled"] == *wanted
-                && status["numberReady"] == *wanted;
-            Ok(if good { Ok(()) } else { Err(status.clone()) })
-        },
-    )
+    let settings: &[&str] = if endpoints.is_empty() { &[] } else { &[&list] };
+    super::upgrade(lab, settings)
 }
 
 /// From now on what a host sends to an API endpoint meets this verdict. Renewals of the Lease must go on meanwhile.

@@ -1,27 +1,20 @@
 //! What Prometheus sees: Debian's own scrapes agents and controllers while there is traffic, and answers every query of the dashboard.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
 
+use super::prometheus_server::{Prometheus, Relay, agents, controllers};
 use super::{NAMESPACE, Story, real_servers};
 use crate::await_condition::until;
-use crate::guest::quote;
-use crate::lab::{LIMIT, Lab, OPERATOR_NAMESPACE, nodes};
+use crate::lab::{LIMIT, Lab, nodes};
 use crate::metrics_document::{self, Metrics};
 use crate::traffic;
 
 const ADDRESS: &str = "172.16.2.240";
 const ROUTER: &str = "virtualrouters.lvs.dev/metered";
-/// Where Prometheus listens in the guest.
-const PROMETHEUS: &str = "http://127.0.0.1:9090";
-/// The way of every node to the API server, for which Prometheus has an address too.
-const MANAGEMENT: &str = "10.111.0";
 /// Rates are over so many scrapes, one a second.
 const RATE_INTERVAL: &str = "10s";
 /// Labels of things that this story does not have.
@@ -40,8 +33,8 @@ fn prometheus(lab: &Lab) -> Result<()> {
     lab.cluster.apply_text(NAMESPACE, &objects)?;
     let words = ["-n", NAMESPACE, "virtualservices.lvs.dev", "shop"];
     lab.await_true(&words, "Programmed")?;
-    let relays = controllers(lab)?;
-    let server = Prometheus::start(lab, &relays)?;
+    let relays = controllers(lab, 9660)?;
+    let server = start(lab, &relays)?;
     let first = lab.await_holder(ADDRESS)?;
     let url = format!("http://{ADDRESS}/");
     until(LIMIT, "both real servers serve", || {
@@ -154,157 +147,27 @@ fn counters_are_those_of_ipvsadm(lab: &Lab, director: &str) -> Result<()> {
     )
 }
 
-/// A controller as the guest reaches it. They are in name spaces of this machine; the relay ends when it is dropped.
-struct Relay {
-    port: u16,
-    process: Child,
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn controllers(lab: &Lab) -> Result<Vec<Relay>> {
-    let pods = lab.cluster.get(&["-n", OPERATOR_NAMESPACE, "pods"])?;
-    let controllers = pods["items"].as_array().into_iter().flatten();
-    let controllers = controllers.filter(|pod| pod["spec"]["hostNetwork"] != true);
-    let relays: Vec<Relay> = controllers
-        .map(|pod| {
-            let uid = pod["metadata"]["uid"].as_str().context("uid of a pod")?;
-            let file = lab.state.join("pods").join(uid).join("pid");
-            let pid = std::fs::read_to_string(&file)
-                .with_context(|| format!("reading {}", file.display()))?;
-            let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-            let process = Command::new("socat")
-                .arg(format!("TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork"))
-                .arg(format!(
-                    "EXEC:nsenter -t {} -n socat - TCP\\:127.0.0.1\\:9660",
-                    pid.trim()
-                ))
-                .stdin(Stdio::null())
-                .spawn()?;
-            lab.carry_in(port)?;
-            Ok(Relay { port, process })
-        })
-        .collect::<Result<_>>()?;
-    ensure!(!relays.is_empty(), "no controllers");
-    Ok(relays)
-}
-
-/// Debian's Prometheus in the guest's first namespace, with our rules. Ends when it is dropped.
-struct Prometheus<'a> {
-    lab: &'a Lab,
-}
-
-impl Drop for Prometheus<'_> {
-    fn drop(&mut self) {
-        let _ = self.lab.guest.try_run(
-            "kill $(cat /run/prometheus/pid)
-             for i in $(seq 100); do ss -Hltn 'sport = :9090' | grep -q . || break; sleep 0.1; done
-             rm -rf /run/prometheus",
-        );
-    }
-}
-
-impl<'a> Prometheus<'a> {
-    fn start(lab: &'a Lab, relays: &[Relay]) -> Result<Self> {
-        let mut agents = String::new();
-        for node in nodes() {
-            let last = node.addresses[0]
-                .rsplit('.')
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            write!(agents, "\"{MANAGEMENT}.{last}:9650\", ")?;
-        }
-        let controllers: Vec<String> = relays
-            .iter()
-            .map(|relay| format!("\"10.0.2.2:{}\"", relay.port))
-            .collect();
-        let rules = lab.repository.join("charts/lvs-operator/files/rules.yaml");
-        let config = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
-             rule_files: [{}]\n\
-             scrape_configs:\n\
-             - {{job_name: agents, static_configs: [{{targets: [{agents}]}}]}}\n\
-             - {{job_name: controllers, static_configs: [{{targets: [{}]}}]}}\n",
-            rules.display(),
-            controllers.join(", ")
-        );
-        lab.guest.run(&format!(
-            "mkdir -p /run/prometheus; echo {} >/run/prometheus/config.yaml
-             setsid prometheus --config.file=/run/prometheus/config.yaml --storage.tsdb.path=/run/prometheus/data \
-                 --web.listen-address=127.0.0.1:9090 >/run/prometheus/log 2>&1 </dev/null & echo $! >/run/prometheus/pid",
-            quote(&config)
-        ))?;
-        let server = Self { lab };
-        let wanted = nodes().len() + relays.len();
-        until(LIMIT, &format!("{wanted} targets are scraped"), || {
-            let targets = server.get("/api/v1/targets")?;
-            let targets = targets["activeTargets"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
-            let up = targets
-                .iter()
-                .filter(|target| target["health"] == "up")
-                .count();
-            let errors: Vec<String> = targets
-                .iter()
-                .map(|target| format!("{} {}", target["scrapeUrl"], target["lastError"]))
-                .collect();
-            Ok(if up == wanted { Ok(()) } else { Err(errors) })
-        })?;
-        Ok(server)
-    }
-
-    /// The data of one answer of its API.
-    fn get(&self, path: &str) -> Result<Value> {
-        let text = self.lab.guest.run(&format!(
-            "curl --silent --show-error --max-time 10 {PROMETHEUS}{path}"
-        ))?;
-        data(&text)
-    }
-
-    /// The result of each query, all asked in one go.
-    fn query(&self, queries: &[String]) -> Result<Vec<Value>> {
-        let mut script = String::new();
-        for query in queries {
-            let query = quote(&format!("query={query}"));
-            writeln!(
-                script,
-                "curl --silent --show-error --max-time 10 --data-urlencode {query} {PROMETHEUS}/api/v1/query; echo"
-            )?;
-        }
-        let text = self.lab.guest.run(&script)?;
-        let lines = text.lines().filter(|line| !line.is_empty());
-        let results: Vec<Value> = lines
-            .zip(queries)
-            .map(|(line, query)| {
-                let mut data = data(line).with_context(|| format!("the query {query}"))?;
-                Ok(data["result"].take())
-            })
-            .collect::<Result<_>>()?;
-        ensure!(
-            results.len() == queries.len(),
-            "{} of {} answers",
-            results.len(),
-            queries.len()
-        );
-        Ok(results)
-    }
-}
-
-fn data(answer: &str) -> Result<Value> {
-    let mut answer: Value =
-        serde_json::from_str(answer).with_context(|| format!("Prometheus said {answer}"))?;
-    if answer["status"] != "success" {
-        bail!("Prometheus said {answer}");
-    }
-    Ok(answer["data"].take())
+/// With our rules, from the port of the health endpoints by plain HTTP, as the chart has it by default.
+fn start<'a>(lab: &'a Lab, relays: &[Relay]) -> Result<Prometheus<'a>> {
+    let rules = lab.repository.join("charts/lvs-operator/files/rules.yaml");
+    let config = format!(
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+         rule_files: [{}]\n\
+         scrape_configs:\n\
+         - {{job_name: agents, static_configs: [{{targets: {}}}]}}\n\
+         - {{job_name: controllers, static_configs: [{{targets: {}}}]}}\n",
+        rules.display(),
+        json!(agents(9650)),
+        json!(relays.iter().map(Relay::target).collect::<Vec<_>>()),
+    );
+    let server = Prometheus::start(lab, &config)?;
+    let wanted = nodes().len() + relays.len();
+    until(LIMIT, &format!("{wanted} targets are scraped"), || {
+        let targets = server.targets()?;
+        let up = targets.iter().filter(|target| target.is_up).count();
+        Ok(if up == wanted { Ok(()) } else { Err(targets) })
+    })?;
+    Ok(server)
 }
 
 /// As Grafana asks with all variables on All.
@@ -428,8 +291,8 @@ fn labels_are_as_documented(lab: &Lab, relays: &[Relay]) -> Result<()> {
     }
     for relay in relays {
         let ask = format!(
-            "curl --silent --show-error --max-time 10 http://10.0.2.2:{}/metrics",
-            relay.port
+            "curl --silent --show-error --max-time 10 http://{}/metrics",
+            relay.target()
         );
         add(&mut exposed, &lab.guest.run(&ask)?);
     }
