@@ -262,13 +262,6 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         self
     }
 
-    /// Says where to read who removed what; without it nobody knows.
-    #[must_use]
-    pub fn with_removals(mut self, removals: watch::Receiver<Removals>) -> Self {
-        self.removals = removals;
-        self
-    }
-
     /// Takes an event of the watch. Returns whether a pass is due.
     pub fn take(&mut self, event: PlanEvent) -> bool {
         self.book.take(event)

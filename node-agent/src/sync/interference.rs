@@ -12,14 +12,23 @@ use lvs_core::object::Object;
 use lvs_core::op::Op;
 use lvs_crds::condition::Reason;
 use lvs_ipvs::IpvsKernel;
+use tokio::sync::watch;
 
 use super::Syncer;
 use crate::kernel::HostKernel;
+use crate::kernel::removal_watch::Removals;
 use crate::leadership::clock;
 use crate::port::{LeadershipPort, LeadershipView};
 use crate::report::planned;
 
 impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
+    /// Says where to read who removed what; without it nobody knows.
+    #[must_use]
+    pub fn with_removals(mut self, removals: watch::Receiver<Removals>) -> Self {
+        self.removals = removals;
+        self
+    }
+
     /// Operations that repair what somebody else did.
     pub(super) fn note_repairs(&mut self, ops: &[Op], desired: &DesiredState, host: &ObservedHost) {
         let repairs: Vec<&Op> = repairs(ops, self.verified.as_ref(), desired).collect();
