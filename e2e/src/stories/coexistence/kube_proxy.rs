@@ -439,8 +439,25 @@ fn strict_arp(lab: &Lab) -> Result<()> {
         .iter()
         .map(|host| kube_proxy.start(host, "ipvs", &exclude))
         .collect::<Result<_>>()?;
+    let bound = |host: &str, proxy: &Foreign<'_>| {
+        until(
+            LIMIT,
+            &format!("{EXTERNAL} on kube-ipvs0 of {host}"),
+            || {
+                let addresses = lab
+                    .guest
+                    .try_on(host, "ip address show dev kube-ipvs0")?
+                    .stdout;
+                Ok(if addresses.contains(EXTERNAL) {
+                    Ok(())
+                } else {
+                    Err((addresses, tail(&proxy.log()?)))
+                })
+            },
+        )
+    };
     for (host, proxy) in DIRECTORS.iter().zip(&proxies) {
-        await_answer(lab, host, "10.96.7.7", proxy)?;
+        bound(host, proxy)?;
     }
     let found = answering(lab, EXTERNAL)?;
     ensure!(found == every, "without strictARP: {found:?}, of {every:?}");
@@ -479,7 +496,7 @@ spec:
         .collect::<Result<_>>()?;
     for (host, proxy) in DIRECTORS.iter().zip(&proxies) {
         proxy.await_log("Caches are synced")?;
-        await_answer(lab, host, "10.96.7.7", proxy)?;
+        bound(host, proxy)?;
         let value = lab.guest.on(
             host,
             "cat /proc/sys/net/ipv4/conf/all/{arp_ignore,arp_announce}",

@@ -135,7 +135,7 @@ spec:
   addresses: [{GATEWAY}]
   ports: [{{port: 80}}]
   forwarding: {{type: DR}}
-  realServerSelector: {{matchLabels: {{app: none}}}}
+  realServerSelector: {{matchLabels: {{app: web}}}}
 "
         ),
     )?;
