@@ -1,6 +1,4 @@
-//! The cluster's own kube-proxy on directors and real servers, in each of its modes.
-
-use std::collections::BTreeMap;
+//! The cluster's own kube-proxy on a director, in mode ipvs.
 
 use anyhow::{Context, Result, ensure};
 
@@ -18,28 +16,11 @@ const URL: &str = "http://172.16.2.200/";
 const POOL: &str = "172.16.2.192/27";
 
 pub(super) fn stories() -> Vec<Story> {
-    vec![
-        Story {
-            name: "coexistence_kube_proxy_ipvs",
-            tells: "kube-proxy in mode ipvs deletes our services in every pass: put back within seconds, counted, told with the cure; excludeCIDRs is the cure",
-            run: ipvs,
-        },
-        Story {
-            name: "coexistence_kube_proxy_iptables",
-            tells: "kube-proxy in mode iptables on a director and a real server: DR and NAT are balanced as without it, Services work, nothing is repaired",
-            run: iptables,
-        },
-        Story {
-            name: "coexistence_kube_proxy_nftables",
-            tells: "the same in mode nftables, beside our own table",
-            run: nftables,
-        },
-        Story {
-            name: "coexistence_kube_proxy_strict_arp",
-            tells: "without strictARP every node answers for an external address of a Service, with it none; our addresses are answered for by their holder in both",
-            run: strict_arp,
-        },
-    ]
+    vec![Story {
+        name: "coexistence_kube_proxy_ipvs",
+        tells: "kube-proxy in mode ipvs deletes our services in every pass: put back within seconds, counted, told with the cure; excludeCIDRs is the cure",
+        run: ipvs,
+    }]
 }
 
 /// kube-proxy of one node, with the credentials of one.
@@ -97,14 +78,14 @@ impl<'a> KubeProxy<'a> {
     }
 }
 
-/// A Service of the cluster with one endpoint, plain-1, and more addresses.
-fn service(name: &str, cluster_address: &str, more: &str) -> String {
+/// A Service of the cluster with one endpoint, plain-1.
+fn service(name: &str, cluster_address: &str) -> String {
     format!(
         "
 apiVersion: v1
 kind: Service
 metadata: {{name: {name}, namespace: {NAMESPACE}}}
-spec: {{clusterIP: {cluster_address}, ports: [{{port: 80}}]{more}}}
+spec: {{clusterIP: {cluster_address}, ports: [{{port: 80}}]}}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -198,28 +179,6 @@ spec:
   realServerSelector: {matchLabels: {app: web}}
 ";
 
-/// Beside the example of NAT, whose RealServers have the names of those of the example of DR.
-const DIRECT: &str = "
-apiVersion: lvs.dev/v1alpha1
-kind: VirtualService
-metadata: {name: web}
-spec:
-  addresses: [172.16.2.200]
-  ports: [{port: 80}]
-  forwarding: {type: DR}
-  realServerSelector: {matchLabels: {app: web}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: direct-1, labels: {app: web}}
-spec: {target: {type: Node, node: {name: web-1}}, weight: 2}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: direct-2, labels: {app: web}}
-spec: {target: {type: Node, node: {name: web-2}}}
-";
-
 fn ipvs(lab: &Lab) -> Result<()> {
     lab.cluster
         .apply_example(NAMESPACE, "direct-routing.yaml")?;
@@ -228,7 +187,7 @@ fn ipvs(lab: &Lab) -> Result<()> {
     lab.await_serving(NAMESPACE, "marked")?;
     let master = lab.await_holder(ADDRESS)?;
     let wanted = ours(lab, &master)?;
-    let _services = Services::apply(lab, service("foreign", "10.96.7.7", ""))?;
+    let _services = Services::apply(lab, service("foreign", "10.96.7.7"))?;
     let watch = watch(lab, &master)?;
     let kube_proxy = KubeProxy::new(lab)?;
     let proxy = kube_proxy.start(&master, "ipvs", "")?;
@@ -274,7 +233,7 @@ fn ipvs(lab: &Lab) -> Result<()> {
     for last in 8..11 {
         // When a new Service answers, a pass was made after it, which ended with its deletions.
         let address = format!("10.96.7.{last}");
-        let yaml = service(&format!("foreign-{last}"), &address, "");
+        let yaml = service(&format!("foreign-{last}"), &address);
         services.push(Services::apply(lab, yaml)?);
         await_answer(lab, &master, &address, &proxy)?;
         if services.len() == 1 {
@@ -318,202 +277,4 @@ fn ours(lab: &Lab, host: &str) -> Result<Vec<String>> {
     let mut rules = lab.ipvs_rules(host)?;
     rules.retain(|rule| rule.contains("172.16.2.") || rule.contains(" -f "));
     Ok(rules)
-}
-
-fn iptables(lab: &Lab) -> Result<()> {
-    beside(
-        lab,
-        "iptables",
-        "iptables-save -t nat | grep -q KUBE-SERVICES",
-    )
-}
-
-fn nftables(lab: &Lab) -> Result<()> {
-    beside(lab, "nftables", "nft list table ip kube-proxy >/dev/null")
-}
-
-const NAT_URL: &str = "http://172.16.2.250/";
-
-fn beside(lab: &Lab, mode: &str, witness: &str) -> Result<()> {
-    const NODES: [&str; 3] = ["lb-a", "lb-b", "web-1"];
-    lab.cluster.apply_example(NAMESPACE, "nat.yaml")?;
-    lab.cluster.apply_text(NAMESPACE, DIRECT)?;
-    lab.cluster.apply_text(NAMESPACE, MARKED)?;
-    for name in ["web", "shop", "marked"] {
-        lab.await_serving(NAMESPACE, name)?;
-    }
-    let urls = [URL, NAT_URL, "http://172.16.2.210/"];
-    let answers = || -> Result<Vec<BTreeMap<String, usize>>> {
-        let spread = |url: &&str| traffic::spread(&lab.guest, "client", url, 12);
-        urls.iter().map(spread).collect()
-    };
-    let counts = || -> Result<Vec<f64>> {
-        let count = |node: &&str| lab.agent_metric(node, "lvs_agent_drift_repaired_total");
-        NODES.iter().map(count).collect()
-    };
-    let before = answers()?;
-    ensure!(
-        before
-            .iter()
-            .flat_map(BTreeMap::keys)
-            .all(|answer| !answer.starts_with("failed")),
-        "before: {before:?}"
-    );
-    let repaired = counts()?;
-    let _services = Services::apply(lab, service("foreign", "10.96.7.7", ""))?;
-    let kube_proxy = KubeProxy::new(lab)?;
-    let proxies: Vec<Foreign<'_>> = NODES
-        .iter()
-        .map(|node| kube_proxy.start(node, mode, ""))
-        .collect::<Result<_>>()?;
-    for (node, proxy) in NODES.iter().zip(&proxies) {
-        await_answer(lab, node, "10.96.7.7", proxy)?;
-        lab.guest.on(node, witness)?;
-    }
-    ensure!(
-        answers()? == before,
-        "beside it: {:?}, before: {before:?}",
-        answers()?
-    );
-    // Each writes its own rules anew, and leaves those of the other.
-    lab.cluster.merge_patch(
-        &["-n", NAMESPACE, "virtualservices.lvs.dev", "marked"],
-        &serde_json::json!({"spec": {"ports": [{"name": "http", "port": 80}]}}),
-    )?;
-    lab.await_serving(NAMESPACE, "marked")?;
-    let _more = Services::apply(lab, service("foreign-8", "10.96.7.8", ""))?;
-    for (node, proxy) in NODES.iter().zip(&proxies) {
-        await_answer(lab, node, "10.96.7.8", proxy)?;
-        await_answer(lab, node, "10.96.7.7", proxy)?;
-    }
-    ensure!(
-        answers()? == before,
-        "after changes: {:?}, before: {before:?}",
-        answers()?
-    );
-    ensure!(
-        counts()? == repaired,
-        "repaired {:?}, before {repaired:?}",
-        counts()?
-    );
-    Ok(())
-}
-
-/// Hardware addresses that answer for an address on the segment `out`.
-fn answering(lab: &Lab, address: &str) -> Result<Vec<String>> {
-    let output = lab
-        .guest
-        .try_on("client", &format!("arping -b -c 2 -w 3 -I out {address}"))?;
-    let mut found: Vec<String> = output
-        .stdout
-        .lines()
-        .filter_map(|line| Some(line.split_once('[')?.1.split_once(']')?.0.to_lowercase()))
-        .collect();
-    found.sort();
-    found.dedup();
-    Ok(found)
-}
-
-fn strict_arp(lab: &Lab) -> Result<()> {
-    const DIRECTORS: [&str; 2] = ["lb-a", "lb-b"];
-    const EXTERNAL: &str = "172.16.2.228";
-    lab.cluster
-        .apply_example(NAMESPACE, "direct-routing.yaml")?;
-    lab.await_serving(NAMESPACE, "web")?;
-    let master = lab.await_holder(ADDRESS)?;
-    let hardware = |host: &str| -> Result<String> {
-        let text = lab.guest.on(host, "cat /sys/class/net/out/address")?;
-        Ok(text.trim().to_owned())
-    };
-    let holder = vec![hardware(&master)?];
-    let mut every: Vec<String> = DIRECTORS
-        .iter()
-        .map(|host| hardware(host))
-        .collect::<Result<_>>()?;
-    every.sort();
-    let more = format!(", externalIPs: [{EXTERNAL}]");
-    let _services = Services::apply(lab, service("foreign", "10.96.7.7", &more))?;
-    let kube_proxy = KubeProxy::new(lab)?;
-    let exclude = format!(", excludeCIDRs: [{POOL}]");
-    let proxies: Vec<Foreign<'_>> = DIRECTORS
-        .iter()
-        .map(|host| kube_proxy.start(host, "ipvs", &exclude))
-        .collect::<Result<_>>()?;
-    let bound = |host: &str, proxy: &Foreign<'_>| {
-        until(
-            LIMIT,
-            &format!("{EXTERNAL} on kube-ipvs0 of {host}"),
-            || {
-                let addresses = lab
-                    .guest
-                    .try_on(host, "ip address show dev kube-ipvs0")?
-                    .stdout;
-                Ok(if addresses.contains(EXTERNAL) {
-                    Ok(())
-                } else {
-                    Err((addresses, tail(&proxy.log()?)))
-                })
-            },
-        )
-    };
-    for (host, proxy) in DIRECTORS.iter().zip(&proxies) {
-        bound(host, proxy)?;
-    }
-    let found = answering(lab, EXTERNAL)?;
-    ensure!(found == every, "without strictARP: {found:?}, of {every:?}");
-    let found = answering(lab, ADDRESS)?;
-    ensure!(
-        found == holder,
-        "ours without strictARP: {found:?}, not {holder:?}"
-    );
-    // Such an address is not given to anybody here.
-    lab.cluster.apply_text(
-        NAMESPACE,
-        &format!(
-            "
-apiVersion: lvs.dev/v1alpha1
-kind: VirtualService
-metadata: {{name: taken}}
-spec:
-  addresses: [{EXTERNAL}]
-  ports: [{{port: 80}}]
-  forwarding: {{type: DR}}
-  realServerSelector: {{matchLabels: {{app: web}}}}
-"
-        ),
-    )?;
-    let taken = ["-n", NAMESPACE, "virtualservices.lvs.dev", "taken"];
-    let message = lab.await_reason(&taken, "Accepted", "AddressNotPermitted")?;
-    ensure!(
-        message.contains("foreign"),
-        "it does not name the Service: {message}"
-    );
-
-    let strict = format!("{exclude}, strictARP: true");
-    let proxies: Vec<Foreign<'_>> = proxies
-        .into_iter()
-        .map(|proxy| kube_proxy.replace(proxy, "ipvs", &strict))
-        .collect::<Result<_>>()?;
-    for (host, proxy) in DIRECTORS.iter().zip(&proxies) {
-        proxy.await_log("Caches are synced")?;
-        bound(host, proxy)?;
-        let value = lab.guest.on(
-            host,
-            "cat /proc/sys/net/ipv4/conf/all/{arp_ignore,arp_announce}",
-        )?;
-        ensure!(value.split_whitespace().eq(["1", "2"]), "{host}: {value}");
-    }
-    let found = answering(lab, EXTERNAL)?;
-    ensure!(found.is_empty(), "with strictARP: {found:?}");
-    let found = answering(lab, ADDRESS)?;
-    ensure!(
-        found == holder,
-        "ours with strictARP: {found:?}, not {holder:?}"
-    );
-    let spread = traffic::spread(&lab.guest, "client", URL, 6)?;
-    ensure!(
-        spread == [("web-1".into(), 4), ("web-2".into(), 2)].into(),
-        "with strictARP: {spread:?}"
-    );
-    Ok(())
 }
