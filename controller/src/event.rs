@@ -27,12 +27,14 @@ pub fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Event> {
         let is_end = ends.iter().any(|type_| new.type_ == type_.as_str())
             && old.is_some_and(|old| old.status == "False");
         let is_told = is_told || is_by_checks(old, new);
-        let is_worth_it = is_ready || is_end || new.status != "True";
+        // What works, and would work better if somebody else were told.
+        let is_repaired = new.reason == Reason::DriftRepaired.as_str();
+        let is_worth_it = is_ready || is_end || is_repaired || new.status != "True";
         if is_same || !is_news || is_told || !is_worth_it {
             continue;
         }
         events.push(Event {
-            type_: if new.status == "True" {
+            type_: if new.status == "True" && !is_repaired {
                 EventType::Normal
             } else {
                 EventType::Warning
@@ -152,6 +154,16 @@ mod tests {
             transitions(&failed, &[condition("Ready", "False", "Invalid")]).len(),
             1
         );
+    }
+
+    #[test]
+    fn what_others_remove_is_told_though_it_was_put_back() {
+        let programmed = [condition("Programmed", "True", "Programmed")];
+        let repaired = [condition("Programmed", "True", "DriftRepaired")];
+        let events = transitions(&programmed, &repaired);
+        assert_eq!((events.len(), events[0].type_), (1, EventType::Warning));
+        assert!(transitions(&repaired, &repaired).is_empty());
+        assert!(transitions(&repaired, &programmed).is_empty());
     }
 
     #[test]

@@ -55,6 +55,7 @@ LAB_PACKAGES="
     bc:bc
     libc6-dev:/usr/include/stdio.h
     shellcheck:shellcheck
+    systemd:/lib/systemd/systemd-networkd
 "
 SERVER_PACKAGES="
     bind9:named

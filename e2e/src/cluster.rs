@@ -90,12 +90,14 @@ impl Cluster {
 
     /// Writes a kubeconfig of an administrator that works in guests.
     pub fn guest_kubeconfig(&self, path: &Path) -> Result<()> {
+        self.guest_credentials("lab-probe", "system:masters", path)
+    }
+
+    /// Writes a kubeconfig of a user and a group that works in guests.
+    pub fn guest_credentials(&self, user: &str, group: &str, path: &Path) -> Result<()> {
         let server = format!("https://10.0.2.2:{}", self.port);
         let path = path.display().to_string();
-        self.control(
-            "credentials",
-            &["lab-probe", "system:masters", &server, &path],
-        )
+        self.control("credentials", &[user, group, &server, &path])
     }
 
     /// Starts one part again and waits until the API server answers.

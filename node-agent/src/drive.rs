@@ -12,6 +12,7 @@ use crate::endpoints::EndpointStates;
 use crate::http::Health;
 use crate::kernel::HostKernel;
 use crate::kernel::link_watch::Links;
+use crate::kernel::removal_watch::Removals;
 use crate::limits::{COALESCE, FIRST_RETRY};
 use crate::port::{LeadershipPort, LeadershipView};
 use crate::status::Reports;
@@ -22,6 +23,7 @@ enum Wake {
     Plan(Box<PlanEvent>),
     Leadership,
     Links,
+    Removals,
     Endpoints,
     RealServers,
     Due,
@@ -36,6 +38,8 @@ pub struct Wiring {
     pub leadership: watch::Receiver<u64>,
     /// Every device, as it changes.
     pub links: watch::Receiver<Links>,
+    /// What of ours was removed, by whomever.
+    pub removals: watch::Receiver<Removals>,
     /// What is known of tracked endpoints, as it changes.
     pub endpoints: watch::Receiver<EndpointStates>,
     /// Rings when something else is known of a real server.
@@ -62,6 +66,10 @@ impl Wiring {
             },
             changed = self.links.changed() => match changed {
                 Ok(()) => Wake::Links,
+                Err(_) => Wake::Stop,
+            },
+            changed = self.removals.changed() => match changed {
+                Ok(()) => Wake::Removals,
                 Err(_) => Wake::Stop,
             },
             changed = self.endpoints.changed() => match changed {
@@ -103,7 +111,7 @@ pub fn drive<I: IpvsKernel, H: HostKernel, L: LeadershipPort>(
                 seen.as_ref().is_none_or(|seen| view.differs(seen))
             }
             Wake::Links => syncer.links_differ(&wiring.links.borrow()),
-            Wake::Endpoints | Wake::RealServers | Wake::Due => true,
+            Wake::Removals | Wake::Endpoints | Wake::RealServers | Wake::Due => true,
         };
         if is_due {
             // What belongs together comes together: one pass for all of it.

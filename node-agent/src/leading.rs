@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lvs_core::election::Role;
+use lvs_core::election::{Role, Tick};
 use lvs_core::fence::{DirectorAddress, RouterAddresses, Trouble};
 use lvs_core::host::AddressKey;
 use lvs_crds::condition::Reason;
@@ -64,6 +64,19 @@ fn key(address: &DirectorAddress) -> AddressKey {
     }
 }
 
+fn director_addresses(
+    addresses: BTreeMap<String, BTreeSet<AddressKey>>,
+) -> BTreeMap<RouterName, BTreeSet<DirectorAddress>> {
+    let addresses = addresses.into_iter().map(|(router, keys)| {
+        let keys = keys.into_iter().map(|key| DirectorAddress {
+            address: key.address,
+            device: key.device,
+        });
+        (router, keys.collect())
+    });
+    addresses.collect()
+}
+
 fn conflicts(state: &RouterAddresses) -> Vec<AddressTrouble> {
     let conflicts = state.conflicts.iter();
     conflicts
@@ -107,14 +120,12 @@ impl LeadershipPort for Leading {
     }
 
     fn set_addresses(&mut self, addresses: BTreeMap<String, BTreeSet<AddressKey>>) {
-        let addresses = addresses.into_iter().map(|(router, keys)| {
-            let keys = keys.into_iter().map(|key| DirectorAddress {
-                address: key.address,
-                device: key.device,
-            });
-            (router, keys.collect())
-        });
-        self.leadership.set_addresses(addresses.collect());
+        self.leadership.set_addresses(director_addresses(addresses));
+    }
+
+    fn missing(&mut self, addresses: BTreeMap<String, BTreeSet<AddressKey>>, looked_at: Tick) {
+        self.leadership
+            .missing(director_addresses(addresses), looked_at);
     }
 
     fn view(&self) -> LeadershipView {
@@ -165,6 +176,16 @@ fn view(roles: &BTreeMap<RouterName, RoleState>, report: &FenceReport) -> Leader
             .iter()
             .filter(|(_, state)| !state.conflicts.is_empty())
             .map(|(router, state)| (router.clone(), conflicts(state)))
+            .collect(),
+        restored: report
+            .routers
+            .iter()
+            .filter(|(_, state)| !state.restored.is_empty())
+            .map(|(router, state)| {
+                let restored = state.restored.iter();
+                let restored = restored.map(|(address, count)| (key(address), *count));
+                (router.clone(), restored.collect())
+            })
             .collect(),
         transitions: roles
             .iter()

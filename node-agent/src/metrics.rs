@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lvs_core::object::Object;
 use lvs_core::op::{HostOp, IpvsOp, Op};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -27,6 +28,13 @@ pub struct PassLabels {
     pub result: &'static str,
 }
 
+/// Label of repairs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RepairLabels {
+    /// Kind of thing that somebody else removed or changed.
+    pub object: &'static str,
+}
+
 /// Label of conditions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabels {
@@ -43,8 +51,8 @@ pub struct Metrics {
     pub passes: Family<PassLabels, Counter>,
     /// Operations on the kernel.
     pub operations: Family<OperationLabels, Counter>,
-    /// Operations that repaired what somebody else had changed.
-    pub drift_repaired: Counter,
+    /// Repairs of what somebody else had removed or changed, by kind of thing.
+    pub drift_repaired: Family<RepairLabels, Counter>,
     /// Writes to IPVS.
     pub ipvs_writes: Counter,
     /// Additions, refreshes and deletions of director addresses.
@@ -78,7 +86,7 @@ impl Metrics {
             ]),
             passes: Family::default(),
             operations: Family::default(),
-            drift_repaired: Counter::default(),
+            drift_repaired: Family::default(),
             ipvs_writes: Counter::default(),
             address_writes: Counter::default(),
             held_addresses: Gauge::default(),
@@ -109,7 +117,7 @@ impl Metrics {
         );
         registry.register(
             "drift_repaired",
-            "Operations that repaired what somebody else had changed",
+            "Repairs of what somebody else had removed or changed, by kind of thing",
             metrics.drift_repaired.clone(),
         );
         registry.register("ipvs_writes", "Writes to IPVS", metrics.ipvs_writes.clone());
@@ -163,7 +171,20 @@ impl Metrics {
         for result in ["complete", "blind"] {
             let _ = metrics.passes.get_or_create(&PassLabels { result });
         }
+        for object in Object::KINDS {
+            let _ = metrics
+                .drift_repaired
+                .get_or_create(&RepairLabels { object });
+        }
         metrics
+    }
+
+    /// Counts repairs of one thing.
+    pub fn repaired(&self, object: &Object, count: u64) {
+        let object = object.kind();
+        self.drift_repaired
+            .get_or_create(&RepairLabels { object })
+            .inc_by(count);
     }
 
     /// Counts one operation.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lvs_core::desired::{Fitness, HeartbeatInterface};
+use lvs_core::election::Tick;
 use lvs_core::host::AddressKey;
 use lvs_crds::condition::Reason;
 use lvs_crds::node_plan::{LeadershipPlan, PlanState};
@@ -48,6 +49,8 @@ pub struct LeadershipView {
     pub troubles: BTreeMap<String, Vec<AddressTrouble>>,
     /// Addresses in the kernel that somebody else claims too, by router.
     pub conflicts: BTreeMap<String, Vec<AddressTrouble>>,
+    /// How often somebody else removed an address and it was put back, since the start, by router.
+    pub restored: BTreeMap<String, BTreeMap<AddressKey, u64>>,
     /// How this process last came to hold a router, or ceased to, by router.
     pub transitions: BTreeMap<String, Transition>,
     /// Holders that renew their Lease, but whose heartbeats do not arrive here, by router.
@@ -77,6 +80,7 @@ impl LeadershipView {
             &self.held,
             &self.troubles,
             &self.conflicts,
+            &self.restored,
             &self.transitions,
             &self.heartbeats_lost,
             &self.journal_error,
@@ -85,6 +89,7 @@ impl LeadershipView {
             &other.held,
             &other.troubles,
             &other.conflicts,
+            &other.restored,
             &other.transitions,
             &other.heartbeats_lost,
             &other.journal_error,
@@ -107,6 +112,8 @@ pub trait LeadershipPort: Send {
     fn hold_back(&mut self, routers: BTreeSet<String>);
     /// The full truth about the addresses of the routers it names.
     fn set_addresses(&mut self, addresses: BTreeMap<String, BTreeSet<AddressKey>>);
+    /// Addresses that are held by [`LeadershipPort::view`] and that a look at the kernel, begun at `looked_at`, did not find.
+    fn missing(&mut self, addresses: BTreeMap<String, BTreeSet<AddressKey>>, looked_at: Tick);
     /// What is so now.
     fn view(&self) -> LeadershipView;
 }

@@ -106,6 +106,8 @@ pub struct Facts<'a> {
     pub tables: &'a BTreeMap<String, String>,
     /// How services stand.
     pub serving: &'a Serving,
+    /// What others do to what plans ask for, by plan.
+    pub interference: &'a BTreeMap<String, String>,
 }
 
 /// Reports of every plan.
@@ -272,11 +274,14 @@ impl Context<'_> {
                     Reason::Leaving,
                     "kept until another director has the addresses".to_owned(),
                 ),
-                _ => condition(
-                    "True",
-                    Reason::Programmed,
-                    "the kernel holds what was asked".to_owned(),
-                ),
+                _ => match self.facts.interference.get(self.name) {
+                    Some(message) => condition("True", Reason::DriftRepaired, message.clone()),
+                    None => condition(
+                        "True",
+                        Reason::Programmed,
+                        "the kernel holds what was asked".to_owned(),
+                    ),
+                },
             },
             (None, _) => condition("Unknown", Reason::Unknown, "not looked at yet".to_owned()),
         }
@@ -512,7 +517,8 @@ fn leads(spec: &NodePlanSpec) -> bool {
         .is_some_and(|director| director.leadership.is_some())
 }
 
-fn planned(spec: &NodePlanSpec) -> impl Iterator<Item = IpAddr> {
+/// Director addresses that a plan asks for.
+pub fn planned(spec: &NodePlanSpec) -> impl Iterator<Item = IpAddr> {
     spec.director
         .iter()
         .flat_map(|director| &director.addresses)

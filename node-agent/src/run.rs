@@ -18,6 +18,7 @@ use crate::health::credentials::CredentialFiles;
 use crate::http::{self, Health};
 use crate::kernel::Host;
 use crate::kernel::link_watch::LinkWatch;
+use crate::kernel::removal_watch::RemovalWatch;
 use crate::leadership::claim_watch::ClaimWatch;
 use crate::leadership::fence::FenceError;
 use crate::leadership::heartbeat::HeartbeatConfig;
@@ -86,6 +87,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         timeout: KERNEL_ANSWER,
         ..ClientOptions::default()
     });
+    let removal_watch = RemovalWatch::open()?;
     let syncer = Syncer::open(
         (ipvs, host, leadership),
         &arguments.node_name,
@@ -97,6 +99,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         metrics.clone(),
     )?
     .with_api_endpoints(addresses)
+    .with_removals(removal_watch.removals())
     .with_check_marks(arguments.health_check_mark_range.clone());
     let endpoints = syncer.endpoints.clone();
     registry.register_collector(endpoints.collector());
@@ -112,6 +115,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         events,
         leadership: bell,
         links: link_watch.links(),
+        removals: removal_watch.removals(),
         endpoints: endpoints.bell(),
         real_servers: real_servers.bell(),
         stop: stop_receiver,
@@ -141,6 +145,10 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     tasks.spawn(async {
         let ended = link_watch.run().await.map_err(anyhow::Error::from);
         ("link watch", ended)
+    });
+    tasks.spawn(async {
+        let ended = removal_watch.run().await.map_err(anyhow::Error::from);
+        ("removal watch", ended)
     });
     tasks.spawn(async { ("endpoints", endpoints.ask().await) });
     let secret = arguments.health_check_credentials_secret;

@@ -192,6 +192,7 @@ impl StatusWriter {
             let event = Event {
                 type_: match report.programmed.reason {
                     Reason::Withdrawn | Reason::Pending => EventType::Normal,
+                    Reason::DriftRepaired => EventType::Warning,
                     _ if now.0 == "True" => EventType::Normal,
                     _ => EventType::Warning,
                 },

@@ -11,6 +11,7 @@
 //!
 //! A pass with nothing to do writes nothing and reads once.
 
+mod interference;
 mod outcome;
 mod routers;
 
@@ -23,13 +24,13 @@ use std::time::Duration;
 use lvs_core::apply_failure::ApplyFailures;
 use lvs_core::desired::{DesiredState, HeartbeatInterface, Problem, desired};
 use lvs_core::diff::{Diff, diff};
-use lvs_core::drift::repairs;
 use lvs_core::election::Tick;
 use lvs_core::endpoint;
 use lvs_core::health::{
     self, Check, Health, NodeView, Passages, Policy, Serving, remembered, wanted_checks,
 };
 use lvs_core::host::{AddressKey, ObservedHost, SysctlKey};
+use lvs_core::interference::Interference;
 use lvs_core::ipvs::{Idle, IpvsTimeouts, Services};
 use lvs_core::journal::Journal;
 use lvs_core::observed::Observed;
@@ -51,6 +52,7 @@ use crate::health::{HealthExchange, calendar};
 use crate::hold::without_removals;
 use crate::kernel::HostKernel;
 use crate::kernel::link_watch::Links;
+use crate::kernel::removal_watch::Removals;
 use crate::leadership::clock;
 use crate::limits::{IMMEDIATE_PASSES, OPERATIONS_LOGGED, SERIES};
 use crate::links::WatchedLinks;
@@ -59,6 +61,7 @@ use crate::port::{LeadershipPort, LeadershipView};
 use crate::report::PlanReport;
 use crate::statistics::StatisticsExchange;
 use routers::roles;
+use tokio::sync::watch;
 
 /// Timeouts of a freshly loaded IPVS (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`): what holds on a
 /// node whose kernel has no IPVS yet.
@@ -164,6 +167,12 @@ pub struct Syncer<I, H, L> {
     tables: BTreeMap<String, String>,
     /// Operations that failed in the last writing pass, and why.
     failing: BTreeMap<String, String>,
+    /// What others removed or changed.
+    interference: Interference,
+    /// How often addresses were put back, as last told.
+    restored: BTreeMap<String, BTreeMap<AddressKey, u64>>,
+    /// Who removed what, as far as the kernel says so.
+    removals: watch::Receiver<Removals>,
 }
 
 /// Where the loop keeps what survives a restart.
@@ -233,6 +242,9 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             due: None,
             tables: BTreeMap::new(),
             failing: BTreeMap::new(),
+            interference: Interference::default(),
+            restored: BTreeMap::new(),
+            removals: watch::channel(Removals::default()).1,
         })
     }
 
@@ -299,7 +311,8 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             .passes
             .get_or_create(&PassLabels { result })
             .inc();
-        let report = self.report(outcome);
+        let interference = self.tell_interference(started.elapsed());
+        let report = self.report(outcome, &interference);
         self.count(&report);
         report
     }
@@ -309,10 +322,13 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         let journal = self.journal_file.read()?;
         let view = self.leadership.view();
         self.due = None;
+        let looked_at = clock::now();
         let Reading {
             mut observed,
             mut desired,
         } = self.read(&view, &journal, true)?;
+        self.miss(&view, &observed.host, looked_at);
+        self.note_restored(&view, &observed.host);
         let synchronized = journal.sync_daemons_of_ours(&observed.sync_daemons);
         let plan = self.plan(&desired, &observed, &journal);
 
@@ -327,7 +343,8 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             self.failing.clear();
             (plan, Execution::default())
         } else {
-            self.tell(&plan, &desired);
+            self.note_repairs(&plan.ops, &desired, &observed.host);
+            self.tell(&plan);
             let execution = execute(plan.ops, &mut self.ipvs, &mut self.host);
             for op in &execution.succeeded {
                 self.metrics.operation(op, "applied");
@@ -529,16 +546,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         plan
     }
 
-    fn tell(&self, plan: &Diff, desired: &DesiredState) {
-        let drift = repairs(&plan.ops, self.verified.as_ref(), desired).count();
-        if drift > 0 {
-            self.metrics.drift_repaired.inc_by(drift as u64);
-            tracing::warn!(
-                operations = drift,
-                reason = Reason::DriftRepaired.as_str(),
-                "the kernel was changed behind our back, repairing"
-            );
-        }
+    fn tell(&self, plan: &Diff) {
         // A few are worth a line each at the usual level; ten thousand are not, nor what failed just so before.
         let (again, new): (Vec<&Op>, Vec<&Op>) = plan
             .ops

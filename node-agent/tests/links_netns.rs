@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command as Program;
 use std::time::Duration;
 
 use lvs_agent::kernel::link_watch::LinkWatch;
+use lvs_agent::kernel::removal_watch::RemovalWatch;
 use lvs_agent::kernel::{Host, HostKernel};
 use lvs_agent::leadership::claim_watch::ClaimWatch;
 use lvs_agent::leadership::clock;
@@ -15,7 +17,7 @@ use lvs_agent::leadership::fence::{Command, FenceReport, FenceThread, RouterSett
 use lvs_core::election::{Hold, Identity, Lifetime, Timing};
 use lvs_core::fence::claim::{Claim, HardwareAddress};
 use lvs_core::fence::{DirectorAddress, HolderUntil, RouterAddresses};
-use lvs_core::host::LinkKind;
+use lvs_core::host::{AddressKey, LinkKind, OWNER_PROTOCOL};
 use lvs_core::op::HostOp;
 use lvs_crds::virtual_router::Announcement;
 use tokio::sync::{mpsc, watch};
@@ -80,6 +82,52 @@ fn a_pulled_cable_is_seen_at_once() {
         assert_eq!(seen["eth0"].obstacle(), Some("is down"));
         run("ip", "link delete eth0");
         wait(&mut links, |links| !links.contains_key("eth0")).await;
+        task.abort();
+    });
+}
+
+/// What is not ours is not heard.
+#[test]
+fn a_removal_of_what_is_ours_is_heard_with_who_did_it() {
+    in_namespace(|| async {
+        let watch = RemovalWatch::open().unwrap();
+        let mut removals = watch.removals();
+        let task = tokio::spawn(watch.run());
+        let address: IpAddr = "192.0.2.250".parse().unwrap();
+        run("ip", "addr add 192.0.2.251/32 dev eth0");
+        run("ip", "addr del 192.0.2.251/32 dev eth0");
+        let mut host = Host {
+            sysctl_directory: PathBuf::from("/proc/sys"),
+            timeout: LIMIT,
+        };
+        let mut add = |address, prefix_length| {
+            let key = AddressKey {
+                device: "eth0".to_owned(),
+                address,
+                prefix_length,
+            };
+            host.apply(&HostOp::AddAddress(key)).unwrap();
+        };
+        add(address, 32);
+        let program = Program::new("ip")
+            .args(["addr", "del", "192.0.2.250/32", "dev", "eth0"])
+            .spawn();
+        let mut program = program.unwrap();
+        let process = program.id();
+        assert!(program.wait().unwrap().success());
+        let seen = wait(&mut removals, |removals| removals.count == 1).await;
+        assert_eq!(seen.removers, BTreeMap::from([(address, process)]));
+        // The kernel does not say it of IPv6.
+        add("2001:db8::250".parse().unwrap(), 128);
+        run("ip", "addr del 2001:db8::250/128 dev eth0");
+        let seen = wait(&mut removals, |removals| removals.count == 2).await;
+        assert_eq!(seen.removers, BTreeMap::from([(address, process)]));
+        run(
+            "ip",
+            &format!("rule add from 192.0.2.9 lookup 7600 protocol {OWNER_PROTOCOL}"),
+        );
+        run("ip", "rule del from 192.0.2.9 lookup 7600");
+        wait(&mut removals, |removals| removals.count == 3).await;
         task.abort();
     });
 }

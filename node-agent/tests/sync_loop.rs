@@ -5,6 +5,7 @@
 mod node_in_memory;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use lvs_agent::book::PlanEvent;
 use lvs_agent::port::{LeadershipRole, LeadershipView};
@@ -205,7 +206,15 @@ fn drift_is_repaired_and_only_drift() {
     let mut agent = serving(&node);
     agent.ipvs.model.services.clear();
     let report = pass(&mut agent);
-    assert_eq!(reason(&report, "vs-1"), Reason::Programmed);
+    // It is there, and people are told who may take it away again.
+    assert_eq!(report.plans["vs-1"].programmed.status, "True");
+    assert_eq!(reason(&report, "vs-1"), Reason::DriftRepaired);
+    assert!(
+        report.plans["vs-1"].programmed.message.contains(VIP),
+        "{report:?}"
+    );
+    // Soon again: who did it once does it every half minute.
+    assert_eq!(report.due, Some(Duration::from_secs(1)));
     assert_eq!(
         agent.ipvs.model.services[&service_key(VIP, 80)]
             .destinations
@@ -213,6 +222,37 @@ fn drift_is_repaired_and_only_drift() {
         2
     );
     assert_eq!(agent.ipvs.carried_out.len(), 3);
+}
+
+#[test]
+fn an_address_that_somebody_removed_is_reported_to_the_fence_and_told_of_its_plan() {
+    let node = Node::new();
+    let mut agent = serving(&node);
+    agent.leadership.master();
+    let held = agent.leadership.view.held.clone();
+    for key in held.values().flatten() {
+        agent.host.model.add_director_address(key.clone());
+    }
+    pass(&mut agent);
+    assert!(agent.leadership.missing.is_empty());
+    for key in held.values().flatten() {
+        agent.host.model.remove_address(key);
+    }
+    let report = pass(&mut agent);
+    assert_eq!(agent.leadership.missing, held);
+    assert_eq!(reason(&report, "vs-1"), Reason::Programmed);
+    // The fence has put it back.
+    agent.leadership.view.restored = held
+        .iter()
+        .map(|(router, keys)| {
+            let counts = keys.iter().map(|key| (key.clone(), 1));
+            (router.clone(), counts.collect())
+        })
+        .collect();
+    let report = pass(&mut agent);
+    assert_eq!(reason(&report, "vs-1"), Reason::DriftRepaired);
+    let message = &report.plans["vs-1"].programmed.message;
+    assert!(message.contains(VIP), "{message}");
 }
 
 #[test]

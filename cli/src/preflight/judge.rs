@@ -205,7 +205,7 @@ fn ipvs_mode(proxy: &KubeProxy, routers: &[Value]) -> Finding {
         Level::Warning,
         subject,
         "mode ipvs; the addresses of the pools are excluded",
-        "it shares IPVS and its sysctls with this operator; services by firewall mark have no address by which they could be excluded",
+        "it shares IPVS and its sysctls with this operator, and kube-proxy --cleanup flushes the services of both",
         format!("see that all its pods have that configuration, {other}"),
     )
 }

@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 
 use lvs_core::facts::NodeFacts;
+use lvs_core::interference::KUBE_PROXY_DEVICE;
 use serde_json::Value;
 
 use super::judge::{major_and_minor, unknown};
 use super::look::Seen;
 use super::{Finding, Level};
-
-/// Device that kube-proxy makes in mode ipvs.
-const KUBE_PROXY_DEVICE: &str = "kube-ipvs0";
 
 /// Releases of Linux from which on something is there, and what is to be said before.
 const KERNELS: [((u32, u32), Level, &str, &str); 3] = [

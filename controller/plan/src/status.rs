@@ -13,7 +13,7 @@ use lvs_crds::virtual_service::{ServicePort, VirtualServiceStatus};
 use crate::input::{Lease, ObjectKey};
 use crate::name::plan_name;
 use crate::real_server_check;
-use crate::report::{Verdict, summarise};
+use crate::report::{Truth, Verdict, summarise};
 use crate::resolution::{Decisions, PlannedNodePlan};
 
 mod endpoint;
@@ -56,6 +56,9 @@ pub fn port_text(port: &ServicePort) -> String {
         (only, _) => format!("{only}/{}", port.protocol),
     }
 }
+
+/// Nodes that are named where each of them has the same to tell.
+const NODES_TOLD: usize = 4;
 
 /// How far a plan got on its node.
 #[derive(Clone, Debug, PartialEq)]
@@ -258,8 +261,33 @@ impl Reporter<'_> {
                 "no node has a plan for it",
             );
         }
-        let good = (Reason::Programmed, "every node holds what was asked");
+        let repairs = self.repairs(uid);
+        let good = if repairs.is_empty() {
+            (Reason::Programmed, "every node holds what was asked")
+        } else {
+            (Reason::DriftRepaired, repairs.as_str())
+        };
         summarise(ConditionType::Programmed, problems, good)
+    }
+
+    /// What nodes put back since somebody else removes or changes it, one after the other; empty = nothing.
+    fn repairs(&self, uid: &str) -> String {
+        let told = self.standing(uid).filter_map(|(name, planned)| {
+            let stored = self.decisions.inputs.node_plans.get(name)?;
+            let mut conditions = stored
+                .object
+                .status
+                .iter()
+                .flat_map(|status| &status.conditions);
+            let repaired = conditions.find(|condition| {
+                condition.type_ == ConditionType::Programmed.as_str()
+                    && condition.status == Truth::True.as_str()
+                    && condition.reason == Reason::DriftRepaired.as_str()
+            })?;
+            let node = &planned.spec.node_name;
+            Some(format!("node {node}: {}", repaired.message))
+        });
+        told.take(NODES_TOLD).collect::<Vec<_>>().join("; ")
     }
 
     /// Whether some director has answered to the newest plan: before, nobody can be master.

@@ -321,3 +321,40 @@ fn a_node_target_may_name_only_addresses_of_that_node_or_of_a_granted_network() 
         &["192.168.50.14"],
     );
 }
+
+/// What works is not called broken, and whoever takes it away again and again is named.
+#[test]
+fn what_a_node_puts_back_again_and_again_is_told() {
+    let mut cluster = cluster();
+    cluster.apply(service("web", json!({})));
+    cluster.apply(on_node("c", "c", json!({})));
+    cluster.settle();
+    cluster.elect("default", "a");
+    cluster.settle();
+    for plan in cluster.inputs.node_plans.values_mut() {
+        let object = &mut Arc::make_mut(plan).object;
+        let is_of_a = object
+            .spec()
+            .is_some_and(|spec| spec.node_name == "a" && spec.source.name == "web");
+        let conditions = object
+            .status
+            .iter_mut()
+            .flat_map(|status| &mut status.conditions);
+        for condition in conditions.filter(|_| is_of_a) {
+            condition.reason = Reason::DriftRepaired.as_str().to_owned();
+            condition.message = "put back what kube-proxy deletes".to_owned();
+        }
+    }
+    let resolution = cluster.pass();
+    let programmed = of_service(&resolution, "web", ConditionType::Programmed);
+    assert_eq!(
+        (programmed.truth, programmed.reason),
+        (Truth::True, Reason::DriftRepaired)
+    );
+    assert_eq!(
+        programmed.message,
+        "node a: put back what kube-proxy deletes"
+    );
+    let ready = of_service(&resolution, "web", ConditionType::Ready);
+    assert_eq!(ready.truth, Truth::True);
+}

@@ -10,6 +10,7 @@ mod authentication;
 mod bare;
 mod boundaries;
 mod certificate_expiry;
+mod coexistence;
 mod colocated;
 mod conflict;
 mod connection_sync;
@@ -97,6 +98,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         connection_takeover::stories(),
         boundaries::stories(),
         conflict::stories(),
+        coexistence::stories(),
         paths::stories(),
         prometheus::stories(),
         guarded_metrics::stories(),

@@ -5,7 +5,8 @@
 //! anything. For every write that puts an address into the kernel or prolongs it the thread checks the
 //! time, sends, reports with the time **after** sending, and deletes what is past ([`Fence::done`]).
 //!
-//! A missing address is never drift here: after an expiry the next permitted refresh puts it back.
+//! An address that has expired is no drift here: the next permitted refresh puts it back. One that is gone before its time was
+//! removed by somebody else: it is put back at once, announced anew and counted ([`Fence::missing`]).
 
 mod action;
 mod announcements;
@@ -59,6 +60,8 @@ pub struct RouterAddresses {
     pub present: BTreeSet<DirectorAddress>,
     /// What went wrong, by address.
     pub troubles: BTreeMap<DirectorAddress, Trouble>,
+    /// How often somebody else removed an address, and it was put back.
+    pub restored: BTreeMap<DirectorAddress, u64>,
     /// Held addresses that somebody else claims, and the hardware address that was said last.
     pub conflicts: BTreeMap<DirectorAddress, HardwareAddress>,
     /// How far the addresses of the newest epoch have come.
@@ -67,7 +70,7 @@ pub struct RouterAddresses {
 
 /// Announcements sent per call of [`Fence::due`] at most, so that no burst delays a refresh.
 const ANNOUNCEMENTS_PER_CALL: usize = 64;
-/// Pause before a failed addition or deletion is tried again.
+/// Pause before a failed addition or deletion is tried again, and between two restorations of an address.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All routers of a node.
@@ -102,6 +105,7 @@ impl Fence {
                         not_before: now,
                         announcements: Announcements::none(true, now),
                         claims: None,
+                        restored_at: None,
                     },
                 );
             }
@@ -170,6 +174,9 @@ impl Fence {
             .or_insert_with(RouterFence::new);
         router
             .troubles
+            .retain(|address, _| addresses.contains(address));
+        router
+            .restored
             .retain(|address, _| addresses.contains(address));
         router.wanted = Some(addresses);
     }
@@ -276,6 +283,7 @@ impl Fence {
                             not_before: now + RETRY_INTERVAL,
                             announcements: Announcements::none(false, now),
                             claims: None,
+                            restored_at: None,
                         },
                     );
                 }
@@ -286,6 +294,44 @@ impl Fence {
         }
         self.forget();
         [deletions, refreshes, additions, announcements].concat()
+    }
+
+    /// A look at the kernel that began at `looked_at` did not find this address. Where it was there before, has not expired and
+    /// is to be there, somebody else removed it.
+    pub fn missing(&mut self, router: &str, address: &DirectorAddress, looked_at: Tick, now: Tick) {
+        let Some(router) = self.routers.get_mut(router) else {
+            return;
+        };
+        if router.permitted(now).is_none() {
+            return;
+        }
+        let Some(entry) = router.entries.get_mut(address) else {
+            return;
+        };
+        let Presence::Present {
+            refreshed_at,
+            lifetime,
+        } = entry.presence
+        else {
+            return;
+        };
+        let has_expired = match lifetime {
+            Lifetime::Seconds(seconds) => {
+                looked_at >= refreshed_at + Duration::from_secs(seconds.into())
+            }
+            Lifetime::Permanent => false,
+        };
+        if refreshed_at >= looked_at || has_expired {
+            return;
+        }
+        *router.restored.entry(address.clone()).or_default() += 1;
+        entry.presence = Presence::Adding;
+        // Whoever removes it without end gets no burst of announcements each time.
+        let earliest = entry
+            .restored_at
+            .map(|restored_at| restored_at + RETRY_INTERVAL);
+        entry.not_before = earliest.map_or(now, |earliest| earliest.max(now));
+        entry.restored_at = Some(entry.not_before);
     }
 
     /// Somebody else, by a hardware address that is none of this node's, claims an address.
@@ -376,6 +422,9 @@ impl Fence {
                     lifetime: *lifetime,
                 };
                 entry.not_before = now;
+                if expired && entry.restored_at.is_some() {
+                    entry.restored_at = Some(now);
+                }
                 let Some((_, timing, announcement)) = permitted else {
                     if stays {
                         return None;
@@ -480,6 +529,7 @@ impl Fence {
                         .iter()
                         .map(|(address, (trouble, _))| (address.clone(), trouble.clone()))
                         .collect(),
+                    restored: router.restored.clone(),
                     conflicts: router
                         .entries
                         .iter()

@@ -13,6 +13,7 @@ pub mod fence;
 pub mod health;
 pub mod heartbeat;
 pub mod host;
+pub mod interference;
 pub mod ipvs;
 pub mod journal;
 pub mod model;

@@ -34,6 +34,38 @@ pub enum Object {
     PacketRules,
 }
 
+impl Object {
+    /// Every word of [`Object::kind`].
+    pub const KINDS: [&'static str; 10] = [
+        "Service",
+        "Timeouts",
+        "SyncDaemon",
+        "Link",
+        "Address",
+        "Sysctl",
+        "FouPort",
+        "Route",
+        "PolicyRule",
+        "PacketRules",
+    ];
+
+    /// Word for what kind of thing it is, in metrics.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Service(_) => "Service",
+            Self::Timeouts => "Timeouts",
+            Self::SyncDaemon(_) => "SyncDaemon",
+            Self::Link(_) => "Link",
+            Self::Address(_) => "Address",
+            Self::Sysctl(_) => "Sysctl",
+            Self::FouPort(_) => "FouPort",
+            Self::Route(_) => "Route",
+            Self::PolicyRule(_) => "PolicyRule",
+            Self::PacketRules => "PacketRules",
+        }
+    }
+}
+
 impl fmt::Display for Object {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -324,6 +324,8 @@ pub struct Reply<'a> {
     pub flags: u16,
     /// `nlmsg_seq`.
     pub sequence: u32,
+    /// `nlmsg_pid`: of a notification the netlink port of who caused it, 0 = the kernel.
+    pub port: u32,
     /// Everything after the netlink header.
     pub body: &'a [u8],
 }
@@ -343,6 +345,7 @@ pub fn split_replies(mut bytes: &[u8]) -> Option<Vec<Reply<'_>>> {
             message_type: u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?),
             flags: u16::from_ne_bytes(bytes.get(6..8)?.try_into().ok()?),
             sequence: u32::from_ne_bytes(bytes.get(8..12)?.try_into().ok()?),
+            port: u32::from_ne_bytes(bytes.get(12..16)?.try_into().ok()?),
             body: bytes.get(HEADER_BYTES..length)?,
         });
         let padded = length.checked_next_multiple_of(4)?;

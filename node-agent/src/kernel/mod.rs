@@ -12,6 +12,7 @@ pub mod link;
 pub mod link_watch;
 pub mod message;
 pub mod nftables;
+pub mod removal_watch;
 pub mod route;
 pub mod rule;
 pub mod socket;

@@ -78,6 +78,8 @@ pub enum Command {
     Keys(Keys),
     /// Somebody else claims an address.
     Claimed(Claim),
+    /// A look at the kernel that began then did not find these addresses.
+    Missing(BTreeMap<String, BTreeSet<DirectorAddress>>, Tick),
     /// Answer when everything before has been carried out.
     Flush(oneshot::Sender<()>),
     /// End the thread; what is held stays for its lifetime.
@@ -315,6 +317,14 @@ impl Worker {
             Command::Claimed(claim) => {
                 self.counts.claims += 1;
                 self.fence.claimed(&claim, clock::now());
+            }
+            Command::Missing(addresses, looked_at) => {
+                let now = clock::now();
+                for (router, addresses) in addresses {
+                    for address in addresses {
+                        self.fence.missing(&router, &address, looked_at, now);
+                    }
+                }
             }
             Command::Flush(done) => self.flushes.push(done),
             Command::End => return true,

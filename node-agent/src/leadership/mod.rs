@@ -389,6 +389,16 @@ impl Leadership {
         self.command(Command::Want(addresses));
     }
 
+    /// A look at the kernel that began at `looked_at` did not find these addresses: those that were removed by somebody else are
+    /// put back and counted.
+    pub fn missing(
+        &self,
+        addresses: BTreeMap<RouterName, BTreeSet<DirectorAddress>>,
+        looked_at: Tick,
+    ) {
+        self.command(Command::Missing(addresses, looked_at));
+    }
+
     /// The routers whose addresses are not to be added yet, since their services are not in the kernel before this node is
     /// master (see the rules of this module).
     pub fn hold_back(&self, routers: BTreeSet<RouterName>) {

@@ -1,6 +1,6 @@
 //! What a pass came to, for status, logs and metrics.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lvs_core::verdict::{Verdict, Verdicts};
 use lvs_ipvs::IpvsKernel;
@@ -11,7 +11,11 @@ use crate::port::LeadershipPort;
 use crate::report::{Facts, Judgement, reports};
 
 impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
-    pub(super) fn report(&mut self, outcome: Result<(Verdicts, bool), Blindness>) -> PassReport {
+    pub(super) fn report(
+        &mut self,
+        outcome: Result<(Verdicts, bool), Blindness>,
+        interference: &BTreeMap<String, String>,
+    ) -> PassReport {
         let view = self.leadership.view();
         let (judgement, unattributed, mut retry) = match &outcome {
             Ok((verdicts, stale)) => {
@@ -50,6 +54,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
                 heartbeat_interfaces: self.heartbeat_interfaces.as_ref(),
                 tables: &self.tables,
                 serving: &self.serving,
+                interference,
             },
             &self.reports,
         );

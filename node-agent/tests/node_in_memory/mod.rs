@@ -8,6 +8,7 @@ use lvs_agent::kernel::{HostKernel, KernelError};
 use lvs_agent::metrics::Metrics;
 use lvs_agent::port::{DirectedRouter, LeadershipPort, LeadershipRole, LeadershipView};
 use lvs_agent::sync::{Directories, PassReport, Syncer};
+use lvs_core::election::Tick;
 use lvs_core::host::{AddressKey, ObservedHost, SysctlKey};
 use lvs_core::ipvs::{Service, ServiceFlags, ServiceKey, ServiceState};
 use lvs_core::model::HostModel;
@@ -102,6 +103,7 @@ pub struct FakeLeadership {
     pub addresses: BTreeMap<String, BTreeSet<AddressKey>>,
     pub held_back: BTreeSet<String>,
     pub view: LeadershipView,
+    pub missing: BTreeMap<String, BTreeSet<AddressKey>>,
 }
 
 impl FakeLeadership {
@@ -123,6 +125,9 @@ impl LeadershipPort for FakeLeadership {
     }
     fn set_addresses(&mut self, addresses: BTreeMap<String, BTreeSet<AddressKey>>) {
         self.addresses.extend(addresses);
+    }
+    fn missing(&mut self, addresses: BTreeMap<String, BTreeSet<AddressKey>>, _: Tick) {
+        self.missing = addresses;
     }
     fn view(&self) -> LeadershipView {
         self.view.clone()

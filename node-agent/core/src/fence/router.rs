@@ -31,6 +31,8 @@ pub(super) struct Entry {
     pub(super) announcements: Announcements,
     /// What others say of it.
     pub(super) claims: Option<Claims>,
+    /// When it was last put back, or is to be, after somebody else had removed it.
+    pub(super) restored_at: Option<Tick>,
 }
 
 impl Entry {
@@ -73,6 +75,8 @@ pub(super) struct RouterFence {
     pub(super) held_back: bool,
     pub(super) entries: BTreeMap<DirectorAddress, Entry>,
     pub(super) troubles: BTreeMap<DirectorAddress, (Trouble, Tick)>,
+    /// How often addresses were put back that somebody else had removed.
+    pub(super) restored: BTreeMap<DirectorAddress, u64>,
     /// No longer planned: forgotten once its addresses are gone.
     pub(super) forgotten: bool,
     pub(super) progress: Progress,
@@ -93,6 +97,7 @@ impl RouterFence {
             held_back: false,
             entries: BTreeMap::new(),
             troubles: BTreeMap::new(),
+            restored: BTreeMap::new(),
             forgotten: false,
             progress: Progress::default(),
         }
