@@ -57,6 +57,7 @@ check metrics "alerts fire when they should; the dashboard's queries are valid" 
 check chart "what the chart renders" e2e/chart/render.sh
 check policies "the chart's policies against a real API server (1 min)" e2e/chart/policies.sh
 check image "release binaries and images (cold 5 min)" make --silent image
+check sbom "bills of materials are valid, and have what is in the binaries" e2e/checks/sbom.sh
 check scripts "scripts for hosts outside the cluster, with packets (1 min)" cli/tests/real_server_script.sh
 check differential "random operations: our model, our dumps and a real kernel (30 s)" make --silent differential
 check stories "packet stories in one machine (tier 2, 25 min)" make --silent stories
