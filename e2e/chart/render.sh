@@ -150,6 +150,11 @@ accepted "uninstall is prepared by a hook with its own rights" holds Job lvs-ope
     and (.spec.template.spec.containers[0].args | index("--policy=KeepTraffic") != null)' \
     --set uninstallPolicy=KeepTraffic
 
+for policy in Clean KeepTraffic; do
+    accepted "the default router, uninstalled with $policy" holds VirtualRouter default \
+        ".metadata.annotations[\"helm.sh/resource-policy\"] == $([ "$policy" = Clean ] && echo null || echo '"keep"')" --set "uninstallPolicy=$policy"
+done
+
 accepted "no scrape twice: a PodMonitor replaces the annotations" holds PodMonitor lvs-operator \
     '.spec.podMetricsEndpoints[0] | .port == "http" and .interval == "15s"' \
     --set metrics.podMonitor.enabled=true,metrics.podMonitor.interval=15s,metrics.podMonitor.labels.release=prometheus

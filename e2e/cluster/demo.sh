@@ -2,8 +2,8 @@
 # `make demo`: the whole product in a cluster of real nodes, from nothing.
 #
 #   demo.sh up      KEEP=1 leaves the cluster up and says how to look around
-#   demo.sh test    the same, with the stories of stories.sh, plugin.sh and takeovers.sh
-#                   before the clean-up
+#   demo.sh test    the same, with the stories of stories.sh, plugin.sh, takeovers.sh and
+#                   lifecycle.sh before the clean-up, and one after it
 #   demo.sh down    ends a cluster that was kept
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -20,6 +20,8 @@ root="$(cd "$here/../.." && pwd)"
 . "$here/plugin.sh"
 # shellcheck source=takeovers.sh
 . "$here/takeovers.sh"
+# shellcheck source=lifecycle.sh
+. "$here/lifecycle.sh"
 
 state="${DEMO_STATE:-$root/e2e/.run/demo}"
 lab() { "$here/lab.sh" "$1" "$state" "${@:2}"; }
@@ -186,6 +188,11 @@ up() {
     snapshot_nodes "$state" after
     step "the hosts, before and after"
     compare_snapshots "$state" before after | shown
+    if [ "$1" = test ]; then
+        phase "one node"
+        step "story: one node"
+        story_one_node
+    fi
     lab down
     phase ""
     finished=yes

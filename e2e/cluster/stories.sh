@@ -144,7 +144,7 @@ stories() {
     # What the demo showed last was another weight.
     set_weight web-2 1
     wait_until 60 "balance 2:1:1" balanced node-3:20 web-2:10 web-3:10
-    for story in kubectl_lvs plan_check_bundle stolen_token istio_beside_ours drain upgrade; do
+    for story in kubectl_lvs plan_check_bundle stolen_token istio_beside_ours drain upgrade keep_traffic_and_reinstall; do
         step "story: ${story//_/ }"
         "story_$story"
     done

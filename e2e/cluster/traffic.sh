@@ -67,22 +67,24 @@ weight_is() {
         awk -v server="$3:80" -v weight="$4" '$2 == server && $4 == weight { found = 1 } END { exit !found }'
 }
 
-# snapshot_nodes STATE NAME: STATE/snapshots/NAME/<node>
+nodes_or_all() { printf '%s\n' "${@:-node-1 node-2 node-3}"; }
+
+# snapshot_nodes STATE NAME [NODE…]: STATE/snapshots/NAME/<node>; of all nodes unless some are named.
 snapshot_nodes() {
     local node processes=()
     mkdir -p "$1/snapshots/$2"
-    for node in node-1 node-2 node-3; do
+    for node in $(nodes_or_all "${@:3}"); do
         "$TRAFFIC_HERE/lab.sh" run "$1" "$node" "bash $TRAFFIC_HERE/host-snapshot.sh" >"$1/snapshots/$2/$node" &
         processes+=($!)
     done
     for process in "${processes[@]}"; do wait "$process"; done
 }
 
-# compare_snapshots STATE BEFORE AFTER: one line per node; fails with the
+# compare_snapshots STATE BEFORE AFTER [NODE…]: one line per node; fails with the
 # difference when there is one.
 compare_snapshots() {
     local node file status=0
-    for node in node-1 node-2 node-3; do
+    for node in $(nodes_or_all "${@:4}"); do
         file="$1/snapshots/$2/$node"
         [ "$(wc -l <"$file")" -gt 100 ] || { echo "$node: the snapshot is not complete: $file" && return 1; }
         if diff --unified=0 "$file" "$1/snapshots/$3/$node" >"$1/snapshots/$node.diff"; then
