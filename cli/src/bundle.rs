@@ -21,6 +21,7 @@ pub use mask::{MASKED, Mask};
 
 use crate::chart;
 use crate::kubectl::{Kubectl, KubectlError, Scope};
+use crate::live::agent::{self, Agent, Answers, NotAsked};
 use crate::preflight;
 
 /// What the agent is asked for: connections are not, as they name clients.
@@ -246,22 +247,29 @@ impl Reader<'_> {
                 self.bundle
                     .put_text(&format!("logs/{name}.previous.log"), text);
             }
-            if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "agent" {
-                self.agent(namespace, name, pod);
-            }
         }
+        let is_agent =
+            |pod: &&Value| pod["metadata"]["labels"]["app.kubernetes.io/component"] == "agent";
+        let agents = known.iter().filter(is_agent).filter_map(Agent::of_pod);
+        self.agents(&agents.collect::<Vec<_>>());
     }
 
-    fn agent(&mut self, namespace: &str, pod: &str, object: &Value) {
-        let node = object["spec"]["nodeName"].as_str().unwrap_or(pod);
+    fn agents(&mut self, agents: &[Agent]) {
         for what in SHOWN {
-            let command = ["/lvs-agent", "show", what, "--output", "json"];
-            let answer = self.kubectl.execute(namespace, pod, "agent", &command);
-            let answer = answer
-                .map(|answer| String::from_utf8_lossy(&answer).into_owned())
-                .map_err(|error| error.to_string());
-            self.bundle
-                .put_text(&format!("nodes/{node}/{what}.json"), answer);
+            step(&format!("{what} of {} nodes", agents.len()));
+            let command = ["show", what, "--output", "json"];
+            let Answers { answers, not_asked } =
+                agent::ask::<Value>(self.kubectl, agents, &command);
+            let answers = answers
+                .into_iter()
+                .map(|(node, answer)| (node, Ok(format!("{answer:#}"))));
+            let not_asked = not_asked
+                .into_iter()
+                .map(|NotAsked { node, reason }| (node, Err(reason)));
+            for (node, answer) in answers.chain(not_asked) {
+                self.bundle
+                    .put_text(&format!("nodes/{node}/{what}.json"), answer);
+            }
         }
     }
 }

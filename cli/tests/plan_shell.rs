@@ -270,8 +270,8 @@ fn agents_are_asked_in_their_pods() {
     );
     stage.list(
         "get pods --output=json --selector=app.kubernetes.io/name=lvs-operator,app.kubernetes.io/component=agent --namespace lvs",
-        &[json!({"kind": "Pod", "metadata": {"name": "agent-1"}, "spec": {"nodeName": "lb-a"},
-                 "status": {"conditions": [{"type": "Ready", "status": "True"}]}})],
+        &[json!({"kind": "Pod", "metadata": {"name": "agent-1", "namespace": "lvs"}, "spec": {"nodeName": "lb-a"},
+                 "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})],
     );
     stage.answer(
         "exec --namespace lvs agent-1 --container agent -- /lvs-agent show facts --output json",

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::chart;
 use crate::kubectl::{Kubectl, KubectlError, Scope};
+use crate::live::agent::{self, Answers, NotAsked};
 
 /// Namespace of what belongs to the cluster itself.
 const SYSTEM_NAMESPACE: &str = "kube-system";
@@ -149,31 +150,26 @@ fn server_version(kubectl: &Kubectl) -> Answer<String> {
 }
 
 fn agents(kubectl: &Kubectl, namespace: &str) -> Answer<Vec<SeenAgent>> {
-    let scope = Scope::Namespace(namespace);
-    let pods = words(kubectl.list_selected("pods", scope, &[chart::AGENTS]))?;
-    let mut agents = Vec::new();
-    for pod in &pods {
-        let Some(node_name) = pod["spec"]["nodeName"].as_str() else {
-            continue;
-        };
-        let conditions = pod["status"]["conditions"].as_array();
-        let is_ready = conditions
+    let agents = words(agent::list(kubectl, namespace))?;
+    let command = ["show", "facts", "--output", "json"];
+    let Answers { answers, not_asked } = agent::ask::<NodeFacts>(kubectl, &agents, &command);
+    let mut facts: BTreeMap<String, Answer<NodeFacts>> = answers
+        .into_iter()
+        .map(|(node, facts)| (node, Ok(facts)))
+        .collect();
+    facts.extend(
+        not_asked
             .into_iter()
-            .flatten()
-            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        let command = ["/lvs-agent", "show", "facts", "--output", "json"];
-        let facts = words(kubectl.execute(namespace, name, "agent", &command));
-        let facts = facts.and_then(|answer| {
-            serde_json::from_slice(&answer).map_err(|error| format!("what it says: {error}"))
-        });
-        agents.push(SeenAgent {
-            node_name: node_name.to_owned(),
-            is_ready,
-            facts,
-        });
-    }
-    Ok(agents)
+            .map(|NotAsked { node, reason }| (node, Err(reason))),
+    );
+    let seen = agents.into_iter().filter_map(|agent| {
+        Some(SeenAgent {
+            facts: facts.remove(&agent.node)?,
+            node_name: agent.node,
+            is_ready: agent.is_ready,
+        })
+    });
+    Ok(seen.collect())
 }
 
 /// Looks at a cluster.
