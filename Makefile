@@ -64,7 +64,8 @@ differential: ## The model of the kernel against a real kernel, our dumps agains
 	@e2e/setup/provision.sh packages rust kernel
 	@exec e2e/bench/differential.sh $(CASES)
 
-soak: ## Half a million storms of simulated directors, or STORMS=number (25 min)
+soak: ## Laws of planning and of agents with histories of this run's own; half a million storms of simulated directors, or STORMS=number (25 min)
+	@cargo test --locked --workspace --test laws
 	@LVS_STORMS=$(or $(STORMS),500000) cargo test --locked --package lvs-core --test leadership failover::storms
 
 fuzz: ## Every parser of bytes we did not write, with libFuzzer (SECONDS=60 each)

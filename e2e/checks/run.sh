@@ -47,7 +47,8 @@ check documents "links, files and tests that documents name" e2e/checks/document
 check arrows "the arrows between crates" e2e/checks/arrows.sh
 check dependencies "licences, bans and sources" "$cargo_deny" --workspace check licenses bans sources
 check fuzz "the lock files of the fuzz targets (make fuzz runs them)" e2e/checks/fuzz.sh locks
-check unit "tests and laws of the crates, 100,000 storms among them (cold 10 min)" env LVS_STORMS=100000 cargo test --workspace --locked --no-fail-fast
+# Laws look at the same histories each time: what lands does not depend on luck. `make soak` looks at others.
+check unit "tests and laws of the crates, 100,000 storms among them (cold 10 min)" env LVS_STORMS=100000 PROPTEST_RNG_SEED=9568 cargo test --workspace --locked --no-fail-fast
 check servers "health checks against Debian's server programs (1 min)" e2e/checks/servers.sh
 check generated "CustomResourceDefinitions are what the types say" e2e/checks/generated.sh
 check api "the rules of the API against a real API server (2 min)" crds/tests/apiserver.sh
