@@ -397,16 +397,17 @@ fn without_state(lab: &Lab) -> Result<()> {
     let words = ["-n", NAMESPACE, "virtualservices.lvs.dev", "lasting"];
     let message = lab.await_reason(&words, "Programmed", "SchedulerNotStateless")?;
     ensure!(message.contains("use mh"), "{message}");
-    let object: Value = lab.cluster.get(&words)?;
-    let ready = object["status"]["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|condition| condition["type"] == "Ready");
-    ensure!(
-        ready.is_some_and(|ready| ready["status"] == "True"),
-        "Ready is {ready:?}"
-    );
+    // Each director has the new scheduler first.
+    until(LIMIT, "Ready beside it", || {
+        let object: Value = lab.cluster.get(&words)?;
+        let conditions = object["status"]["conditions"].as_array();
+        let mut conditions = conditions.into_iter().flatten();
+        let ready = conditions.find(|condition| condition["type"] == "Ready");
+        Ok(match ready {
+            Some(ready) if ready["status"] == "True" => Ok(()),
+            ready => Err(ready.cloned()),
+        })
+    })?;
     Ok(())
 }
 
