@@ -21,7 +21,7 @@ pub use mask::{MASKED, Mask};
 
 use crate::chart;
 use crate::kubectl::{Kubectl, KubectlError, Scope};
-use crate::live::agent::{self, Agent, Answers, NotAsked};
+use crate::live::agent::{self, Agent};
 use crate::preflight;
 
 /// What the agent is asked for: connections are not, as they name clients.
@@ -258,15 +258,8 @@ impl Reader<'_> {
         for what in SHOWN {
             step(&format!("{what} of {} nodes", agents.len()));
             let command = ["show", what, "--output", "json"];
-            let Answers { answers, not_asked } =
-                agent::ask::<Value>(self.kubectl, agents, &command);
-            let answers = answers
-                .into_iter()
-                .map(|(node, answer)| (node, Ok(format!("{answer:#}"))));
-            let not_asked = not_asked
-                .into_iter()
-                .map(|NotAsked { node, reason }| (node, Err(reason)));
-            for (node, answer) in answers.chain(not_asked) {
+            for (node, answer) in agent::ask_each::<Value>(self.kubectl, agents, &command) {
+                let answer = answer.map(|answer| format!("{answer:#}"));
                 self.bundle
                     .put_text(&format!("nodes/{node}/{what}.json"), answer);
             }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -32,6 +32,22 @@ fn run(command: &mut Command) -> Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a program with this on its standard input; how it ended is the caller's to judge.
+pub fn run_with_input(command: &mut Command, input: &str) -> Result<Output> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {command:?}"))?;
+    child
+        .stdin
+        .take()
+        .context("standard input of a program")?
+        .write_all(input.as_bytes())?;
+    Ok(child.wait_with_output()?)
 }
 
 /// Path of one of the lab's tools.
@@ -150,19 +166,7 @@ impl Cluster {
 
     /// kubectl as administrator, with standard input.
     pub fn kubectl_input(&self, words: &[&str], input: &str) -> Result<String> {
-        let mut child = self
-            .command()
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        child
-            .stdin
-            .take()
-            .context("standard input of kubectl")?
-            .write_all(input.as_bytes())?;
-        let output = child.wait_with_output()?;
+        let output = run_with_input(self.command().args(words), input)?;
         if !output.status.success() {
             bail!(
                 "kubectl {words:?}: {}\n{input}",

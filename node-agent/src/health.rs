@@ -112,7 +112,6 @@ impl HealthExchange {
         let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
         let mut paused_until = None;
         let mut sentinel = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut watches = true;
         loop {
             let now = clock::now();
             let (starts, next) = {
@@ -125,7 +124,6 @@ impl HealthExchange {
                 sentinel
                     .as_mut()
                     .reset(tokio::time::Instant::now() + SENTINEL);
-                watches = true;
             }
             for start in starts {
                 under_way.begin(start, self.laid.subscribe());
@@ -149,7 +147,7 @@ impl HealthExchange {
                 }
                 () = self.other.notified() => {}
                 () = &mut pause, if paused_until.is_some() => paused_until = None,
-                () = &mut sentinel, if watches => watches = false,
+                () = &mut sentinel, if !sentinel.is_elapsed() => {}
             }
         }
     }

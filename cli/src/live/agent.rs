@@ -111,12 +111,31 @@ pub struct Answers<T> {
     pub not_asked: Vec<NotAsked>,
 }
 
-/// Asks agents, several at a time.
+/// Asks agents, several at a time; those without an answer apart.
 pub fn ask<T: DeserializeOwned + Send>(
     kubectl: &Kubectl,
     agents: &[Agent],
     command: &[&str],
 ) -> Answers<T> {
+    let mut answers = Answers {
+        answers: Vec::new(),
+        not_asked: Vec::new(),
+    };
+    for (node, result) in ask_each(kubectl, agents, command) {
+        match result {
+            Ok(answer) => answers.answers.push((node, answer)),
+            Err(reason) => answers.not_asked.push(NotAsked { node, reason }),
+        }
+    }
+    answers
+}
+
+/// What each agent answers, or why it does not, in words; by node, sorted. Several are asked at a time.
+pub fn ask_each<T: DeserializeOwned + Send>(
+    kubectl: &Kubectl,
+    agents: &[Agent],
+    command: &[&str],
+) -> Vec<(String, Result<T, String>)> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -136,17 +155,7 @@ pub fn ask<T: DeserializeOwned + Send>(
         .into_inner()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     results.sort_by(|(left, _), (right, _)| left.cmp(right));
-    let mut answers = Answers {
-        answers: Vec::new(),
-        not_asked: Vec::new(),
-    };
-    for (node, result) in results {
-        match result {
-            Ok(answer) => answers.answers.push((node, answer)),
-            Err(reason) => answers.not_asked.push(NotAsked { node, reason }),
-        }
-    }
-    answers
+    results
 }
 
 fn ask_one<T: DeserializeOwned>(

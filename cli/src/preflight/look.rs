@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::chart;
 use crate::kubectl::{Kubectl, KubectlError, Scope};
-use crate::live::agent::{self, Answers, NotAsked};
+use crate::live::agent;
 
 /// Namespace of what belongs to the cluster itself.
 const SYSTEM_NAMESPACE: &str = "kube-system";
@@ -152,16 +152,8 @@ fn server_version(kubectl: &Kubectl) -> Answer<String> {
 fn agents(kubectl: &Kubectl, namespace: &str) -> Answer<Vec<SeenAgent>> {
     let agents = words(agent::list(kubectl, namespace))?;
     let command = ["show", "facts", "--output", "json"];
-    let Answers { answers, not_asked } = agent::ask::<NodeFacts>(kubectl, &agents, &command);
-    let mut facts: BTreeMap<String, Answer<NodeFacts>> = answers
-        .into_iter()
-        .map(|(node, facts)| (node, Ok(facts)))
-        .collect();
-    facts.extend(
-        not_asked
-            .into_iter()
-            .map(|NotAsked { node, reason }| (node, Err(reason))),
-    );
+    let facts = agent::ask_each::<NodeFacts>(kubectl, &agents, &command);
+    let mut facts: BTreeMap<String, Answer<NodeFacts>> = facts.into_iter().collect();
     let seen = agents.into_iter().filter_map(|agent| {
         Some(SeenAgent {
             facts: facts.remove(&agent.node)?,

@@ -2,16 +2,15 @@
 //! what ours would be, the same after somebody changed theirs, and the kernel's own of their table with that of our agents.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{NAMESPACE, Story, Undo};
 use crate::await_condition::{until, until_equal};
-use crate::cluster::tool;
+use crate::cluster::{run_with_input, tool};
 use crate::guest::quote;
 use crate::lab::{LIMIT, Lab};
 
@@ -252,17 +251,7 @@ fn shadow(lab: &Lab, file: Option<&Path>, table: &[String]) -> Result<(i32, Valu
             .args(["--node-name", DIRECTOR, "--namespace", NAMESPACE])
             .arg(file);
     }
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    child
-        .stdin
-        .take()
-        .context("standard input of the plugin")?
-        .write_all(table.join("\n").as_bytes())?;
-    let output = child.wait_with_output()?;
+    let output = run_with_input(&mut command, &table.join("\n"))?;
     match output.status.code() {
         Some(code @ (0 | 2)) => Ok((code, serde_json::from_slice(&output.stdout)?)),
         _ => bail!("--shadow: {}", String::from_utf8_lossy(&output.stderr)),

@@ -16,6 +16,7 @@ pub mod removal_watch;
 pub mod route;
 pub mod rule;
 pub mod socket;
+pub mod subscription;
 pub mod sysctl;
 
 pub use error::KernelError;

@@ -5,20 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
 
 use lvs_core::host::OWNER_PROTOCOL;
-use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
-};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::error::KernelError;
-use super::link_watch::readable;
 use super::message::{Reply, split_replies};
+use super::subscription::Subscription;
 use super::{address, rule};
 
 /// `RTMGRP_*` (`include/uapi/linux/rtnetlink.h`): the group's number is the bit, and libc has no mask for IPv6's rules.
@@ -41,28 +35,14 @@ pub struct Removals {
 /// A subscription to removals.
 #[derive(Debug)]
 pub struct RemovalWatch {
-    messages: AsyncFd<OwnedFd>,
+    messages: Subscription,
     removals: watch::Sender<Removals>,
 }
 
 impl RemovalWatch {
     /// Subscribes in the network namespace of this thread. Must be called inside the runtime.
     pub fn open() -> Result<Self, KernelError> {
-        let descriptor = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-            SockProtocol::NetlinkRoute,
-        )
-        .map_err(refused)?;
-        bind(descriptor.as_raw_fd(), &NetlinkAddr::new(0, GROUPS)).map_err(refused)?;
-        let messages = readable(descriptor).map_err(|error| {
-            refused(
-                error
-                    .raw_os_error()
-                    .map_or(Errno::UnknownErrno, Errno::from_raw),
-            )
-        })?;
+        let messages = Subscription::open(GROUPS, "removals of addresses and policy rules")?;
         Ok(Self {
             messages,
             removals: watch::Sender::new(Removals::default()),
@@ -78,27 +58,14 @@ impl RemovalWatch {
     pub async fn run(self) -> Result<(), KernelError> {
         let mut buffer = vec![0; RECEIVE_BYTES];
         loop {
-            let mut ready = self.messages.readable().await.map_err(|error| {
-                refused(
-                    error
-                        .raw_os_error()
-                        .map_or(Errno::UnknownErrno, Errno::from_raw),
-                )
-            })?;
-            let descriptor = ready.get_inner().as_raw_fd();
-            loop {
-                match recv(descriptor, &mut buffer, MsgFlags::empty()) {
-                    Ok(length) => self.take(buffer.get(..length).unwrap_or_default()),
-                    Err(Errno::EINTR) => {}
-                    // What was lost may have been ours.
-                    Err(Errno::ENOBUFS) => self.removals.send_modify(|removals| {
-                        removals.count = removals.count.wrapping_add(1);
-                    }),
-                    Err(Errno::EAGAIN) => break,
-                    Err(errno) => return Err(refused(errno)),
-                }
-            }
-            ready.clear_ready();
+            let each = |message: Option<&[u8]>| match message {
+                Some(bytes) => self.take(bytes),
+                // What was lost may have been ours.
+                None => self.removals.send_modify(|removals| {
+                    removals.count = removals.count.wrapping_add(1);
+                }),
+            };
+            self.messages.next(&mut buffer, each).await?;
         }
     }
 
@@ -139,13 +106,5 @@ fn of_ours(reply: &Reply<'_>) -> Option<Removed> {
         }
         libc::RTM_DELRULE => rule::read(reply.body).ok()?.map(|_| Removed::PolicyRule),
         _ => None,
-    }
-}
-
-fn refused(errno: Errno) -> KernelError {
-    KernelError::Refused {
-        doing: "listening for removals of addresses and policy rules".to_owned(),
-        errno,
-        sentence: String::new(),
     }
 }

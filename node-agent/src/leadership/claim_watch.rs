@@ -15,7 +15,8 @@ use tokio::sync::watch;
 
 use super::clock;
 use super::fence::FenceReport;
-use crate::kernel::link_watch::{Links, readable};
+use crate::kernel::link_watch::Links;
+use crate::kernel::subscription::readable;
 
 #[allow(clippy::cast_possible_truncation)]
 const PACKET_FAMILY: libc::sa_family_t = libc::AF_PACKET as libc::sa_family_t;

@@ -12,6 +12,9 @@ use super::super::report::{Fate, Ledger, LineIndex};
 use super::tree::Directive;
 use super::{of, refuse, take};
 
+/// A number as it is taken, and whether that is another than what stands there; `None` = it is none.
+type Found = Option<(u32, bool)>;
+
 /// Times of checks; what is unset is inherited from the block around.
 #[derive(Clone, Debug, Default)]
 pub struct Timing {
@@ -24,15 +27,10 @@ pub struct Timing {
 impl Timing {
     /// Takes one of the four keywords; false if it is another.
     pub fn read(&mut self, ledger: &mut Ledger, directive: &Directive) -> bool {
-        let text = directive.argument(0);
-        let (target, value) = match directive.keyword() {
-            "delay_loop" => (&mut self.delay_loop, seconds(text, 1, 3600)),
-            "delay_before_retry" => (&mut self.delay_before_retry, seconds(text, 1, 3600)),
-            "connect_timeout" => (&mut self.connect_timeout, seconds(text, 1, 300)),
-            "retry" | "nb_get_retry" => (&mut self.retry, bounded(text, 0, 99)),
-            _ => return false,
+        let Some((target, value)) = self.found(directive, "connect_timeout") else {
+            return false;
         };
-        if let Some(value) = ledger.kept(directive.line, text, value) {
+        if let Some(value) = ledger.kept(directive.line, directive.argument(0), value) {
             *target = Some(value);
         }
         true
@@ -40,15 +38,21 @@ impl Timing {
 
     /// Takes those of a script, of which is said that it is not run.
     fn read_quietly(&mut self, directive: &Directive) {
+        if let Some((target, value)) = self.found(directive, "misc_timeout") {
+            *target = value.map(|(value, _)| value).or(*target);
+        }
+    }
+
+    /// Which of the times a keyword sets, and to what; `timeout` is the keyword of the time for an answer.
+    fn found(&mut self, directive: &Directive, timeout: &str) -> Option<(&mut Option<u32>, Found)> {
         let text = directive.argument(0);
-        let (target, value) = match directive.keyword() {
+        Some(match directive.keyword() {
             "delay_loop" => (&mut self.delay_loop, seconds(text, 1, 3600)),
             "delay_before_retry" => (&mut self.delay_before_retry, seconds(text, 1, 3600)),
-            "misc_timeout" => (&mut self.connect_timeout, seconds(text, 1, 300)),
             "retry" | "nb_get_retry" => (&mut self.retry, bounded(text, 0, 99)),
-            _ => return,
-        };
-        *target = value.map(|(value, _)| value).or(*target);
+            keyword if keyword == timeout => (&mut self.connect_timeout, seconds(text, 1, 300)),
+            _ => return None,
+        })
     }
 
     /// The times of a check of a type, with keepalived's defaults.

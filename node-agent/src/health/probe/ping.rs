@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::target::Target;
 use super::{TimeLimit, words};
-use crate::kernel::link_watch::readable;
+use crate::kernel::subscription::readable;
 
 /// Bytes of the head of a message (RFC 792): type, code, checksum, and four that come back.
 const HEAD_BYTES: usize = 8;
