@@ -29,6 +29,8 @@ const POD_NETWORK_API_PORT: u16 = 6443;
 pub const NAME_SERVER: &str = "10.96.0.10";
 /// How often Secrets and ConfigMaps are compared with what pods have; a kubelet takes a minute.
 const REFRESH: Duration = Duration::from_secs(2);
+/// From one report of the nodes to the next.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// The API server as guests see it (`e2e/cluster/guest.sh`).
 const GUEST_API_HOST: &str = "10.0.2.2";
 
@@ -95,7 +97,6 @@ struct Shell {
     started: BTreeMap<String, Placed>,
     refreshed: Instant,
     stopping: BTreeMap<String, Instant>,
-    ready: BTreeMap<String, bool>,
     probed: Instant,
     quiet: Arc<AtomicBool>,
 }
@@ -135,28 +136,22 @@ impl Kubelet {
             started: BTreeMap::new(),
             refreshed: Instant::now(),
             stopping: BTreeMap::new(),
-            ready: BTreeMap::new(),
             probed: Instant::now(),
             quiet: Arc::default(),
         };
         let quiet = Arc::clone(&shell.quiet);
-        runtime.block_on(shell.register())?;
+        runtime.block_on(register(&shell.client, nodes))?;
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         let namespace = crate::lab::OPERATOR_NAMESPACE;
         let log = state.join("kubelet.log");
+        // Beside the rounds: a node of which nothing is heard while one of them takes long would have its pods called unready.
+        runtime.spawn(beat(shell.client.clone(), nodes.to_vec(), log.clone()));
         let thread = std::thread::Builder::new()
             .name("kubelet".into())
             .spawn(move || {
-                let mut heartbeat = Instant::now();
                 while !seen.load(Ordering::SeqCst) {
-                    let round = runtime.block_on(async {
-                        if heartbeat.elapsed() > Duration::from_secs(10) {
-                            heartbeat = Instant::now();
-                            shell.heartbeat().await?;
-                        }
-                        shell.round(namespace).await
-                    });
+                    let round = runtime.block_on(shell.round(namespace));
                     if let Err(error) = round {
                         append(&log, &format!("{error:#}"));
                     }
@@ -206,53 +201,72 @@ pub fn guest_work(pod_uid: &str) -> String {
     format!("/run/pods/{pod_uid}")
 }
 
+async fn register(client: &Client, nodes: &[NodeSpec]) -> Result<()> {
+    let api: Api<Node> = Api::all(client.clone());
+    for node in nodes {
+        let object: Node = serde_json::from_value(json!({
+            "metadata": {"name": node.name, "labels": {
+                "kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}},
+        }))?;
+        api.create(&PostParams::default(), &object)
+            .await
+            .with_context(|| format!("registering node {}", node.name))?;
+    }
+    heartbeat(client, nodes).await
+}
+
+async fn beat(client: Client, nodes: Vec<NodeSpec>, log: PathBuf) {
+    loop {
+        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+        if let Err(error) = heartbeat(&client, &nodes).await {
+            append(&log, &format!("heartbeat: {error:#}"));
+        }
+    }
+}
+
+async fn heartbeat(client: &Client, nodes: &[NodeSpec]) -> Result<()> {
+    let api: Api<Node> = Api::all(client.clone());
+    let now = jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string();
+    for node in nodes {
+        if api.get_opt(&node.name).await?.is_none() {
+            continue;
+        }
+        let addresses: Vec<Value> = node
+            .addresses
+            .iter()
+            .map(|address| json!({"type": "InternalIP", "address": address}))
+            .chain([json!({"type": "Hostname", "address": node.name})])
+            .collect();
+        let capacity =
+            json!({"cpu": "4", "memory": "8Gi", "pods": "110", "ephemeral-storage": "10Gi"});
+        let parameters = PatchParams::default();
+        let status = json!({"status": {"addresses": addresses, "capacity": capacity, "allocatable": capacity}});
+        api.patch_status(&node.name, &parameters, &Patch::Merge(&status))
+            .await?;
+        // Conditions of others stay.
+        let ready = json!({"status": {
+            "conditions": [{"type": "Ready", "status": "True", "reason": "LabKubelet", "message": "ready",
+                "lastHeartbeatTime": now, "lastTransitionTime": now}],
+        }});
+        api.patch_status(&node.name, &parameters, &Patch::Strategic(&ready))
+            .await?;
+    }
+    Ok(())
+}
+
+/// What a pod's status says of readiness; none until the kubelet said anything. Others write there, too: the node lifecycle
+/// controller calls pods unready of whose node it hears nothing.
+fn told_ready(pod: &Pod) -> Option<bool> {
+    let status = pod.status.as_ref()?;
+    status.container_statuses.as_ref()?;
+    let conditions = status.conditions.as_ref()?;
+    let ready = conditions.iter().find(|one| one.type_ == "Ready")?;
+    Some(ready.status == "True")
+}
+
 impl Shell {
-    async fn register(&mut self) -> Result<()> {
-        let api: Api<Node> = Api::all(self.client.clone());
-        for node in self.nodes.values() {
-            let object: Node = serde_json::from_value(json!({
-                "metadata": {"name": node.name, "labels": {
-                    "kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}},
-            }))?;
-            api.create(&PostParams::default(), &object)
-                .await
-                .with_context(|| format!("registering node {}", node.name))?;
-        }
-        self.heartbeat().await
-    }
-
-    async fn heartbeat(&self) -> Result<()> {
-        let api: Api<Node> = Api::all(self.client.clone());
-        let now = jiff::Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-            .to_string();
-        for node in self.nodes.values() {
-            if api.get_opt(&node.name).await?.is_none() {
-                continue;
-            }
-            let addresses: Vec<Value> = node
-                .addresses
-                .iter()
-                .map(|address| json!({"type": "InternalIP", "address": address}))
-                .chain([json!({"type": "Hostname", "address": node.name})])
-                .collect();
-            let capacity =
-                json!({"cpu": "4", "memory": "8Gi", "pods": "110", "ephemeral-storage": "10Gi"});
-            let parameters = PatchParams::default();
-            let status = json!({"status": {"addresses": addresses, "capacity": capacity, "allocatable": capacity}});
-            api.patch_status(&node.name, &parameters, &Patch::Merge(&status))
-                .await?;
-            // Conditions of others stay.
-            let ready = json!({"status": {
-                "conditions": [{"type": "Ready", "status": "True", "reason": "LabKubelet", "message": "ready",
-                    "lastHeartbeatTime": now, "lastTransitionTime": now}],
-            }});
-            api.patch_status(&node.name, &parameters, &Patch::Strategic(&ready))
-                .await?;
-        }
-        Ok(())
-    }
-
     async fn round(&mut self, namespace: &str) -> Result<()> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let pods = api.list(&ListParams::default()).await?;
@@ -469,10 +483,7 @@ impl Shell {
 
     async fn report(&mut self, api: &Api<Pod>, pods: &[Pod]) -> Result<()> {
         // Probes cost the guest more than anything else here.
-        let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
-        let waiting = pods
-            .iter()
-            .any(|pod| self.ready.get(&uid(pod)) != Some(&true));
+        let waiting = pods.iter().any(|pod| told_ready(pod) != Some(true));
         let period = Duration::from_secs(if waiting { 2 } else { 10 });
         if self.probed.elapsed() < period || self.quiet.load(Ordering::SeqCst) {
             return Ok(());
@@ -548,7 +559,7 @@ impl Shell {
         for pod in pods {
             let uid = pod.metadata.uid.clone().unwrap_or_default();
             let ready = answers.get(&uid).copied().unwrap_or(false);
-            if self.ready.get(&uid) == Some(&ready) {
+            if told_ready(pod) == Some(ready) {
                 continue;
             }
             let container = pod::sole_container(pod)?;
@@ -581,7 +592,6 @@ impl Shell {
             let name = pod.metadata.name.clone().unwrap_or_default();
             api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&status))
                 .await?;
-            self.ready.insert(uid, ready);
         }
         Ok(())
     }
