@@ -9,13 +9,18 @@ use crate::guest::quote;
 use crate::lab::{LIMIT, Lab};
 
 mod kube_proxy;
+mod network_plugin;
 mod systemd_networkd;
 
 pub(super) fn stories() -> Vec<Story> {
-    [systemd_networkd::stories(), kube_proxy::stories()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        systemd_networkd::stories(),
+        kube_proxy::stories(),
+        network_plugin::stories(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A host's sysctls as they were when this was made, and are again when it is dropped. Services of ours set some: what there was
