@@ -36,7 +36,7 @@ impl<'a> Sysctls<'a> {
         let file = lab.guest.on(
             host,
             "file=$(mktemp /run/sysctls.XXXXXX); cd /proc/sys/net\n\
-             for path in ipv4/ip_forward ipv4/vs/* ipv4/conf/*/* ipv6/conf/*/*; do\n\
+             for path in ipv4/ip_forward netfilter/nf_conntrack_tcp_be_liberal ipv4/vs/* ipv4/conf/*/* ipv6/conf/*/*; do\n\
              { read -r value <$path; } 2>/dev/null && echo $path $value; done >$file\necho $file",
         )?;
         Ok(Self {
