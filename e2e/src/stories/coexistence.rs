@@ -9,13 +9,18 @@ use crate::guest::quote;
 use crate::lab::{LIMIT, Lab};
 
 mod kube_proxy;
+mod network_plugin;
 mod systemd_networkd;
 
 pub(super) fn stories() -> Vec<Story> {
-    [systemd_networkd::stories(), kube_proxy::stories()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        systemd_networkd::stories(),
+        kube_proxy::stories(),
+        network_plugin::stories(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A host's sysctls as they were when this was made, and are again when it is dropped. Services of ours set some: what there was
@@ -31,7 +36,7 @@ impl<'a> Sysctls<'a> {
         let file = lab.guest.on(
             host,
             "file=$(mktemp /run/sysctls.XXXXXX); cd /proc/sys/net\n\
-             for path in ipv4/ip_forward ipv4/vs/* ipv4/conf/*/* ipv6/conf/*/*; do\n\
+             for path in ipv4/ip_forward netfilter/nf_conntrack_tcp_be_liberal ipv4/vs/* ipv4/conf/*/* ipv6/conf/*/*; do\n\
              { read -r value <$path; } 2>/dev/null && echo $path $value; done >$file\necho $file",
         )?;
         Ok(Self {

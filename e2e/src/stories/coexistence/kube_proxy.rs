@@ -1,4 +1,4 @@
-//! The cluster's own kube-proxy on a director, in mode ipvs.
+//! The cluster's own kube-proxy on directors and real servers, in each of its modes.
 
 use anyhow::{Context, Result, ensure};
 
@@ -9,6 +9,9 @@ use crate::lab::{LIMIT, Lab};
 use crate::stories::NAMESPACE;
 use crate::traffic;
 
+mod beside;
+mod strict_arp;
+
 const NAME: &str = "kube-proxy";
 const ADDRESS: &str = "172.16.2.200";
 const URL: &str = "http://172.16.2.200/";
@@ -16,11 +19,28 @@ const URL: &str = "http://172.16.2.200/";
 const POOL: &str = "172.16.2.192/27";
 
 pub(super) fn stories() -> Vec<Story> {
-    vec![Story {
-        name: "coexistence_kube_proxy_ipvs",
-        tells: "kube-proxy in mode ipvs deletes our services in every pass: put back within seconds, counted, told with the cure; excludeCIDRs is the cure",
-        run: ipvs,
-    }]
+    vec![
+        Story {
+            name: "coexistence_kube_proxy_ipvs",
+            tells: "kube-proxy in mode ipvs deletes our services in every pass: put back within seconds, counted, told with the cure; excludeCIDRs is the cure",
+            run: ipvs,
+        },
+        Story {
+            name: "coexistence_kube_proxy_iptables",
+            tells: "kube-proxy in mode iptables drops the answers of NAT as invalid, DR goes on; tcpBeLiberal or conntrack for IPVS is the cure; nothing is repaired",
+            run: beside::iptables,
+        },
+        Story {
+            name: "coexistence_kube_proxy_nftables",
+            tells: "kube-proxy in mode nftables flushes IPVS when it starts, and never after: put back and told; then DR, NAT and Services work beside each other",
+            run: beside::nftables,
+        },
+        Story {
+            name: "coexistence_kube_proxy_strict_arp",
+            tells: "without strictARP every node answers for an external address of a Service, with it none; our addresses are answered for by their holder in both",
+            run: strict_arp::strict_arp,
+        },
+    ]
 }
 
 /// kube-proxy of one node, with the credentials of one.
@@ -40,14 +60,19 @@ impl<'a> KubeProxy<'a> {
         Ok(Self { lab, binary })
     }
 
-    /// A pass every 5 s, where the default is 30: the story is shorter, and harder to bear.
+    /// A pass every 5 s, where the default is 30: the story is shorter, and harder to bear. `settings` are of the mode ipvs, or
+    /// else of conntrack.
     fn script(&self, host: &str, mode: &str, settings: &str) -> String {
+        let (ipvs, conntrack) = match mode {
+            "ipvs" => (settings, ""),
+            _ => ("", settings),
+        };
         format!(
             "cat >/run/kube-proxy-{host}.yaml <<'T'\n\
              apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: {mode}\n\
              clientConnection: {{kubeconfig: /share/kube-proxy.kubeconfig}}\nclusterCIDR: 10.244.0.0/16\nhostnameOverride: {host}\n\
-             conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}}\n\
-             iptables: {{syncPeriod: 5s}}\nnftables: {{syncPeriod: 5s}}\nipvs: {{syncPeriod: 5s{settings}}}\nT\n\
+             conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s{conntrack}}}\n\
+             iptables: {{syncPeriod: 5s}}\nnftables: {{syncPeriod: 5s}}\nipvs: {{syncPeriod: 5s{ipvs}}}\nT\n\
              exec {} --config=/run/kube-proxy-{host}.yaml --v=4",
             self.binary
         )
@@ -78,14 +103,14 @@ impl<'a> KubeProxy<'a> {
     }
 }
 
-/// A Service of the cluster with one endpoint, plain-1.
-fn service(name: &str, cluster_address: &str) -> String {
+/// A Service of the cluster with one endpoint, plain-1, and more addresses.
+fn service(name: &str, cluster_address: &str, more: &str) -> String {
     format!(
         "
 apiVersion: v1
 kind: Service
 metadata: {{name: {name}, namespace: {NAMESPACE}}}
-spec: {{clusterIP: {cluster_address}, ports: [{{port: 80}}]}}
+spec: {{clusterIP: {cluster_address}, ports: [{{port: 80}}]{more}}}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -185,7 +210,7 @@ fn ipvs(lab: &Lab) -> Result<()> {
     lab.await_serving(NAMESPACE, "marked")?;
     let master = lab.await_holder(ADDRESS)?;
     let wanted = ours(lab, &master)?;
-    let _services = Services::apply(lab, service("foreign", "10.96.7.7"))?;
+    let _services = Services::apply(lab, service("foreign", "10.96.7.7", ""))?;
     let watch = watch(lab, &master)?;
     let kube_proxy = KubeProxy::new(lab)?;
     let proxy = kube_proxy.start(&master, "ipvs", "")?;
@@ -234,7 +259,7 @@ fn ipvs(lab: &Lab) -> Result<()> {
     for last in 8..11 {
         // When a new Service answers, a pass was made after it, which ended with its deletions.
         let address = format!("10.96.7.{last}");
-        let yaml = service(&format!("foreign-{last}"), &address);
+        let yaml = service(&format!("foreign-{last}"), &address, "");
         services.push(Services::apply(lab, yaml)?);
         await_answer(lab, &master, &address, &proxy)?;
         if services.len() == 1 {
