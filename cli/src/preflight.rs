@@ -1,7 +1,9 @@
 //! `kubectl lvs check`: what of a cluster and its nodes would keep the operator from working, before it is installed and
 //! afterwards.
 
+mod external_address;
 mod judge;
+mod kube_proxy;
 mod look;
 mod nodes;
 

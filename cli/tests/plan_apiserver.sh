@@ -62,6 +62,32 @@ sed 's/type: NAT/type: NAT, tunnel: {type: GUE, port: 6080}/' "$here/plans/an-ad
 plan 3 'tunnel' --filename "$work/rule.yaml"
 plan 3 'the path "nowhere.yaml" does not exist' --filename nowhere.yaml
 
+# What belongs to Kubernetes itself and is in the way.
+cat <<'Y' | "$kubectl" apply --filename - >/dev/null
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: kube-proxy, namespace: kube-system}
+data: {config.conf: "mode: iptables"}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: front, namespace: shop}
+spec: {externalIPs: [192.0.2.100], ports: [{port: 443}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: back, namespace: shop}
+spec: {externalIPs: [192.0.2.101], ports: [{port: 443}]}
+Y
+found=0
+"$lvs" check --output json >"$work/check.json" || found=$?
+[ "$found" -eq 1 ] || failed "check ended with $found, not 1: $(cat "$work/check.json")"
+said() { jq --exit-status "any(.[]; .level == \"$1\" and .subject == \"$2\" and (.what | contains(\"$3\")))" "$work/check.json" >/dev/null ||
+    failed "check says no $1 of $2 with '$3': $(cat "$work/check.json")"; }
+said Ok kube-proxy 'mode iptables'
+said Problem 'Service shop/front' 192.0.2.100
+said Warning 'Service shop/back' 192.0.2.101
+
 "$lvs" bundle --archive "$work/a.tar.gz" 2>"$work/progress" >/dev/null || failed "bundle: $(cat "$work/progress")"
 mkdir "$work/unpacked" && tar --extract --gzip --file "$work/a.tar.gz" --directory "$work/unpacked"
 grep -rq 'name: web-9' "$work/unpacked" || failed "the archive has no objects"

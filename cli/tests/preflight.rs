@@ -57,7 +57,11 @@ fn sound() -> Seen {
         namespace: Ok(Some(
             json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}),
         )),
-        kube_proxy: Ok(Some(KubeProxy::default())),
+        kube_proxy: Ok(Some(KubeProxy {
+            mode: "nftables".to_owned(),
+            ..KubeProxy::default()
+        })),
+        cluster_services: Ok(Vec::new()),
         cilium: Ok(None),
         calico_pools: Ok(Vec::new()),
         felix: Ok(Vec::new()),
@@ -88,6 +92,7 @@ fn ipvs(exclude_cidrs: &[&str], strict_arp: bool) -> KubeProxy {
     KubeProxy {
         mode: "ipvs".to_owned(),
         strict_arp,
+        is_tcp_liberal: false,
         exclude_cidrs: exclude_cidrs
             .iter()
             .map(|text| (*text).to_owned())
@@ -374,6 +379,52 @@ fn ipip_of_calico_is_a_warning_where_it_is_used() {
 }
 
 #[test]
+fn an_external_address_of_a_service_out_of_a_pool_is_told() {
+    let of = |service: Value| {
+        let mut seen = sound();
+        seen.services = Ok(vec![
+            json!({"spec": {}, "status": {"addresses": [{"address": "192.0.2.97"}]}}),
+            json!({"spec": {"addresses": ["192.0.2.98"]}}),
+        ]);
+        seen.cluster_services = Ok(vec![service]);
+        remarks(&seen)
+    };
+    let service = |external: &str| json!({"metadata": {"namespace": "shop", "name": "front"}, "spec": {"externalIPs": [external]}});
+    let balanced = |mode: Option<&str>| {
+        let ingress = json!({"ip": "192.0.2.97", "ipMode": mode});
+        json!({"metadata": {"namespace": "shop", "name": "front"}, "status": {"loadBalancer": {"ingress": [ingress]}}})
+    };
+    for taken in [
+        service("192.0.2.97"),
+        service("192.0.2.98"),
+        balanced(None),
+        balanced(Some("VIP")),
+    ] {
+        let told = of(taken);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(
+            (told[0].level, told[0].subject.as_str()),
+            (Level::Problem, "Service shop/front")
+        );
+    }
+    let told = of(service("192.0.2.99"));
+    assert_eq!(told[0].level, Level::Warning);
+    assert!(
+        told[0]
+            .what
+            .ends_with("lie in pools of VirtualRouters: 192.0.2.99"),
+        "{told:?}"
+    );
+    for untaken in [
+        service("203.0.113.1"),
+        balanced(Some("Proxy")),
+        json!({"spec": {"type": "ClusterIP"}}),
+    ] {
+        assert_eq!(of(untaken), []);
+    }
+}
+
+#[test]
 fn strict_arp_counts_in_mode_ipvs_only() {
     let mut seen = sound();
     seen.kube_proxy = Ok(Some(ipvs(&["0.0.0.0/0"], false)));
@@ -388,6 +439,73 @@ fn strict_arp_counts_in_mode_ipvs_only() {
         ..KubeProxy::default()
     }));
     assert_eq!(remarks(&seen), []);
+}
+
+#[test]
+fn mode_iptables_without_liberal_conntrack_is_a_problem_of_nat_over_connections() {
+    let service = |forwarding: &str, protocol: Value| {
+        json!({"metadata": {"namespace": "shop", "name": "web"},
+        "spec": {"forwarding": {"type": forwarding}, "ports": [{"port": 80, "protocol": protocol}]}})
+    };
+    let with = |services: Vec<Value>, change: Deviation| {
+        let mut seen = sound();
+        seen.kube_proxy = Ok(Some(KubeProxy::default()));
+        seen.services = Ok(services);
+        change(&mut seen);
+        let told = remarks(&seen);
+        assert!(told.len() <= 1, "{told:?}");
+        told.into_iter().next()
+    };
+    let nothing: Deviation = |_| {};
+    for protocol in [Value::Null, json!("TCP"), json!("SCTP")] {
+        let told = with(vec![service("NAT", protocol)], nothing).expect("a problem");
+        assert_eq!(told.level, Level::Problem);
+        assert!(told.what.ends_with("have NAT: shop/web"), "{told:?}");
+        assert!(told.cure.contains("tcpBeLiberal"), "{told:?}");
+    }
+    // Before anybody chose a way of forwarding it is good to know.
+    assert_eq!(
+        with(Vec::new(), nothing).expect("a note").level,
+        Level::Note
+    );
+    // Conntrack takes the first packet of UDP for a connection, wherever it goes; DR has no answers here.
+    for (forwarding, protocol) in [("NAT", "UDP"), ("DR", "TCP")] {
+        assert_eq!(
+            with(vec![service(forwarding, json!(protocol))], nothing),
+            None
+        );
+    }
+    let many = (0..5).map(|_| service("NAT", Value::Null)).collect();
+    let told = with(many, nothing).expect("a problem");
+    assert!(told.what.ends_with("shop/web and 2 more"), "{told:?}");
+    // Cures. A node that is no director does not count.
+    let nat = || vec![service("NAT", Value::Null)];
+    assert_eq!(
+        with(nat(), |seen| {
+            seen.kube_proxy =
+                KubeProxy::read("mode: iptables\nconntrack: {tcpBeLiberal: true}").map(Some);
+        }),
+        None
+    );
+    let kept: Deviation = |seen| {
+        let agents = seen.agents.as_mut().expect("agents");
+        for agent in agents.iter_mut() {
+            let facts = agent.facts.as_mut().expect("facts");
+            facts
+                .sysctls
+                .insert("net/ipv4/vs/conntrack".into(), "1".into());
+        }
+        agents.push(agent("web-1"));
+    };
+    assert_eq!(with(nat(), kept), None);
+    let one_without: Deviation = |seen| {
+        let agents = seen.agents.as_mut().expect("agents");
+        let facts = agents[0].facts.as_mut().expect("facts");
+        facts
+            .sysctls
+            .insert("net/ipv4/vs/conntrack".into(), "1".into());
+    };
+    assert!(with(nat(), one_without).is_some());
 }
 
 #[test]

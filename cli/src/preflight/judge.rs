@@ -6,21 +6,20 @@ use lvs_plan::address_range::AddressRange;
 use lvs_plan::input::EXCLUDE_LABEL;
 use serde_json::Value;
 
-use super::look::{KubeProxy, Seen};
-use super::nodes;
+use super::look::Seen;
 use super::{Finding, Level};
+use super::{external_address, kube_proxy, nodes};
 
 /// Oldest minor version of Kubernetes 1.
 const KUBERNETES_MINOR_MINIMUM: u32 = 32;
 /// Label of a Namespace that says what pods may do.
 const ENFORCE_LABEL: &str = "pod-security.kubernetes.io/enforce";
-/// First version of Kubernetes in which kube-proxy has no mode ipvs by default.
-const IPVS_MODE_GOES: &str = "off by default from Kubernetes 1.40, gone in 1.43";
 
 /// Everything that was looked at.
 pub fn judge(seen: &Seen) -> Vec<Finding> {
     let mut findings = vec![version(seen), namespace(seen)];
-    findings.extend(kube_proxy(seen));
+    findings.extend(kube_proxy::judge(seen));
+    findings.extend(external_address::judge(seen));
     findings.extend(cilium(seen));
     findings.extend(calico(seen));
     findings.extend(definitions(seen));
@@ -105,7 +104,7 @@ fn namespace(seen: &Seen) -> Finding {
 }
 
 /// Ranges of all pools.
-fn pools(routers: &[Value]) -> Vec<(String, AddressRange)> {
+pub(super) fn pools(routers: &[Value]) -> Vec<(String, AddressRange)> {
     let mut ranges = Vec::new();
     for router in routers {
         let pools = router["spec"]["addressPools"].as_array();
@@ -118,96 +117,6 @@ fn pools(routers: &[Value]) -> Vec<(String, AddressRange)> {
         }
     }
     ranges
-}
-
-fn kube_proxy(seen: &Seen) -> Vec<Finding> {
-    let subject = "kube-proxy";
-    let proxy = match &seen.kube_proxy {
-        Err(error) => return vec![unknown(subject, error)],
-        Ok(None) => {
-            return vec![Finding::new(
-                Level::Note,
-                subject,
-                "has no ConfigMap kube-system/kube-proxy",
-                "in its mode ipvs it would remove the services of this operator",
-                "see that what stands in its place has no IPVS of its own",
-            )];
-        }
-        Ok(Some(proxy)) => proxy,
-    };
-    if proxy.mode != "ipvs" {
-        let mode = if proxy.mode.is_empty() {
-            "the default, iptables"
-        } else {
-            &proxy.mode
-        };
-        return vec![Finding::ok(subject, format!("mode {mode}"))];
-    }
-    let mut findings = vec![ipvs_mode(
-        proxy,
-        seen.routers.as_deref().unwrap_or_default(),
-    )];
-    if !proxy.strict_arp {
-        findings.push(Finding::new(
-            Level::Warning,
-            subject,
-            "strictARP is false in mode ipvs",
-            "every node answers ARP for every external address of a Service, so that such an address cannot be this operator's",
-            "set ipvs.strictARP: true in ConfigMap kube-system/kube-proxy and restart kube-proxy",
-        ));
-    }
-    findings
-}
-
-fn ipvs_mode(proxy: &KubeProxy, routers: &[Value]) -> Finding {
-    let subject = "kube-proxy";
-    let excluded: Vec<AddressRange> = proxy
-        .exclude_cidrs
-        .iter()
-        .filter_map(|text| AddressRange::parse(text).ok())
-        .collect();
-    let pools = pools(routers);
-    let open: Vec<&str> = pools
-        .iter()
-        .filter(|(_, range)| !excluded.iter().any(|network| network.includes(range)))
-        .map(|(text, _)| text.as_str())
-        .collect();
-    let why = "in every pass kube-proxy deletes IPVS services whose address it does not know and which is not in ipvs.excludeCIDRs";
-    let other =
-        format!("or better choose mode nftables or iptables: mode ipvs is {IPVS_MODE_GOES}");
-    if !open.is_empty() {
-        return Finding::new(
-            Level::Problem,
-            subject,
-            format!(
-                "mode ipvs, and addresses of pools are not excluded: {}",
-                open.join(", ")
-            ),
-            why,
-            format!(
-                "add them to ipvs.excludeCIDRs in ConfigMap kube-system/kube-proxy and restart kube-proxy, {other}"
-            ),
-        );
-    }
-    if pools.is_empty() && excluded.is_empty() {
-        return Finding::new(
-            Level::Problem,
-            subject,
-            "mode ipvs, and nothing is excluded",
-            why,
-            format!(
-                "add the networks of your virtual addresses to ipvs.excludeCIDRs in ConfigMap kube-system/kube-proxy and restart \
-                 kube-proxy, {other}"
-            ),
-        );
-    }
-    Finding::new(
-        Level::Warning,
-        subject,
-        "mode ipvs; the addresses of the pools are excluded",
-        "it shares IPVS and its sysctls with this operator, and kube-proxy --cleanup flushes the services of both",
-        format!("see that all its pods have that configuration, {other}"),
-    )
 }
 
 fn cilium(seen: &Seen) -> Vec<Finding> {

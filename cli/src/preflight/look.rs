@@ -23,6 +23,8 @@ pub struct KubeProxy {
     pub mode: String,
     /// Whether it answers ARP only where an address is.
     pub strict_arp: bool,
+    /// Whether conntrack takes TCP packets for valid that fit no connection, and nothing is dropped for it.
+    pub is_tcp_liberal: bool,
     /// Networks whose IPVS services it leaves alone.
     pub exclude_cidrs: Vec<String>,
 }
@@ -40,6 +42,9 @@ impl KubeProxy {
         Ok(Self {
             mode: config["mode"].as_str().unwrap_or_default().to_owned(),
             strict_arp: ipvs["strictARP"].as_bool().unwrap_or_default(),
+            is_tcp_liberal: config["conntrack"]["tcpBeLiberal"]
+                .as_bool()
+                .unwrap_or_default(),
             exclude_cidrs: excluded
                 .filter_map(|text| text.as_str().map(str::to_owned))
                 .collect(),
@@ -71,6 +76,8 @@ pub struct Seen {
     pub namespace: Answer<Option<Value>>,
     /// kube-proxy; `None` = it has no ConfigMap.
     pub kube_proxy: Answer<Option<KubeProxy>>,
+    /// Services of Kubernetes.
+    pub cluster_services: Answer<Vec<Value>>,
     /// Data of Cilium's ConfigMap; `None` = there is none.
     pub cilium: Answer<Option<BTreeMap<String, String>>>,
     /// Calico's IPPools; empty = there are none.
@@ -189,6 +196,7 @@ pub fn look(kubectl: &Kubectl, operator_namespace: Option<&str>) -> Seen {
         nodes: words(kubectl.list("nodes", Scope::Cluster)),
         namespace: get(kubectl, &["namespace", &operator_namespace]),
         kube_proxy: kube_proxy(kubectl),
+        cluster_services: words(kubectl.list("services", Scope::Cluster)),
         cilium: system_map(kubectl, "cilium-config"),
         calico_pools: list(kubectl, "ippools.crd.projectcalico.org"),
         felix: list(kubectl, "felixconfigurations.crd.projectcalico.org"),

@@ -102,7 +102,7 @@ fn kernel(node: &Value) -> Finding {
     let release = info["kernelVersion"].as_str().unwrap_or_default();
     if info["operatingSystem"]
         .as_str()
-        .is_some_and(|system| system != "linux")
+        .is_some_and(|system| !system.is_empty() && system != "linux")
     {
         return Finding::ok(subject, "no Linux, and therefore nothing of this operator");
     }

@@ -148,7 +148,8 @@ fn advice(object: &Object, evidence: Evidence<'_>) -> String {
             "kube-proxy in mode ipvs sets it when it starts: choose its mode nftables".to_owned()
         }
         Object::Service(_) | Object::Timeouts | Object::SyncDaemon(_) => {
-            "another program sets IPVS on this node, such as keepalived, ldirectord or a script with ipvsadm: stop it"
+            "another program sets IPVS on this node: stop it if it is keepalived, ldirectord or a script with ipvsadm; kube-proxy in \
+             mode nftables flushes IPVS once when it starts, and nothing has to be done"
                 .to_owned()
         }
         Object::Address(key) => {
