@@ -84,7 +84,7 @@ look_around() {
     cat <<T
 
 The cluster is still up. To look around:
-  export KUBECONFIG=$state/kubeconfig
+  export KUBECONFIG=$state/kubeconfig PATH=\$PATH:$(dirname "$kubectl")
   kubectl get virtualservices,realservers,virtualrouters
 a shell on a node (node-1, node-2, node-3; leave with Ctrl-]), or one command:
   e2e/cluster/lab.sh shell $state node-1

@@ -139,12 +139,27 @@ story_drain() {
     kubectl rollout status --namespace "$namespace" deployment/lvs-operator-controller --timeout=180s >/dev/null
 }
 
+# What the README has people type. A newcomer's kubectl and folder are those of this shell.
+story_own_service_of_the_readme() {
+    local folder="$state/readme" commands answers
+    mkdir -p "$folder"
+    awk '/^# own.yaml$/ { take = 1 } /^```$/ { take = 0 } take' "$root/README.md" >"$folder/own.yaml"
+    commands="$(sed -n '/^## Try your own/,/^## Install/ s/^    //p' "$root/README.md" |
+        sed "s|e2e/.run/demo|$state|; s|-f own.yaml|-f $folder/own.yaml|")"
+    grep -q 'lab.sh host' <<<"$commands"
+    (cd "$root" && eval "$commands") >"$folder/out"
+    shown <"$folder/out"
+    answers="$(grep -cxE 'web-[23]' "$folder/out")"
+    [ "$answers" -eq 8 ] && [ "$(grep -cx web-2 "$folder/out")" -eq 4 ]
+    kubectl delete -f "$folder/own.yaml" >/dev/null
+}
+
 stories() {
     local story
     # What the demo showed last was another weight.
     set_weight web-2 1
     wait_until 60 "balance 2:1:1" balanced node-3:20 web-2:10 web-3:10
-    for story in kubectl_lvs plan_check_bundle stolen_token istio_beside_ours drain upgrade keep_traffic_and_reinstall; do
+    for story in own_service_of_the_readme kubectl_lvs plan_check_bundle stolen_token istio_beside_ours drain upgrade keep_traffic_and_reinstall; do
         step "story: ${story//_/ }"
         "story_$story"
     done

@@ -176,6 +176,30 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// kubectl with a bearer token and no credentials else, with standard input: what it wrote, or else what it said.
+    pub fn kubectl_as(
+        &self,
+        token: &str,
+        words: &[&str],
+        input: &str,
+    ) -> Result<Result<String, String>> {
+        let mut command = Command::new(&self.kubectl);
+        command
+            .args(["--kubeconfig=/dev/null", "--token", token])
+            .arg(format!("--server=https://127.0.0.1:{}", self.port))
+            .arg("--certificate-authority")
+            .arg(self.folder.join("pki/ca.crt"))
+            .args(words)
+            .env("HOME", &self.folder);
+        let output = run_with_input(&mut command, input)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(text(&output.stderr))
+        })
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.kubectl);
         command

@@ -1,4 +1,4 @@
-//! Whose is what: foreign objects, tenants, tokens, names, and bad input that disturbs nobody else.
+//! Whose is what: foreign objects, addresses, an agent's token, names, and bad input that disturbs nobody else.
 
 use anyhow::{Context, Result, ensure};
 
@@ -14,11 +14,6 @@ pub(super) fn stories() -> Vec<Story> {
             name: "foreign_objects_survive",
             tells: "a foreign IPVS service, address and nftables table survive everything; a foreign key is not taken over",
             run: foreign,
-        },
-        Story {
-            name: "tenant_targets_refused",
-            tells: "loopback, a node that was not granted, another tenant's address: TargetNotPermitted",
-            run: tenants,
         },
         Story {
             name: "address_conflicts",
@@ -106,85 +101,6 @@ spec:
         )?;
     }
     told
-}
-
-fn tenants(lab: &Lab) -> Result<()> {
-    lab.cluster.apply_text(
-        NAMESPACE,
-        r#"
-apiVersion: lvs.dev/v1alpha1
-kind: VirtualRouter
-metadata: {name: tenants}
-spec:
-  directors: [{nodeName: lb-a}]
-  addressPools: [{name: tenant, addresses: [172.16.2.246-172.16.2.248]}]
-  grants: [{namespaces: {from: All}, addressPoolNames: [tenant], realServerCIDRs: [192.168.2.32/32, 172.16.2.246/32, 127.0.0.0/8]}]
----
-apiVersion: lvs.dev/v1alpha1
-kind: VirtualService
-metadata: {name: victim}
-spec:
-  virtualRouterName: tenants
-  addresses: [172.16.2.246]
-  ports: [{port: 80}]
-  forwarding: {type: DR}
-  realServerSelector: {matchLabels: {app: good}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: VirtualService
-metadata: {name: greedy}
-spec:
-  virtualRouterName: tenants
-  addresses: [172.16.2.247]
-  ports: [{port: 80}]
-  forwarding: {type: DR}
-  realServerSelector: {matchLabels: {app: bad}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: good, labels: {app: good}}
-spec: {target: {type: Addresses, addresses: [192.168.2.32]}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: loopback, labels: {app: bad}}
-spec: {target: {type: Addresses, addresses: [127.0.0.1]}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: node, labels: {app: bad}}
-spec: {target: {type: Node, node: {name: web-1}}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: node-by-address, labels: {app: bad}}
-spec: {target: {type: Addresses, addresses: [192.168.2.21]}}
----
-apiVersion: lvs.dev/v1alpha1
-kind: RealServer
-metadata: {name: foreign-address, labels: {app: bad}}
-spec: {target: {type: Addresses, addresses: [172.16.2.246]}}
-"#,
-    )?;
-    lab.await_true(
-        &["-n", NAMESPACE, "virtualservices.lvs.dev", "victim"],
-        "Programmed",
-    )?;
-    for name in ["loopback", "node", "node-by-address", "foreign-address"] {
-        let words = ["-n", NAMESPACE, "realservers.lvs.dev", name];
-        let message = lab.await_reason(&words, "Accepted", "TargetNotPermitted")?;
-        ensure!(
-            message.len() > 20,
-            "{name}: the message says nothing: {message}"
-        );
-    }
-    let rules = lab.ipvs_rules("lb-a")?;
-    let targets: Vec<_> = rules
-        .iter()
-        .filter(|rule| rule.starts_with("-a -t 172.16.2.247"))
-        .collect();
-    ensure!(targets.is_empty(), "programmed all the same: {targets:?}");
-    Ok(())
 }
 
 fn conflicts(lab: &Lab) -> Result<()> {

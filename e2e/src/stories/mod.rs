@@ -41,6 +41,7 @@ mod seen;
 mod service_targets;
 mod strict;
 mod sync_group;
+mod tenants;
 mod through_virtual_address;
 mod tracking;
 mod tunnel;
@@ -97,6 +98,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         connection_sync::stories(),
         connection_takeover::stories(),
         boundaries::stories(),
+        tenants::stories(),
         conflict::stories(),
         coexistence::stories(),
         paths::stories(),
