@@ -16,9 +16,10 @@ demo-down: ## End a demo that was kept
 test: ## All checks and tests (ONLY="unit chart" for some)
 	@exec e2e/checks/run.sh $(ONLY)
 
-generate: ## Write the CustomResourceDefinitions and their reference from the types, and the dictionary of keywords from its table
+generate: ## Write the CustomResourceDefinitions and their reference from the types, the chart's README from its schema, and the dictionary of keywords
 	cargo run --quiet --locked --package lvs-crds --bin crdgen -- crds/generated charts/lvs-operator/charts/crds/crds
 	cargo run --quiet --locked --package lvs-crds --bin reference >docs/reference.md
+	jq --raw-output --from-file e2e/chart/readme.jq charts/lvs-operator/values.schema.json >charts/lvs-operator/README.md
 	cargo run --quiet --locked --package kubectl-lvs -- dictionary >docs/dictionary.md
 
 image: ## Release binaries and the images, as OCI archives in target/images, with what is in them (*.cdx.json)

@@ -29,6 +29,25 @@ agent() { holds DaemonSet lvs-operator-agent "$@"; }
 
 accepted "lint" "$helm" lint --strict "$chart"
 accepted "every template renders" render
+accepted "README.md is what the schema says ('make generate')" \
+    diff "$chart/README.md" <(jq --raw-output --from-file "$here/readme.jq" "$chart/values.schema.json")
+# A default that README.md names, as far as values.yaml has a scalar in its place.
+documented_defaults() {
+    local values path documented real compared=0
+    values="$(render --set-file "extraObjects[0]=$here/values-table.txt" --show-only templates/extra-objects.yaml |
+        KUBECONFIG=/dev/null "$kubectl" patch --local -f - --type=merge -p '{}' -o json | jq --raw-output .data.values)"
+    while IFS='|' read -r _ path _ documented _; do
+        path="${path//[\` ]/}"
+        documented="$(sed 's/^ *//; s/ *$//' <<<"$documented")"
+        real="$(jq --raw-output --arg path "$path" 'getpath($path | split(".")) | scalars | select(. != "" and . != null)' <<<"$values" 2>/dev/null)" || continue
+        [ -n "$real" ] || continue
+        [ "$real" = "$documented" ] || printf '%s: README.md says "%s", values.yaml "%s"\n' "$path" "$documented" "$real"
+        compared=$((compared + 1))
+    done < <(grep '^| `' "$chart/README.md")
+    [ "$compared" -ge 20 ] || echo "only $compared were compared"
+}
+# shellcheck disable=SC2016
+accepted "defaults in README.md are those of values.yaml" bash -c '[ -z "$1" ] || { echo "$1"; exit 1; }' - "$(documented_defaults)"
 accepted "authorities of health checks" agent \
     '.spec.template.spec | (.volumes[] | select(.name == "certificate-authorities") | .configMap.name == "our-ca")
         and (.containers[0].env[] | select(.name == "SSL_CERT_FILE") | .value | endswith("/bundle.pem"))' \

@@ -326,7 +326,7 @@ fn directors(seen: &Seen) -> Vec<Finding> {
                     &subject,
                     format!("director {node} has no agent"),
                     "it cannot hold the addresses",
-                    "see the chart's values agent.nodeSelector and agent.tolerations, and the DaemonSet lvs-operator-agent",
+                    "see the chart's value agent.nodeSelector, and the DaemonSet lvs-operator-agent",
                 ),
                 (Some(_), Some(false)) => Finding::new(
                     Level::Warning,
