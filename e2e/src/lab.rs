@@ -1,6 +1,8 @@
 //! Tier 2: everything up, in order, and what stories share.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod hosts;
+mod product;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,43 +13,14 @@ use serde_json::Value;
 use crate::await_condition::until;
 use crate::cluster::{Cluster, condition};
 use crate::guest::Guest;
-use crate::kubelet::{Images, Kubelet, NodeSpec, guest_work};
+use crate::kubelet::{Images, Kubelet, NodeSpec};
+
+pub use hosts::{HOSTS, Hosts};
 
 /// Namespace of the product.
 pub const OPERATOR_NAMESPACE: &str = "lvs-system";
 /// Limit for anything that should take a second, under load.
 pub const LIMIT: Duration = Duration::from_mins(1);
-/// Every host of the machine; see `e2e/machine/machine-init.sh`.
-pub const HOSTS: [&str; 10] = [
-    "client", "router", "lb-a", "lb-b", "web-1", "web-2", "web-3", "plain-1", "plain-2", "far-1",
-];
-
-/// Facts about every host, see `e2e/machine/look.sh`.
-pub type Hosts = BTreeMap<String, BTreeSet<String>>;
-
-/// A line of `e2e/machine/look.sh` without what changes by itself: numbers of links, remaining lifetimes.
-fn fact(line: &str) -> Option<String> {
-    let line = line.trim();
-    let line = match line.split_once(": ") {
-        Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => rest,
-        _ => line,
-    };
-    let fact = match line.split_once(": <") {
-        // State and counters of a link are its own; only that it is there counts.
-        Some((device, _)) => format!("link {}", device.split('@').next().unwrap_or(device)),
-        None => match line.split_once("valid_lft") {
-            Some((address, _)) => address.trim_end().to_owned(),
-            None => match line.split_once(" expires ") {
-                Some((route, rest)) => {
-                    let rest = rest.split_once(' ').map_or("", |(_, rest)| rest);
-                    format!("{route} {rest}")
-                }
-                None => line.to_owned(),
-            },
-        },
-    };
-    (!fact.is_empty()).then_some(fact)
-}
 
 /// The lab.
 pub struct Lab {
@@ -293,43 +266,6 @@ impl Lab {
         WithoutProbes(self)
     }
 
-    /// Waits until every pod of the product is ready.
-    pub fn await_product(&self) -> Result<()> {
-        until(
-            Duration::from_mins(5),
-            "all pods of the product ready",
-            || {
-                let set =
-                    self.cluster
-                        .get(&["-n", OPERATOR_NAMESPACE, "daemonsets,deployments"])?;
-                let rows: Vec<(String, i64, i64)> = set["items"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .map(|item| {
-                        let status = &item["status"];
-                        let wanted = status["desiredNumberScheduled"]
-                            .as_i64()
-                            .or(item["spec"]["replicas"].as_i64());
-                        let ready = status["numberReady"]
-                            .as_i64()
-                            .or(status["readyReplicas"].as_i64());
-                        (
-                            item["metadata"]["name"].to_string(),
-                            wanted.unwrap_or(-1),
-                            ready.unwrap_or(0),
-                        )
-                    })
-                    .collect();
-                let good = rows.len() == 2
-                    && rows
-                        .iter()
-                        .all(|(_, wanted, ready)| wanted == ready && *wanted > 0);
-                Ok(if good { Ok(()) } else { Err(rows) })
-            },
-        )
-    }
-
     /// Ends everything that [`Lab::up`] started; nothing after [`Lab::attach`].
     pub fn down(self) -> Result<()> {
         match self.kubelet {
@@ -403,172 +339,6 @@ impl Lab {
             })
         })
     }
-
-    /// The node in whose kernel an address is now.
-    pub fn holders(&self, address: &str) -> Result<Vec<String>> {
-        let output = self.guest.run(&format!(
-            "for host in lb-a lb-b; do ip -n $host -br address show dev out | grep -qw '{address}' && echo $host; done; true"
-        ))?;
-        Ok(output.lines().map(str::to_owned).collect())
-    }
-
-    /// Waits until exactly one director holds an address; returns it.
-    pub fn await_holder(&self, address: &str) -> Result<String> {
-        until(LIMIT, &format!("one holder of {address}"), || {
-            let holders = self.holders(address)?;
-            Ok(match &holders[..] {
-                [one] => Ok(one.clone()),
-                _ => Err(holders),
-            })
-        })
-    }
-
-    /// IPVS rules of a host as `ipvsadm -Sn` prints them, sorted.
-    pub fn ipvs_rules(&self, host: &str) -> Result<Vec<String>> {
-        let mut rules: Vec<String> = self
-            .guest
-            .on(host, "ipvsadm -Sn")?
-            .lines()
-            .map(|line| line.trim().to_owned())
-            .collect();
-        rules.sort();
-        Ok(rules)
-    }
-
-    /// Name of the controller's Deployment.
-    pub fn controller_deployment(&self) -> Result<String> {
-        let list = self
-            .cluster
-            .get(&["-n", OPERATOR_NAMESPACE, "deployments"])?;
-        list["items"][0]["metadata"]["name"]
-            .as_str()
-            .map(str::to_owned)
-            .context("no Deployment")
-    }
-
-    /// Names of the controller's pods.
-    pub fn controller_pods(&self) -> Result<Vec<String>> {
-        let list = self.cluster.get(&["-n", OPERATOR_NAMESPACE, "pods"])?;
-        Ok(list["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|pod| pod["spec"]["hostNetwork"] != true)
-            .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
-            .collect())
-    }
-
-    /// Folder in the guest of the agent's pod on a node.
-    pub fn agent_work(&self, node: &str) -> Result<String> {
-        let selector = format!("spec.nodeName={node}");
-        let pods = self.cluster.get(&[
-            "-n",
-            OPERATOR_NAMESPACE,
-            "pods",
-            "--field-selector",
-            &selector,
-        ])?;
-        let uid = pods["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|pod| {
-                pod["spec"]["hostNetwork"] == true && pod["metadata"]["deletionTimestamp"].is_null()
-            })
-            .and_then(|pod| pod["metadata"]["uid"].as_str())
-            .with_context(|| format!("no agent pod on {node}"))?;
-        Ok(guest_work(uid))
-    }
-
-    /// Sends a signal to a node's agent; with `hold` it is not started again until [`Lab::release_agent`].
-    pub fn signal_agent(&self, node: &str, signal: &str, hold: bool) -> Result<()> {
-        let work = self.agent_work(node)?;
-        let hold = if hold {
-            format!("touch {work}/hold;")
-        } else {
-            String::new()
-        };
-        self.guest
-            .run(&format!("{hold} kill -{signal} $(cat {work}/pid)"))?;
-        if hold.is_empty() {
-            return Ok(());
-        }
-        until(LIMIT, "the agent ends", || {
-            let output = self
-                .guest
-                .try_run(&format!("[ ! -d /proc/$(cat {work}/pid) ]"))?;
-            Ok(if output.status == 0 {
-                Ok(())
-            } else {
-                Err("still there")
-            })
-        })
-    }
-
-    /// Lets a held agent start again.
-    pub fn release_agent(&self, node: &str) -> Result<()> {
-        let work = self.agent_work(node)?;
-        self.guest.run(&format!("rm -f {work}/hold")).map(drop)
-    }
-
-    /// A metric of a node's agent, summed over its label sets; 0 when absent.
-    pub fn agent_metric(&self, node: &str, name: &str) -> Result<f64> {
-        let text = self.guest.on(
-            node,
-            "curl --silent --show-error --max-time 10 http://127.0.0.1:9650/metrics",
-        )?;
-        Ok(text
-            .lines()
-            .filter(|line| line.starts_with(name))
-            .filter(|line| matches!(line.as_bytes().get(name.len()), Some(b' ' | b'{')))
-            .filter_map(|line| {
-                line.rsplit(' ')
-                    .next()
-                    .and_then(|word| word.parse::<f64>().ok())
-            })
-            .sum())
-    }
-
-    /// Everything of the hosts that the product could change.
-    pub fn hosts(&self) -> Result<Hosts> {
-        let script = format!(
-            "bash {}/e2e/machine/look.sh {}",
-            self.repository.display(),
-            HOSTS.join(" ")
-        );
-        let mut hosts = Hosts::new();
-        let mut name = String::new();
-        for line in self.guest.run(&script)?.lines() {
-            if let Some(host) = line.strip_prefix("== ") {
-                host.clone_into(&mut name);
-                hosts.insert(name.clone(), BTreeSet::new());
-            } else if let (Some(text), Some(fact)) = (hosts.get_mut(&name), fact(line)) {
-                text.insert(fact);
-            }
-        }
-        Ok(hosts)
-    }
-
-    /// Waits until every host is as it was; the error shows the lines that differ.
-    pub fn await_hosts(&self, before: &Hosts) -> Result<()> {
-        until(LIMIT, "every host as it was before", || {
-            let now = self.hosts()?;
-            let mut differences = Vec::new();
-            for (host, was) in before {
-                let is = now.get(host).cloned().unwrap_or_default();
-                differences.extend(
-                    was.difference(&is)
-                        .map(|line| format!("{host} lost: {line}")),
-                );
-                differences.extend(is.difference(was).map(|line| format!("{host} has: {line}")));
-            }
-            Ok(if differences.is_empty() {
-                Ok(())
-            } else {
-                Err(differences)
-            })
-        })
-    }
 }
 
 /// See [`Lab::without_probes`].
@@ -579,31 +349,5 @@ impl Drop for WithoutProbes<'_> {
         if let Some(kubelet) = &self.0.kubelet {
             kubelet.set_quiet(false);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fact;
-
-    #[test]
-    fn a_fact_is_without_what_changes_by_itself() {
-        let of = |line| fact(line).unwrap_or_default();
-        assert_eq!(of("7: out@if6: <BROADCAST,UP> mtu 1500 qdisc"), "link out");
-        assert_eq!(
-            of(
-                "7: out    inet 172.16.2.200/32 scope global noprefixroute out\\       valid_lft 2sec preferred_lft 0sec"
-            ),
-            "out    inet 172.16.2.200/32 scope global noprefixroute out\\"
-        );
-        assert_eq!(
-            of("default via fe80::1 dev out expires 12sec pref medium"),
-            "default via fe80::1 dev out pref medium"
-        );
-        assert_eq!(
-            of("32766:\tfrom all lookup main"),
-            "32766:\tfrom all lookup main"
-        );
-        assert_eq!(fact("   "), None);
     }
 }

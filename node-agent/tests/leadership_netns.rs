@@ -3,71 +3,31 @@
 //! are the witnesses.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-#[path = "leadership/lease_api.rs"]
+#[path = "leadership_netns/lease.rs"]
+mod lease;
+#[path = "leadership_netns/lease_api.rs"]
 mod lease_api;
+#[path = "leadership_netns/namespace.rs"]
+mod namespace;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::path::Path;
-use std::process::Command as Program;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lease_api::LeaseApi;
+use lvs_agent::leadership::clock;
 use lvs_agent::leadership::fence::{
     Command, FenceCounts, FenceOutput, FenceReport, FenceThread, RouterSettings,
 };
-use lvs_agent::leadership::{
-    Leadership, LeadershipConfig, RoleState, RouterConfig, RouterName, clock,
-};
-use lvs_core::desired::Fitness;
-use lvs_core::election::{Hold, Identity, Lifetime, Role, Timing};
+use lvs_core::election::{Hold, Identity, Lifetime, Timing};
 use lvs_core::fence::{DirectorAddress, HolderUntil, Trouble};
-use lvs_crds::node_plan::{Candidacy, LeadershipPlan, PlanState};
-use lvs_crds::transition::{Transition, TransitionKind};
-use lvs_crds::virtual_router::{Announcement, OnApiServerLoss};
-use prometheus_client::registry::Registry;
-use serde_json::{Value, json};
+use lvs_crds::virtual_router::Announcement;
+use namespace::{hears, in_kernel, in_namespace, mac, received, run, until};
+use serde_json::json;
 use tokio::sync::watch;
 
 const V4: &str = "192.0.2.250";
 const V6: &str = "2001:db8::250";
 const BOOT: &str = "11111111-2222-3333-4444-555555555555";
-
-fn run(program: &str, arguments: &str) -> String {
-    let output = Program::new(program)
-        .args(arguments.split_whitespace())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{program} {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Runs a test in a thread with a network namespace and a runtime of its own. `ip` joins it, as children do.
-fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let outcome = std::thread::spawn(|| {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
-            .expect("a private network namespace needs root");
-        run("ip", "link set lo up");
-        run("ip", "link add eth0 type veth peer name far0");
-        run("ip", "addr add 192.0.2.2/24 dev eth0");
-        run("ip", "addr add 2001:db8::2/64 dev eth0 nodad");
-        run("ip", "link set eth0 up");
-        run("ip", "link set far0 up");
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(test());
-    })
-    .join();
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
-    }
-}
 
 fn address(text: &str) -> DirectorAddress {
     DirectorAddress {
@@ -78,27 +38,6 @@ fn address(text: &str) -> DirectorAddress {
 
 fn addresses(texts: &[&str]) -> BTreeSet<DirectorAddress> {
     texts.iter().map(|text| address(text)).collect()
-}
-
-/// What `ip` says of an address on eth0.
-fn in_kernel(text: &str) -> Option<Value> {
-    let shown: Value = serde_json::from_str(&run("ip", "-j addr show dev eth0")).unwrap();
-    shown[0]["addr_info"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|info| info["local"] == text)
-        .cloned()
-}
-
-/// Waits for a condition that the kernel alone brings about.
-async fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Duration {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < limit, "{what}: not within {limit:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    begin.elapsed()
 }
 
 fn hold(epoch: u64, seconds: u64, lifetime: Lifetime) -> Command {
@@ -402,247 +341,6 @@ fn a_missing_device_is_said_and_used_when_it_comes() {
     });
 }
 
-fn plan(directors: &[&str]) -> LeadershipPlan {
-    LeadershipPlan {
-        lease_name: "lvs-router-edge".to_owned(),
-        priority: 100,
-        candidacy: Candidacy::Permitted,
-        directors: directors.iter().map(|name| (*name).to_owned()).collect(),
-        lease_duration_seconds: 10,
-        preemption_delay_seconds: None,
-        hand_over_to: None,
-        heartbeat: None,
-        on_api_server_loss: OnApiServerLoss::Hold,
-        takeover: lvs_crds::virtual_router::Takeover::Fast,
-        announcement: Announcement::default(),
-        timeouts: None,
-        virtual_router_id: None,
-        tracked_interfaces: Vec::new(),
-        tracked_endpoints: Vec::new(),
-        tracked_real_servers: None,
-        addresses_set_aside: Vec::new(),
-        connection_sync: None,
-    }
-}
-
-fn router(directors: &[&str], state: PlanState) -> BTreeMap<String, RouterConfig> {
-    let config = RouterConfig {
-        plan: plan(directors),
-        state,
-        verified: true,
-        fitness: Fitness::default(),
-        heartbeat_interface: None,
-    };
-    [("edge".to_owned(), config)].into()
-}
-
-fn leadership(api: &LeaseApi, directory: &Path, incarnation: &str) -> Leadership {
-    Leadership::start(LeadershipConfig {
-        client: api.client.clone(),
-        endpoints: None,
-        namespace: "lvs-system".to_owned(),
-        node_name: "lb-a".to_owned(),
-        incarnation: incarnation.to_owned(),
-        runtime_directory: directory.to_owned(),
-        heartbeat: None,
-    })
-    .unwrap()
-}
-
-async fn role(leadership: &Leadership, role: Role) {
-    wait(&mut leadership.roles(), |roles| {
-        roles.get("edge").is_some_and(|state| state.role == role)
-    })
-    .await;
-}
-
-async fn last_transition(
-    roles: &mut watch::Receiver<BTreeMap<RouterName, RoleState>>,
-    reason: TransitionKind,
-) -> Transition {
-    let roles = wait(roles, |roles| {
-        let last = roles
-            .get("edge")
-            .and_then(|state| state.last_transition.as_ref());
-        last.is_some_and(|last| last.reason == reason)
-    })
-    .await;
-    roles["edge"].last_transition.clone().unwrap()
-}
-
-/// The value of one sample; 0 while there is none.
-fn sample(registry: &Registry, name: &str) -> f64 {
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-        .map_or(0.0, |value| value.parse().unwrap())
-}
-
-async fn held(leadership: &Leadership, texts: &[&str]) -> FenceReport {
-    let wanted = addresses(texts);
-    wait(&mut leadership.addresses(), |report| {
-        report
-            .routers
-            .get("edge")
-            .is_some_and(|edge| edge.held == wanted)
-    })
-    .await
-}
-
-#[test]
-fn a_leadership_acquires_survives_the_api_and_lends_to_its_successor() {
-    in_namespace(|| async {
-        let directory = tempfile::tempdir().unwrap();
-        let api = LeaseApi::start("lb-a").await;
-        let mut first = leadership(&api, directory.path(), "first");
-        first.set_routers(router(&["lb-a"], PlanState::Active));
-        first.set_addresses([("edge".to_owned(), addresses(&[V4]))].into());
-        role(&first, Role::Master).await;
-        held(&first, &[V4]).await;
-        let lease = api
-            .wait_for(|lease| lease["spec"]["leaseTransitions"] == 1)
-            .await;
-        assert_eq!(lease["spec"]["holderIdentity"], "lb-a/first");
-        assert_eq!(
-            lease["metadata"]["annotations"]["lvs.dev/directors"],
-            "lb-a"
-        );
-        assert!(lease["spec"]["acquireTime"].is_string());
-
-        // An annotation of somebody else makes the next renewal conflict; nothing else comes of it.
-        api.change(|lease| lease["metadata"]["annotations"]["example.org/note"] = json!("x"));
-        let renewed = lease["spec"]["renewTime"].clone();
-        let lease = api
-            .wait_for(|lease| lease["spec"]["renewTime"] != renewed)
-            .await;
-        assert_eq!(lease["metadata"]["annotations"]["example.org/note"], "x");
-        assert_eq!(lease["spec"]["leaseTransitions"], 1);
-
-        // The only director holds without the API for longer than its Lease.
-        api.set_broken(true);
-        let beyond = clock::now() + Duration::from_secs(12);
-        until("time without the API", Duration::from_secs(30), || {
-            assert!(in_kernel(V4).is_some());
-            clock::now() > beyond
-        })
-        .await;
-        api.set_broken(false);
-        let renewed = lease["spec"]["renewTime"].clone();
-        api.wait_for(|lease| lease["spec"]["renewTime"] != renewed)
-            .await;
-
-        // SIGTERM: the address stays for half a minute, and the next agent adopts it.
-        first.shutdown().await;
-        let lease = api
-            .wait_for(|lease| lease["spec"]["leaseDurationSeconds"] == 35)
-            .await;
-        assert_eq!(lease["spec"]["holderIdentity"], "lb-a/first");
-        assert!(in_kernel(V4).unwrap()["valid_life_time"].as_u64().unwrap() > 20);
-        let mut second = leadership(&api, directory.path(), "second");
-        second.set_routers(router(&["lb-a"], PlanState::Active));
-        role(&second, Role::Master).await;
-        let report = held(&second, &[V4]).await;
-        assert_eq!((report.counts.additions, report.counts.deletions), (0, 0));
-        let lease = api
-            .wait_for(|lease| lease["spec"]["holderIdentity"] == "lb-a/second")
-            .await;
-        assert_eq!(lease["spec"]["leaseTransitions"], 1, "the same epoch");
-
-        second.set_routers(router(&["lb-a"], PlanState::Withdrawn));
-        role(&second, Role::Released).await;
-        held(&second, &[]).await;
-        assert!(in_kernel(V4).is_none());
-        let lease = api
-            .wait_for(|lease| lease["spec"]["holderIdentity"].is_null())
-            .await;
-        assert_eq!(lease["spec"]["leaseTransitions"], 1);
-    });
-}
-
-#[test]
-fn a_leadership_gives_up_to_a_higher_epoch_and_offers_on_shutdown() {
-    in_namespace(|| async {
-        let directory = tempfile::tempdir().unwrap();
-        let api = LeaseApi::start("lb-a,lb-b").await;
-        let mut leadership = leadership(&api, directory.path(), "first");
-        leadership.set_routers(router(&["lb-a", "lb-b"], PlanState::Active));
-        leadership.set_addresses([("edge".to_owned(), addresses(&[V4]))].into());
-        held(&leadership, &[V4]).await;
-        api.change(|lease| {
-            lease["spec"]["holderIdentity"] = json!("lb-b/other");
-            lease["spec"]["leaseTransitions"] = json!(2);
-            lease["spec"]["renewTime"] = json!("2030-01-01T00:00:00.000000Z");
-        });
-        role(&leadership, Role::Backup).await;
-        held(&leadership, &[]).await;
-        assert!(in_kernel(V4).is_none());
-        let mut roles = leadership.roles();
-        let told = last_transition(&mut roles, TransitionKind::Fenced).await;
-        assert_eq!(
-            (told.epoch, told.message.as_str()),
-            (1, "lb-b holds epoch 2")
-        );
-
-        // The other releases; then a shutdown of ours offers to it.
-        api.change(|lease| {
-            lease["spec"]["holderIdentity"] = Value::Null;
-        });
-        held(&leadership, &[V4]).await;
-        let told = last_transition(&mut roles, TransitionKind::BecameMaster).await;
-        assert_eq!(
-            (told.epoch, told.message.as_str()),
-            (3, "nobody held the Lease")
-        );
-        // The takeover is announced by now, or soon, and its phases are the whole of it.
-        let mut registry = Registry::default();
-        registry.register_collector(leadership.collector());
-        let vacant = "{cause=\"vacant\"}";
-        until("a takeover", Duration::from_secs(10), || {
-            sample(
-                &registry,
-                &format!("lvs_agent_takeover_seconds_count{vacant}"),
-            ) > 0.5
-        })
-        .await;
-        let whole = sample(
-            &registry,
-            &format!("lvs_agent_takeover_seconds_sum{vacant}"),
-        );
-        let phases: f64 = ["detection", "challenge", "write", "apply", "announce"]
-            .iter()
-            .map(|phase| {
-                let labels = format!("{{cause=\"vacant\",phase=\"{phase}\"}}");
-                sample(
-                    &registry,
-                    &format!("lvs_agent_takeover_phase_seconds_sum{labels}"),
-                )
-            })
-            .sum();
-        assert!(
-            whole > 0.0 && (whole - phases).abs() < 1e-6,
-            "{phases} of {whole}"
-        );
-        let fenced = "lvs_agent_router_transitions_total{router=\"edge\",reason=\"Fenced\"}";
-        assert!((sample(&registry, fenced) - 1.0).abs() < 1e-9);
-        let shutdown = tokio::spawn(leadership.shutdown());
-        api.wait_for(|lease| lease["metadata"]["annotations"]["lvs.dev/offered"] == "3")
-            .await;
-        assert!(in_kernel(V4).is_some());
-        api.change(|lease| {
-            lease["spec"]["holderIdentity"] = json!("lb-b/other");
-            lease["spec"]["leaseTransitions"] = json!(4);
-            let annotations = lease["metadata"]["annotations"].as_object_mut().unwrap();
-            annotations.remove("lvs.dev/offered");
-        });
-        shutdown.await.unwrap();
-        assert!(in_kernel(V4).is_none(), "the successor has it");
-        let told = last_transition(&mut roles, TransitionKind::HandedOver).await;
-        assert_eq!((told.epoch, told.message.as_str()), (4, "its agent ends"));
-        assert_eq!(told.peer_node_name.as_deref(), Some("lb-b"));
-    });
-}
-
 #[test]
 fn a_second_agent_on_the_node_is_refused() {
     in_namespace(|| async {
@@ -651,39 +349,4 @@ fn a_second_agent_on_the_node_is_refused() {
         let error = FenceThread::start(directory.path(), BOOT, me(), None).unwrap_err();
         assert!(error.to_string().contains("another agent"), "{error}");
     });
-}
-
-/// A packet socket for one protocol: such a one hears what a device receives, not what it sends.
-fn received(ethertype: u16) -> socket2::Socket {
-    let socket = socket2::Socket::new(
-        socket2::Domain::PACKET,
-        socket2::Type::RAW,
-        Some(socket2::Protocol::from(i32::from(ethertype.to_be()))),
-    )
-    .unwrap();
-    socket.set_nonblocking(true).unwrap();
-    socket
-}
-
-fn mac(device: &str) -> Vec<u8> {
-    let shown: Value =
-        serde_json::from_str(&run("ip", &format!("-j link show dev {device}"))).unwrap();
-    let text = shown[0]["address"].as_str().unwrap();
-    text.split(':')
-        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-        .collect()
-}
-
-async fn hears(socket: &mut socket2::Socket, wanted: impl Fn(&[u8]) -> bool) {
-    let mut buffer = [0; 2048];
-    until("a frame on the far end", Duration::from_secs(10), || {
-        while let Ok(length) = socket.read(&mut buffer) {
-            // Shorter ones cannot be announcements; what is beyond the length is zero or older.
-            if length >= 42 && wanted(&buffer) {
-                return true;
-            }
-        }
-        false
-    })
-    .await;
 }

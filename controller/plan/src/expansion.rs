@@ -12,7 +12,7 @@ use crate::input::{ObjectKey, RealServerObject};
 use crate::service;
 use crate::target::{self, Context, Target};
 
-/// Most destinations of one plan (`crds/src/node_plan.rs`): of each of its services, and of all together, which the
+/// Most destinations of one plan (`crds/src/node_plan`): of each of its services, and of all together, which the
 /// agent reports in one list. Objects stay well below what the API server stores.
 const DESTINATIONS_MAXIMUM: usize = 4096;
 

@@ -20,7 +20,7 @@ use crate::resolution::{Disposition, ServiceDecision};
 use crate::selector;
 use crate::target::{Context, Targets};
 
-/// Most checks of a plan (`crds/src/node_plan.rs`).
+/// Most checks of a plan (`crds/src/node_plan/director.rs`).
 const CHECKS_MAXIMUM: usize = 200;
 /// Most checks of real servers in a plan; what is left is for those of the VirtualService and of destinations that are kept.
 const OVERRIDES_MAXIMUM: usize = 128;

@@ -1,8 +1,10 @@
 //! Names that RealServers stand for: when the DNS is asked, and what follows from its answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use lvs_controller::resolver::{Lookup, NameResolver, PARALLEL_MAXIMUM};
+use lvs_controller::world::SharedWorld;
 use lvs_plan::dns_name::{Answer, Answers};
 
 use super::endpoint_slices::real_servers_sent;

@@ -1,5 +1,8 @@
 //! EndpointSlices of Services that RealServers stand for.
 
+use std::sync::Arc;
+
+use lvs_controller::world::{Change, Store, Versioned};
 use lvs_plan::endpoint::EndpointSlice;
 
 use super::*;

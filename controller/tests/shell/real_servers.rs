@@ -1,5 +1,7 @@
 //! Real servers that go down and come up.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use lvs_crds::real_server::RealServerState;
 use lvs_plan::status::Report;
 

@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `record.rs` | what the program in the guest (`src/bin/failover_probe.rs`) reports, line by line |
+//! | `record.rs` | what the program in the guest (`src/bin/failover_probe`) reports, line by line |
 //! | `probe.rs` | that program seen from here |
 //! | `measurement.rs` | from lines to figures |
 //! | `subject.rs` | two directors that are measured, and what is done to them |

@@ -348,7 +348,8 @@ impl Timing {
     }
 
     /// How long a holder that goes away voluntarily keeps the addresses after it saw its successor's
-    /// write, or heard that the successor has none of them yet. Below the 0.5 s that two nodes may carry an address, less the time to see the write.
+    /// write, or heard that the successor has none of them yet. Below the 0.5 s that two nodes may carry
+    /// an address, less the time to see the write.
     pub const fn handover_keep(&self) -> Duration {
         Duration::from_millis(300)
     }

@@ -7,8 +7,9 @@ use lvs_core::shown::ServiceReading;
 use neli::consts::nl::NlmF;
 use nix::errno::Errno;
 
+use super::connection::{Connection, Failure};
 use super::statistics::unless_changed;
-use super::{Client, Connection, Failure, Reading};
+use super::{Client, Reading};
 use crate::decode;
 use crate::encode;
 use crate::error::DumpError;

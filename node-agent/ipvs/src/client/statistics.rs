@@ -3,7 +3,8 @@
 use lvs_core::ipvs::ServiceKey;
 use lvs_core::statistics::ServiceStatistics;
 
-use super::{Client, Connection, Failure, Reading};
+use super::connection::{Connection, Failure};
+use super::{Client, Reading};
 use crate::decode;
 use crate::error::DumpError;
 use crate::uapi::command;

@@ -169,8 +169,7 @@ pub async fn ask(
     terms: Option<&Terms<'_>>,
     limit: TimeLimit,
 ) -> Result<(), String> {
-    let security = terms.map(|terms| Security::new(terms, None, target, None));
-    let security = security.transpose()?;
+    let security = Security::of(terms, None, target, None)?;
     let at_once = terms.is_some_and(Terms::begin_at_once);
     let stream = tcp::connect(target, limit).await?;
     let own = stream.local_addr();

@@ -40,8 +40,7 @@ pub async fn ask(
         HttpVersion::HTTP1 => "http/1.1",
         HttpVersion::HTTP2 => http2::PROTOCOL,
     };
-    let security = terms.map(|terms| Security::new(terms, host, target, Some(protocol)));
-    let security = security.transpose()?;
+    let security = Security::of(terms, host, target, Some(protocol))?;
     let stream = tcp::connect(target, limit).await?;
     match security {
         // On the heap: a question without TLS would be as large.

@@ -53,8 +53,7 @@ pub async fn ask(
     terms: Option<&Terms<'_>>,
     limit: TimeLimit,
 ) -> Result<(), String> {
-    let security = terms.map(|terms| Security::new(terms, None, target, None));
-    let security = security.transpose()?;
+    let security = Security::of(terms, None, target, None)?;
     let mut connection = Connection {
         stream: Box::new(tcp::connect(target, limit).await?),
         is_encrypted: false,

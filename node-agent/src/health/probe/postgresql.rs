@@ -54,8 +54,7 @@ pub async fn ask(
     let user = login.map(|login| &*login.username);
     let user = user.or(check.user.as_deref()).unwrap_or(DEFAULT_USER);
     let database = check.database.as_deref().unwrap_or(DEFAULT_DATABASE);
-    let security = terms.map(|terms| Security::new(terms, None, target, None));
-    let security = security.transpose()?;
+    let security = Security::of(terms, None, target, None)?;
     let mut stream: Box<dyn tls::Connection> = Box::new(tcp::connect(target, limit).await?);
     if let Some(security) = security {
         say(&mut stream, &with_length(&TLS.to_be_bytes()), limit).await?;

@@ -101,7 +101,7 @@ pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection for S {}
 
-/// A connection over which TLS is spoken from the first byte on, if there are `terms`; `protocol` is as in [`Security::new`].
+/// A connection over which TLS is spoken from the first byte on, if there are `terms`; `protocol` is as in [`Security::of`].
 /// An error is why there is none, in words.
 pub async fn connect(
     target: Target,
@@ -109,8 +109,7 @@ pub async fn connect(
     protocol: Option<&'static str>,
     limit: TimeLimit,
 ) -> Result<Box<dyn Connection>, String> {
-    let security = terms.map(|terms| Security::new(terms, None, target, protocol));
-    let security = security.transpose()?;
+    let security = Security::of(terms, None, target, protocol)?;
     let stream = tcp::connect(target, limit).await?;
     Ok(match security {
         None => Box::new(stream),
@@ -128,9 +127,19 @@ pub struct Security<'a> {
 }
 
 impl<'a> Security<'a> {
-    /// As `terms` say with who is at `target`, for `host` where the question names one, offering to speak `protocol` over it
-    /// (ALPN). An error is what of the check itself cannot be done, in words.
-    pub fn new(
+    /// As `terms` say, if there are any, with who is at `target`, for `host` where the question names one, offering to speak
+    /// `protocol` over it (ALPN). An error is what of the check itself cannot be done, in words.
+    pub fn of(
+        terms: Option<&Terms<'a>>,
+        host: Option<&str>,
+        target: Target,
+        protocol: Option<&'static str>,
+    ) -> Result<Option<Self>, String> {
+        let security = terms.map(|terms| Self::new(terms, host, target, protocol));
+        security.transpose()
+    }
+
+    fn new(
         terms: &Terms<'a>,
         host: Option<&str>,
         target: Target,
