@@ -1,0 +1,108 @@
+//! Spans, each made where something is done and with times that are told.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracer, SpanData, SpanProcessor};
+use tokio::sync::mpsc;
+
+use crate::counts::{SpanCounts, SpanResult};
+
+/// Makes spans. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Tracer(pub(crate) SdkTracer);
+
+/// Something that is being done. It ends when it is told to, or when it is dropped.
+pub struct Span(opentelemetry_sdk::trace::Span);
+
+impl fmt::Debug for Span {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Span").field(self.context()).finish()
+    }
+}
+
+impl Tracer {
+    /// The first span of a trace, begun at `begun`. Whether the trace is sampled is decided here.
+    pub fn root(&self, name: &'static str, begun: SystemTime, attributes: Vec<KeyValue>) -> Span {
+        self.build(name, &Context::new(), begun, attributes)
+    }
+
+    /// A span within `parent`, of this process or of another.
+    pub fn child(
+        &self,
+        name: &'static str,
+        parent: &SpanContext,
+        begun: SystemTime,
+        attributes: Vec<KeyValue>,
+    ) -> Span {
+        let parent = Context::new().with_remote_span_context(parent.clone());
+        self.build(name, &parent, begun, attributes)
+    }
+
+    fn build(
+        &self,
+        name: &'static str,
+        parent: &Context,
+        begun: SystemTime,
+        attributes: Vec<KeyValue>,
+    ) -> Span {
+        let builder = SpanBuilder::from_name(name)
+            .with_kind(SpanKind::Internal)
+            .with_start_time(begun)
+            .with_attributes(attributes);
+        Span(self.0.build_with_context(builder, parent))
+    }
+}
+
+impl Span {
+    /// What others continue.
+    pub fn context(&self) -> &SpanContext {
+        self.0.span_context()
+    }
+
+    /// Says one thing more of it.
+    pub fn set(&mut self, attribute: KeyValue) {
+        self.0.set_attribute(attribute);
+    }
+
+    /// It did not succeed, for this reason: a word, not what somebody may have written.
+    pub fn fail(&mut self, reason: &'static str) {
+        self.0.set_status(Status::error(reason));
+    }
+
+    /// It is over.
+    pub fn end(mut self, now: SystemTime) {
+        self.0.end_with_timestamp(now);
+    }
+}
+
+/// Puts spans that ended into the exporter's queue, and drops them if that is full. Blocks nobody.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) sender: mpsc::Sender<SpanData>,
+    pub(crate) counts: SpanCounts,
+}
+
+impl SpanProcessor for Queue {
+    fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        if self.sender.try_send(span).is_err() {
+            self.counts.add(SpanResult::Dropped, 1);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        // The exporter does so by itself, and nobody is to wait for it.
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
