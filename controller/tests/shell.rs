@@ -13,6 +13,8 @@ mod dns_names;
 mod endpoint_slices;
 #[path = "shell/real_servers.rs"]
 mod real_servers;
+#[path = "shell/traces.rs"]
+mod traces;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -244,6 +246,7 @@ impl Scene {
             outcomes,
             names,
             is_leader,
+            traces: None,
         };
         let status = StatusWriter::new(client, world.clone(), metrics.clone(), "pod".to_owned());
         Self {

@@ -17,11 +17,7 @@ pub struct TraceArguments {
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<Collector>,
     /// File with the certificate authorities of the collector, PEM. Without it those that SSL_CERT_FILE names, or the system's.
-    #[arg(
-        long,
-        env = "OTEL_EXPORTER_OTLP_CERTIFICATE",
-        requires = "otlp_endpoint"
-    )]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_CERTIFICATE")]
     pub otlp_certificate: Option<PathBuf>,
 }
 

@@ -14,14 +14,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use opentelemetry::KeyValue;
-use opentelemetry::trace::TracerProvider;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData};
+use opentelemetry_sdk::trace::SpanData;
 use prost::Message;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::CertificateDer;
@@ -34,10 +33,10 @@ use tokio::time::{sleep, timeout};
 use crate::args::{Collector, TraceArguments};
 use crate::counts::{SpanCounts, SpanResult};
 use crate::limits::{
-    ANSWER_BYTES, EXPORT_TIMEOUT, IDLE, LAST_EXPORT_TIMEOUT, LINGER, QUEUED_SPANS,
-    SPANS_PER_REQUEST, TELLING_INTERVAL,
+    ANSWER_BYTES, EXPORT_TIMEOUT, IDLE, LAST_EXPORT_TIMEOUT, LINGER, SPANS_PER_REQUEST,
+    TELLING_INTERVAL,
 };
-use crate::span::{Queue, Tracer};
+use crate::span::Tracer;
 
 /// Who makes the spans.
 #[derive(Clone, Debug)]
@@ -78,38 +77,29 @@ pub fn start(
     let collector = arguments.otlp_endpoint.clone()?;
     tracing::info!("traces of changes go to {}", collector.traces());
     let counts = SpanCounts::default();
-    let (sender, queue) = mpsc::channel(QUEUED_SPANS);
     let resource = Resource::builder()
         .with_service_name(origin.service)
         .with_attribute(KeyValue::new("service.version", origin.version))
         .with_attributes(origin.attributes)
         .build();
+    let attributes = ResourceAttributesWithSchema::from(&resource);
+    let (tracer, queue) = Tracer::open(origin.service, resource, sampling_ratio, counts.clone());
     let exporter = Exporter {
         queue,
-        resource: ResourceAttributesWithSchema::from(&resource),
+        resource: attributes,
         collector,
         certificate: arguments.otlp_certificate.clone(),
         client: None,
         counts: counts.clone(),
         telling: Telling::default(),
     };
-    let provider = SdkTracerProvider::builder()
-        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
-            sampling_ratio,
-        ))))
-        .with_resource(resource)
-        .with_span_processor(Queue {
-            sender,
-            counts: counts.clone(),
-        })
-        .build();
     let (stop, stopped) = oneshot::channel();
     let exporting = Exporting {
         counts,
         stop,
         task: tokio::spawn(exporter.run(stopped)),
     };
-    Some((Tracer(provider.tracer(origin.service)), exporting))
+    Some((tracer, exporting))
 }
 
 type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;

@@ -3,19 +3,22 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use opentelemetry::trace::TracerProvider;
 use opentelemetry::trace::{
     Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
 };
 use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{SdkTracer, SpanData, SpanProcessor};
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, SpanData, SpanProcessor};
 use tokio::sync::mpsc;
 
 use crate::counts::{SpanCounts, SpanResult};
+use crate::limits::QUEUED_SPANS;
 
 /// Makes spans. Cloning shares it.
 #[derive(Clone, Debug)]
-pub struct Tracer(pub(crate) SdkTracer);
+pub struct Tracer(SdkTracer);
 
 /// Something that is being done. It ends when it is told to, or when it is dropped.
 pub struct Span(opentelemetry_sdk::trace::Span);
@@ -27,6 +30,24 @@ impl fmt::Debug for Span {
 }
 
 impl Tracer {
+    /// A tracer of `service`, and the queue in which its spans are as soon as they have ended. `sampling_ratio` of the traces
+    /// that begin here, 0 to 1, are sampled, and of those that others began what they have sampled.
+    pub fn open(
+        service: &'static str,
+        resource: Resource,
+        sampling_ratio: f64,
+        counts: SpanCounts,
+    ) -> (Self, mpsc::Receiver<SpanData>) {
+        let (sender, queue) = mpsc::channel(QUEUED_SPANS);
+        let sampler = Sampler::TraceIdRatioBased(sampling_ratio);
+        let provider = SdkTracerProvider::builder()
+            .with_sampler(Sampler::ParentBased(Box::new(sampler)))
+            .with_resource(resource)
+            .with_span_processor(Queue { sender, counts })
+            .build();
+        (Self(provider.tracer(service)), queue)
+    }
+
     /// The first span of a trace, begun at `begun`. Whether the trace is sampled is decided here.
     pub fn root(&self, name: &'static str, begun: SystemTime, attributes: Vec<KeyValue>) -> Span {
         self.build(name, &Context::new(), begun, attributes)
@@ -83,9 +104,9 @@ impl Span {
 
 /// Puts spans that ended into the exporter's queue, and drops them if that is full. Blocks nobody.
 #[derive(Debug)]
-pub(crate) struct Queue {
-    pub(crate) sender: mpsc::Sender<SpanData>,
-    pub(crate) counts: SpanCounts,
+struct Queue {
+    sender: mpsc::Sender<SpanData>,
+    counts: SpanCounts,
 }
 
 impl SpanProcessor for Queue {
@@ -105,4 +126,9 @@ impl SpanProcessor for Queue {
     fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
         Ok(())
     }
+}
+
+/// A list of words as the value of an attribute.
+pub fn texts(words: Vec<opentelemetry::StringValue>) -> opentelemetry::Value {
+    opentelemetry::Value::Array(opentelemetry::Array::String(words))
 }
