@@ -24,7 +24,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch, plan and write until told to stop.
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Stop planning and have every node cleaned, or left as it is, before the operator is uninstalled.
     PrepareUninstall(UninstallArguments),
 }

@@ -111,7 +111,7 @@ impl Reconciler {
         self.ask_for(names);
         self.count_undecodable(&snapshot.inputs);
 
-        let (begun, began) = (Instant::now(), SystemTime::now());
+        let (begun, begun_at) = (Instant::now(), SystemTime::now());
         let resolution = resolve(&snapshot.inputs);
         let checked = Checked::new(resolution.clone());
         self.metrics
@@ -120,7 +120,7 @@ impl Reconciler {
         match checked {
             Ok(checked) => {
                 let writes = self.traces().map(|mut traces| {
-                    let times = (began, SystemTime::now());
+                    let times = (begun_at, SystemTime::now());
                     traces.planned(&snapshot.inputs, &checked, &arrivals, times)
                 });
                 let written = self.writer.apply(&checked, backoff, writes.as_ref()).await;

@@ -59,12 +59,12 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     )?;
 
     let origin = origin(&arguments);
-    let traces = lvs_traces::start(&arguments.traces, origin, arguments.otlp_sampling_ratio);
-    if let Some((_, exporting)) = &traces {
+    let exported = lvs_traces::start(&arguments.traces, origin, arguments.otlp_sampling_ratio);
+    if let Some((_, exporting)) = &exported {
         metrics.register_spans(&exporting.counts);
         world.lock().arrivals = Some(Arrivals::new());
     }
-    let (tracer, exporting) = traces.unzip();
+    let (tracer, exporting) = exported.unzip();
 
     let watches = Watches {
         client: client.clone(),

@@ -214,6 +214,7 @@ for part in "DaemonSet agent" "Deployment controller"; do
     ratio=null
     [ "$name" = agent ] || ratio='"--otlp-sampling-ratio=0.25"'
     # What begins with it, or null.
+    # shellcheck disable=SC2016  # jq's variable
     argument='(.containers[0].args as $all | def argument($name): [$all[] | select(startswith($name))][0];'
     accepted "the $name: traces to the collector" holds "$kind" "lvs-operator-$name" ".spec.template.spec | $argument
         argument(\"--otlp-endpoint\") == \"--otlp-endpoint=http://collector.monitoring:4318\" and argument(\"--otlp-sampling\") == $ratio

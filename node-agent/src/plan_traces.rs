@@ -43,6 +43,8 @@ pub struct PlanTraces {
     statuses: StatusTraces,
     /// By name of the plan.
     followed: BTreeMap<String, Followed>,
+    /// Operations of the pass at hand on things that no plan wants.
+    unwanted: Operations,
     /// When the pass at hand began.
     began: SystemTime,
 }
@@ -88,6 +90,7 @@ impl PlanTraces {
             },
             tracer,
             followed: BTreeMap::new(),
+            unwanted: Operations::default(),
             began: SystemTime::UNIX_EPOCH,
         }
     }
@@ -141,6 +144,7 @@ impl PlanTraces {
     /// A pass begins.
     pub fn begin(&mut self, now: SystemTime) {
         self.began = now;
+        self.unwanted = Operations::default();
         for (name, followed) in &mut self.followed {
             followed.operations = Operations::default();
             if followed.passes == 0 {
@@ -168,8 +172,11 @@ impl PlanTraces {
         let failed = execution.failures.iter().map(|failure| &failure.op);
         for (op, is_applied) in applied.chain(failed.map(|op| (op, false))) {
             let owners = owners(&op.object());
-            for (name, followed) in &mut self.followed {
-                if owners.is_empty() || owners.contains(name.as_str()) {
+            if owners.is_empty() {
+                self.unwanted.note(op, is_applied);
+            }
+            for owner in owners {
+                if let Some(followed) = self.followed.get_mut(owner) {
                     followed.operations.note(op, is_applied);
                 }
             }
@@ -179,6 +186,7 @@ impl PlanTraces {
     /// The pass is over, and that is what is reported of plans.
     pub fn end(&mut self, reports: &BTreeMap<String, PlanReport>, now: SystemTime) {
         let (tracer, statuses, began) = (&self.tracer, &self.statuses, self.began);
+        let unwanted = &self.unwanted;
         self.followed.retain(|name, followed| {
             let Some(report) = reports.get(name) else {
                 return false;
@@ -186,16 +194,13 @@ impl PlanTraces {
             followed.passes += 1;
             let programmed = &report.programmed;
             let is_done = programmed.status == "True" || programmed.reason == Reason::Withdrawn;
-            let Operations {
-                applied,
-                failed,
-                kinds,
-            } = &followed.operations;
+            let own = &followed.operations;
             let mut attributes = followed.attributes(name);
-            let kinds: Vec<_> = kinds.iter().map(|kind| (*kind).into()).collect();
+            let kinds = own.kinds.union(&unwanted.kinds);
+            let kinds: Vec<_> = kinds.map(|kind| (*kind).into()).collect();
             attributes.extend([
-                KeyValue::new("lvs.operations.applied", *applied),
-                KeyValue::new("lvs.operations.failed", *failed),
+                KeyValue::new("lvs.operations.applied", own.applied + unwanted.applied),
+                KeyValue::new("lvs.operations.failed", own.failed + unwanted.failed),
                 KeyValue::new("lvs.operations.kinds", lvs_traces::texts(kinds)),
                 KeyValue::new("lvs.reason", programmed.reason.as_str()),
             ]);

@@ -77,14 +77,14 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
             }),
     })
     .await?;
-    let traces = lvs_traces::start(&arguments.traces, origin(&arguments), NOT_BEGUN_HERE);
-    if let Some((_, exporting)) = &traces {
+    let exported = lvs_traces::start(&arguments.traces, origin(&arguments), NOT_BEGUN_HERE);
+    if let Some((_, exporting)) = &exported {
         let registry = registry.sub_registry_with_prefix(crate::metrics::PREFIX);
         exporting.counts.register(registry);
     }
-    let (tracer, exporting) = traces.unzip();
-    let traces = tracer.map(PlanTraces::new);
-    let status_traces = traces.as_ref().map(PlanTraces::statuses);
+    let (tracer, exporting) = exported.unzip();
+    let plan_traces = tracer.map(PlanTraces::new);
+    let status_traces = plan_traces.as_ref().map(PlanTraces::statuses);
     registry.register_collector(leadership.collector());
     let leadership_failure = leadership.failure();
     let claims = (leadership.addresses(), leadership.claims());
@@ -112,7 +112,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     )?
     .with_api_endpoints(addresses)
     .with_removals(removal_watch.removals())
-    .with_traces(traces)
+    .with_traces(plan_traces)
     .with_check_marks(arguments.health_check_mark_range.clone());
     let endpoints = syncer.endpoints.clone();
     registry.register_collector(endpoints.collector());

@@ -10,11 +10,13 @@ use lvs_agent::book::{PlanEvent, ReceivedPlan};
 use lvs_agent::plan_traces::{PlanTraces, StatusTraces};
 use lvs_agent::plan_watch::GuardedPlan;
 use lvs_core::op::IpvsOp;
-use lvs_crds::node_plan::{NodePlanSpec, PlanState};
+use lvs_crds::node_plan::{NodePlanSpec, PlanState, RealServerPlan};
 use lvs_ipvs::fake::Fault;
 use lvs_traces::{Resource, SpanCounts, SpanData, Tracer};
 use nix::errno::Errno;
-use node_in_memory::{Loop, Node, VIP, director, list, pass, received, router, serving};
+use node_in_memory::{
+    Loop, Node, VIP, director, list, pass, real_server, received, router, serving,
+};
 use proptest::prelude::*;
 use tokio::sync::mpsc;
 
@@ -37,9 +39,9 @@ fn annotated(name: &str, generation: i64, spec: &NodePlanSpec, text: &str) -> Re
 fn traced(agent: Loop) -> (Loop, StatusTraces, mpsc::Receiver<SpanData>) {
     let resource = Resource::builder_empty().build();
     let (tracer, spans) = Tracer::open("test", resource, 0.0, SpanCounts::default());
-    let traces = PlanTraces::new(tracer);
-    let statuses = traces.statuses();
-    (agent.with_traces(Some(traces)), statuses, spans)
+    let plans = PlanTraces::new(tracer);
+    let statuses = plans.statuses();
+    (agent.with_traces(Some(plans)), statuses, spans)
 }
 
 fn ended(spans: &mut mpsc::Receiver<SpanData>) -> Vec<SpanData> {
@@ -111,6 +113,67 @@ fn a_new_spec_is_followed_from_the_watch_to_the_kernel_and_the_status_once() {
         pass(&mut agent);
         assert!(ended(&mut spans).is_empty());
     }
+}
+
+#[test]
+fn each_plan_is_told_what_was_done_for_it_and_what_nobody_wants_any_more() {
+    let node = Node::new();
+    let (mut agent, _, mut spans) = traced(serving(&node));
+    let other = director("192.0.2.251", &[1, 1], PlanState::Active);
+    agent.take(PlanEvent::Applied(annotated("vs-2", 1, &other, CONTEXT)));
+    let gone = director(VIP, &[], PlanState::Withdrawn);
+    agent.take(PlanEvent::Applied(annotated("vs-1", 2, &gone, CONTEXT)));
+    pass(&mut agent);
+    let made = ended(&mut spans);
+    let applied: Vec<_> = made
+        .iter()
+        .filter(|span| span.name == "apply NodePlan")
+        .collect();
+    let [first, second] = applied.as_slice() else {
+        unreachable!("{:?}", names(&made))
+    };
+    assert_eq!(attribute(first, "lvs.node_plan.name"), "vs-1");
+    let (first, second) = (
+        attribute(first, "lvs.operations.kinds"),
+        attribute(second, "lvs.operations.kinds"),
+    );
+    assert!(
+        first.contains("DeleteService") && !first.contains("AddService"),
+        "{first}"
+    );
+    assert!(
+        second.contains("AddService") && second.contains("AddDestination"),
+        "{second}"
+    );
+    assert!(!second.contains("Delete"), "{second}");
+
+    // What an edit leaves out belongs to nobody any more.
+    let addresses = |address: &str| NodePlanSpec {
+        real_server: Some(RealServerPlan {
+            direct_routing_addresses: vec![address.parse().unwrap()],
+            ..RealServerPlan::default()
+        }),
+        ..real_server(PlanState::Active)
+    };
+    let (before, after) = (addresses("192.0.2.252"), addresses("192.0.2.253"));
+    agent.take(PlanEvent::Applied(received("rs-1", 1, Ok(before))));
+    pass(&mut agent);
+    agent.take(PlanEvent::Applied(annotated("rs-1", 2, &after, CONTEXT)));
+    pass(&mut agent);
+    let made = ended(&mut spans);
+    let of_edit: Vec<_> = made
+        .iter()
+        .filter(|span| span.name == "apply NodePlan")
+        .filter(|span| attribute(span, "lvs.node_plan.name") == "rs-1")
+        .collect();
+    let [apply] = of_edit.as_slice() else {
+        unreachable!("{:?}", names(&made))
+    };
+    let kinds = attribute(apply, "lvs.operations.kinds");
+    assert!(
+        kinds.contains("AddAddress") && kinds.contains("DeleteAddress"),
+        "{kinds}"
+    );
 }
 
 #[test]

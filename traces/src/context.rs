@@ -89,7 +89,9 @@ mod tests {
         #[test]
         fn no_text_panics_and_what_is_read_is_what_is_written(text in "\\PC*|[0-9a-f-]{55}|00-[0-9a-f-]{52}|.{55}") {
             if let Some(context) = from_text(&text) {
-                prop_assert_eq!(to_text(&context).as_deref().map(|text| &text[..53]), Some(&text[..53]));
+                let again = to_text(&context).unwrap();
+                // The flags may have had more than the one that is known.
+                prop_assert_eq!(&again[..53], &text[..53]);
             }
         }
 

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use lvs_controller::change_traces::{Arrivals, ChangeTraces};
 use lvs_crds::node_plan::NodePlanStatus;
+use lvs_plan::input::ExistingPlan;
 use lvs_traces::context::{ANNOTATION, from_text};
 use lvs_traces::{Resource, SpanCounts, SpanData, Tracer};
 use tokio::sync::mpsc;
@@ -55,8 +56,8 @@ fn attribute(span: &SpanData, name: &str) -> String {
         .unwrap_or_default()
 }
 
-/// Agents report that they hold what is stored.
-fn acknowledge(scene: &Scene) {
+/// Every stored plan as the watch would bring it after this.
+fn change_plans(scene: &Scene, version: &str, change: impl Fn(&mut ExistingPlan)) {
     let mut world = scene.world.lock();
     let stored: Vec<_> = world
         .node_plans
@@ -64,20 +65,27 @@ fn acknowledge(scene: &Scene) {
         .map(|(key, stored)| (key.clone(), stored.object.as_ref().clone()))
         .collect();
     for (key, mut plan) in stored {
+        change(&mut plan);
+        put(
+            &mut world.node_plans,
+            &key.namespace,
+            &key.name,
+            version,
+            plan,
+        );
+    }
+}
+
+/// Agents report that they hold what is stored.
+fn acknowledge(scene: &Scene) {
+    change_plans(scene, "acknowledged", |plan| {
         let status = json!({
             "observedGeneration": plan.object.meta.generation,
             "conditions": [{"type": "Programmed", "status": "True", "reason": "Programmed", "message": "",
                             "lastTransitionTime": "2026-01-01T00:00:00Z"}],
         });
         plan.object.status = Some(serde_json::from_value::<NodePlanStatus>(status).unwrap());
-        put(
-            &mut world.node_plans,
-            &key.namespace,
-            &key.name,
-            "acknowledged",
-            plan,
-        );
-    }
+    });
 }
 
 #[tokio::test]
@@ -128,7 +136,9 @@ async fn an_edit_is_one_trace_from_when_it_was_seen_until_every_kernel_has_it() 
     writes.sort_by_key(|id| id.to_bytes());
     assert_eq!(carried, writes);
 
-    put_statuses_of_old_generation(&scene);
+    // They have answered to what was stored before.
+    acknowledge(&scene);
+    change_plans(&scene, "newer", |plan| plan.object.meta.generation += 1);
     scene.pass().await;
     assert!(ended(&mut spans).is_empty(), "no agent has answered");
     acknowledge(&scene);
@@ -140,27 +150,6 @@ async fn an_edit_is_one_trace_from_when_it_was_seen_until_every_kernel_has_it() 
     scene.pass().await;
     assert!(ended(&mut spans).is_empty());
     assert!(scene.stage.take("/nodeplans/").is_empty());
-}
-
-/// Agents have not looked at what is stored.
-fn put_statuses_of_old_generation(scene: &Scene) {
-    acknowledge(scene);
-    let mut world = scene.world.lock();
-    let stored: Vec<_> = world
-        .node_plans
-        .objects()
-        .map(|(key, stored)| (key.clone(), stored.object.as_ref().clone()))
-        .collect();
-    for (key, mut plan) in stored {
-        plan.object.meta.generation += 1;
-        put(
-            &mut world.node_plans,
-            &key.namespace,
-            &key.name,
-            "newer",
-            plan,
-        );
-    }
 }
 
 #[tokio::test]
@@ -211,18 +200,10 @@ async fn what_an_annotation_says_is_no_reason_to_write_and_the_next_write_takes_
         "nonsense",
         "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     ] {
-        let mut world = scene.world.lock();
-        let stored: Vec<_> = world
-            .node_plans
-            .objects()
-            .map(|(key, stored)| (key.clone(), stored.object.as_ref().clone()))
-            .collect();
-        for (key, mut plan) in stored {
+        change_plans(&scene, text, |plan| {
             let annotations = &mut plan.object.meta.annotations;
             annotations.insert(ANNOTATION.to_owned(), text.to_owned());
-            put(&mut world.node_plans, &key.namespace, &key.name, text, plan);
-        }
-        drop(world);
+        });
         scene.pass().await;
         assert!(scene.stage.take("").is_empty(), "{text}");
         assert!(ended(&mut spans).is_empty());
@@ -348,30 +329,30 @@ async fn who_does_not_answer_is_named_after_five_minutes() {
         let snapshot = lvs_controller::snapshot::take(&mut world, settings, Instant::now());
         snapshot.unwrap().inputs
     };
-    let mut traces = ChangeTraces::new(tracer);
+    let mut followed = ChangeTraces::new(tracer);
     let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     let none = Arrivals::new();
     let mut empty = inputs(&scene);
     empty.virtual_services.clear();
     // The writes of the scene's first pass, as though the VirtualService had come just now.
-    traces.planned(&empty, &resolution, &none, (at(0), at(0)));
+    followed.planned(&empty, &resolution, &none, (at(0), at(0)));
     let all = inputs(&scene);
-    traces.planned(&all, &resolution, &none, (at(1), at(2)));
+    followed.planned(&all, &resolution, &none, (at(1), at(2)));
     let plans = resolution.plans.keys().cloned().collect();
-    traces.written(&plans, at(3));
+    followed.written(&plans, at(3));
     ended(&mut spans);
     let unchanged = {
         let mut unchanged = lvs_plan::Resolution::clone(&resolution);
         unchanged.plans.clear();
         unchanged
     };
-    traces.planned(&all, &unchanged, &none, (at(200), at(200)));
+    followed.planned(&all, &unchanged, &none, (at(200), at(200)));
     assert!(ended(&mut spans).is_empty());
-    traces.planned(&all, &unchanged, &none, (at(303), at(303)));
+    followed.planned(&all, &unchanged, &none, (at(303), at(303)));
     let [converge] = ended(&mut spans).try_into().unwrap();
     assert_eq!(converge.status, lvs_traces::Status::error("NotProgrammed"));
     let missing = attribute(&converge, "lvs.node_plans.missing");
     assert_eq!(missing.matches("vs-").count(), 2, "{missing}");
-    traces.planned(&all, &unchanged, &none, (at(304), at(304)));
+    followed.planned(&all, &unchanged, &none, (at(304), at(304)));
     assert!(ended(&mut spans).is_empty());
 }

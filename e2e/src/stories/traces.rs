@@ -207,7 +207,7 @@ impl Edits {
         }
         let elapsed = begun.elapsed();
         // Nothing of it is under way when the next begins.
-        let wanted = generation(lab)?;
+        let wanted = json!(generation(lab)?.parse::<i64>()?);
         until(LIMIT, "both directors answered", || {
             let object = lab.cluster.get(&SERVICE)?;
             let conditions = object["status"]["conditions"].as_array();
@@ -215,7 +215,7 @@ impl Edits {
             let is_done = conditions.any(|condition| {
                 condition["type"] == "Programmed"
                     && condition["status"] == "True"
-                    && condition["observedGeneration"].to_string() == wanted
+                    && condition["observedGeneration"] == wanted
             });
             Ok(if is_done {
                 Ok(())
