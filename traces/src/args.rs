@@ -1,5 +1,6 @@
 //! The arguments that controller and agent share.
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -49,8 +50,14 @@ impl FromStr for Collector {
             return Err(wanted("it begins with neither http:// nor https://"));
         }
         let authority = uri.authority().map_or("", |authority| authority.as_str());
-        if authority.contains('@') || uri.host().is_none_or(str::is_empty) {
+        let host = uri.host().unwrap_or_default();
+        if host.is_empty() || authority.contains('@') {
             return Err(wanted("it has no host, or a user"));
+        }
+        let port = authority.strip_prefix(host).unwrap_or_default();
+        let port = port.strip_prefix(':').map(str::parse::<NonZeroU16>);
+        if port.is_some_and(|port| port.is_err()) {
+            return Err(wanted("its port is none"));
         }
         if uri.query().is_some() {
             return Err(wanted("it has a query"));

@@ -22,9 +22,13 @@ pub fn to_text(context: &SpanContext) -> Option<String> {
 
 /// The context that a text says, if it says one of a sampled trace.
 pub fn from_text(text: &str) -> Option<SpanContext> {
-    let is_plain = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-');
+    // The SDK reads more than is written, such as a flag of one digit.
+    let is_in_place = |(position, byte): (usize, u8)| match position {
+        2 | 35 | 52 => byte == b'-',
+        _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+    };
     let is_of_version_00 = text.len() == CONTEXT_BYTES && text.starts_with("00-");
-    if !is_of_version_00 || !text.bytes().all(is_plain) {
+    if !is_of_version_00 || !text.bytes().enumerate().all(is_in_place) {
         return None;
     }
     let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &Text(text));
