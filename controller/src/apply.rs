@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -15,9 +15,11 @@ use lvs_crds::{
 use lvs_plan::input::{ObjectKey, decode_plan};
 use lvs_plan::resolution::{Base, PlannedLease, PlannedNodePlan};
 use lvs_plan::{Checked, Resolution};
+use lvs_traces::context::{ANNOTATION, to_text};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::change_traces::PlanWrites;
 use crate::metrics::{Metrics, Outcome};
 use crate::world::{SharedWorld, Versioned};
 
@@ -130,8 +132,14 @@ impl Writer {
     }
 
     /// Writes what differs: Leases before the plans that name them, deletions last. A write that
-    /// fails does not hold up the others; it is planned again after its delay.
-    pub async fn apply(&self, resolution: &Checked<Resolution>, backoff: &mut Backoff) {
+    /// fails does not hold up the others; it is planned again after its delay. `traces` says of which changes they are a part.
+    /// Returns the names of the plans that were written.
+    pub async fn apply(
+        &self,
+        resolution: &Checked<Resolution>,
+        backoff: &mut Backoff,
+        traces: Option<&PlanWrites>,
+    ) -> BTreeSet<String> {
         let leases = resolution
             .leases
             .iter()
@@ -162,18 +170,26 @@ impl Writer {
             .map(|write| write.name().to_owned())
             .collect();
         backoff.retain(|object| wanted.contains(object));
+        let mut written = BTreeSet::new();
         for writes in [leases, plans, deletions] {
-            self.write_all(writes, backoff).await;
+            self.write_all(writes, backoff, traces, &mut written).await;
         }
+        written
     }
 
-    async fn write_all(&self, mut writes: Vec<Write>, backoff: &mut Backoff) {
+    async fn write_all(
+        &self,
+        mut writes: Vec<Write>,
+        backoff: &mut Backoff,
+        traces: Option<&PlanWrites>,
+        written: &mut BTreeSet<String>,
+    ) {
         let now = Instant::now();
         writes.retain(|write| backoff.permits(write.name(), now));
         let mut outcomes = futures::stream::iter(writes)
             .map(|write| async move {
                 let begun = Instant::now();
-                let outcome = self.write(&write).await;
+                let outcome = self.write_traced(&write, traces).await;
                 (write, outcome, begun.elapsed())
             })
             .buffer_unordered(CONCURRENT_WRITES);
@@ -182,6 +198,9 @@ impl Writer {
             self.metrics.wrote(write.kind(), outcome, duration);
             backoff.note(write.name(), outcome, Instant::now());
             failures += usize::from(outcome == Outcome::Failed);
+            if let (Write::Plan(name, _), Outcome::Written) = (&write, outcome) {
+                written.insert(name.clone());
+            }
             if failures >= CONCURRENT_WRITES {
                 // The API server is not well: the rest is planned again, and the loop goes on turning.
                 break;
@@ -189,11 +208,31 @@ impl Writer {
         }
     }
 
-    async fn write(&self, write: &Write) -> Outcome {
+    async fn write_traced(&self, write: &Write, traces: Option<&PlanWrites>) -> Outcome {
+        let span = match write {
+            Write::Plan(name, plan) => {
+                traces.and_then(|traces| traces.begin(name, &plan.spec, SystemTime::now()))
+            }
+            _ => None,
+        };
+        let context = span.as_ref().and_then(|span| to_text(span.context()));
+        let outcome = self.write(write, context.as_deref()).await;
+        if let Some(mut span) = span {
+            match outcome {
+                Outcome::Written => {}
+                Outcome::Conflict => span.fail("Conflict"),
+                Outcome::Failed => span.fail("NotWritten"),
+            }
+            span.end(SystemTime::now());
+        }
+        outcome
+    }
+
+    async fn write(&self, write: &Write, context: Option<&str>) -> Outcome {
         let result = tokio::time::timeout(WRITE_TIMEOUT, async {
             match write {
                 Write::Lease(name, lease) => self.write_lease(name, lease).await,
-                Write::Plan(name, plan) => self.write_plan(name, plan).await,
+                Write::Plan(name, plan) => self.write_plan(name, plan, context).await,
                 Write::DeletePlan(name, base) => self.delete_plan(name, base).await,
                 Write::DeleteLease(name) => self.delete_lease(name).await,
             }
@@ -226,8 +265,14 @@ impl Writer {
 
     /// Server-side apply from the version that was planned from: if the plan has changed since,
     /// the API server answers with a conflict.
-    async fn write_plan(&self, name: &str, plan: &PlannedNodePlan) -> Result<(), kube::Error> {
-        let body = plan_body(name, &self.namespace, plan).map_err(kube::Error::SerdeError)?;
+    async fn write_plan(
+        &self,
+        name: &str,
+        plan: &PlannedNodePlan,
+        context: Option<&str>,
+    ) -> Result<(), kube::Error> {
+        let body = plan_body(name, &self.namespace, plan, context);
+        let body = body.map_err(kube::Error::SerdeError)?;
         let parameters = PatchParams::apply(CONTROLLER_FIELD_MANAGER).force();
         let written = self
             .plans()
@@ -319,6 +364,7 @@ fn plan_body(
     name: &str,
     namespace: &str,
     plan: &PlannedNodePlan,
+    context: Option<&str>,
 ) -> Result<Value, serde_json::Error> {
     let mut metadata = json!({
         "name": name,
@@ -331,6 +377,10 @@ fn plan_body(
             "uid": plan.owner_uid,
         }],
     });
+    if let Some(context) = context {
+        // That of an earlier write goes with this one: what is not applied is no longer ours.
+        metadata["annotations"] = json!({ANNOTATION: context});
+    }
     if let Some(base) = &plan.base {
         metadata["resourceVersion"] = json!(base.resource_version);
         metadata["uid"] = json!(base.uid);

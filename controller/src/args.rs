@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lvs_crds::mark_range::mark_range;
 use lvs_scrape::ScrapeArguments;
+use lvs_traces::TraceArguments;
 
 /// Controller of lvs-operator.
 #[derive(Debug, Parser)]
@@ -23,7 +24,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch, plan and write until told to stop.
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Stop planning and have every node cleaned, or left as it is, before the operator is uninstalled.
     PrepareUninstall(UninstallArguments),
 }
@@ -43,6 +44,12 @@ pub struct RunArguments {
     /// Where /metrics is.
     #[command(flatten)]
     pub scrape: ScrapeArguments,
+    /// Where traces of changes go.
+    #[command(flatten)]
+    pub traces: TraceArguments,
+    /// Share of changes that are traced, 0 to 1.
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value_t = 1.0, value_parser = ratio)]
+    pub otlp_sampling_ratio: f64,
     /// Firewall marks that may be allocated, first-last, decimal or 0x-hexadecimal. Nothing else on the
     /// nodes may use them.
     #[arg(long, env = "LVS_FIREWALL_MARK_RANGE", default_value = "0x2000-0x20ff", value_parser = mark_range)]
@@ -98,6 +105,12 @@ pub enum UninstallPolicy {
     KeepTraffic,
 }
 
+fn ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok();
+    let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| format!("{text} is no number from 0 to 1"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +127,9 @@ mod tests {
             "--metrics-address=0.0.0.0:9661",
             "--metrics-tls-directory=/etc/lvs-operator/metrics-tls",
             "--metrics-authentication",
+            "--otlp-endpoint=http://collector:4318",
+            "--otlp-certificate=/etc/lvs-operator/collector/ca.crt",
+            "--otlp-sampling-ratio=0.25",
         ];
         assert!(Arguments::try_parse_from(run).is_ok());
         for policy in ["Clean", "KeepTraffic"] {

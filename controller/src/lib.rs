@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod args;
+pub mod change_traces;
 pub mod dns;
 pub mod event;
 pub mod http;

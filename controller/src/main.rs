@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Run(arguments) => run::run(arguments).await,
+            Command::Run(arguments) => run::run(*arguments).await,
             Command::PrepareUninstall(arguments) => uninstall::prepare(arguments).await,
         }
     });

@@ -1,9 +1,10 @@
 //! Metrics in OpenMetrics text.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lvs_crds::condition::Reason;
+use lvs_traces::SpanCounts;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -203,13 +204,16 @@ impl Metrics {
         self.is_leader.set(i64::from(is_leader));
     }
 
+    /// Shows what becomes of spans.
+    pub fn register_spans(&self, counts: &SpanCounts) {
+        let registry = self.registry.lock();
+        counts.register(&mut registry.unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Everything as text.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let registry = self
-            .registry
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = encode(&mut text, &registry) {
             tracing::error!("encoding metrics: {error}");
         }
@@ -235,6 +239,7 @@ mod tests {
         metrics.wrote("Lease", Outcome::Written, Duration::from_millis(3));
         metrics.set_undecodable(Kind::VirtualService, 1);
         metrics.watch_failed(Kind::VirtualService);
+        metrics.register_spans(&SpanCounts::default());
         metrics.set_not_ready([((Kind::VirtualService, Reason::Pending), 1)]);
         let exposed = exposed(&metrics.text());
         let documented = with_labels_of(&exposed, documented(document, "lvs_controller_"));

@@ -1,8 +1,8 @@
 //! One pass: snapshot → resolve → check → write → report. And the loop that makes passes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use lvs_plan::input::Body;
 use lvs_plan::{Checked, Finding, Resolution, resolve};
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::apply::{Backoff, Writer};
+use crate::change_traces::ChangeTraces;
 use crate::metrics::Metrics;
 use crate::snapshot::{self, Settings};
 use crate::world::{Kind, SharedWorld};
@@ -67,6 +68,8 @@ pub struct Reconciler {
     pub names: watch::Sender<BTreeSet<String>>,
     /// Whether this replica is the one that plans.
     pub is_leader: watch::Receiver<bool>,
+    /// Traces of changes, where there is a collector.
+    pub traces: Option<Mutex<ChangeTraces>>,
 }
 
 impl Reconciler {
@@ -89,6 +92,9 @@ impl Reconciler {
                 let next = [valid_until, backoff.next()].into_iter().flatten().min();
                 wake_at = next.map_or(wake_at, |next| next.min(wake_at));
             } else {
+                if let Some(mut traces) = self.traces() {
+                    traces.forget();
+                }
                 // What was answered grows old; the plans of the replica that works are newer.
                 self.ask_for(BTreeSet::new());
             }
@@ -97,12 +103,15 @@ impl Reconciler {
 
     /// One pass; says until when it holds if nothing happens.
     pub async fn pass(&self, backoff: &mut Backoff) -> Option<Instant> {
-        let snapshot = snapshot::take(&mut self.world.lock(), &self.settings, Instant::now())?;
-        let names = self.world.lock().names();
+        let (snapshot, names, arrivals) = {
+            let mut world = self.world.lock();
+            let snapshot = snapshot::take(&mut world, &self.settings, Instant::now())?;
+            (snapshot, world.names(), world.take_arrivals())
+        };
         self.ask_for(names);
         self.count_undecodable(&snapshot.inputs);
 
-        let begun = Instant::now();
+        let (begun, begun_at) = (Instant::now(), SystemTime::now());
         let resolution = resolve(&snapshot.inputs);
         let checked = Checked::new(resolution.clone());
         self.metrics
@@ -110,7 +119,14 @@ impl Reconciler {
 
         match checked {
             Ok(checked) => {
-                self.writer.apply(&checked, backoff).await;
+                let writes = self.traces().map(|mut traces| {
+                    let times = (begun_at, SystemTime::now());
+                    traces.planned(&snapshot.inputs, &checked, &arrivals, times)
+                });
+                let written = self.writer.apply(&checked, backoff, writes.as_ref()).await;
+                if let Some(mut traces) = self.traces() {
+                    traces.written(&written, SystemTime::now());
+                }
                 self.outcomes
                     .send_replace(Some(Outcome::Resolved(Arc::new(checked))));
             }
@@ -125,6 +141,12 @@ impl Reconciler {
             }
         }
         snapshot.valid_until
+    }
+
+    fn traces(&self) -> Option<MutexGuard<'_, ChangeTraces>> {
+        let traces = self.traces.as_ref()?;
+        // Nothing in there panics between two writes that belong together.
+        Some(traces.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn ask_for(&self, names: BTreeSet<String>) {

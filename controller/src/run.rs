@@ -1,19 +1,21 @@
 //! The process: every task, and the rule that the first to end ends all.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use lvs_core::election::Identity;
+use lvs_traces::{KeyValue, Origin};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::apply::Writer;
 use crate::args::RunArguments;
+use crate::change_traces::{Arrivals, ChangeTraces};
 use crate::dns::Dns;
 use crate::http::{self, Facts};
 use crate::leadership::Candidate;
@@ -56,6 +58,14 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         shutdown_receiver,
     )?;
 
+    let origin = origin(&arguments);
+    let exported = lvs_traces::start(&arguments.traces, origin, arguments.otlp_sampling_ratio);
+    if let Some((_, exporting)) = &exported {
+        metrics.register_spans(&exporting.counts);
+        world.lock().arrivals = Some(Arrivals::new());
+    }
+    let (tracer, exporting) = exported.unzip();
+
     let watches = Watches {
         client: client.clone(),
         world: world.clone(),
@@ -80,6 +90,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         outcomes,
         names,
         is_leader: is_leader_receiver.clone(),
+        traces: tracer.map(ChangeTraces::new).map(Mutex::new),
     };
     let resolver = NameResolver {
         world: world.clone(),
@@ -148,9 +159,27 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         tracing::warn!("the Lease could not be released in {seconds} s");
         return Ok(());
     };
+    if let Some(exporting) = exporting {
+        exporting.finish().await;
+    }
     match ended {
         Some(Ok((LEADERSHIP, result))) => result,
         other => Err(ending(other)),
+    }
+}
+
+/// Who makes the spans.
+fn origin(arguments: &RunArguments) -> Origin {
+    let attributes = [
+        ("k8s.pod.name", &arguments.pod_name),
+        ("k8s.namespace.name", &arguments.namespace),
+    ];
+    Origin {
+        service: "lvs-controller",
+        version: env!("CARGO_PKG_VERSION"),
+        attributes: attributes
+            .map(|(name, value)| KeyValue::new(name, value.clone()))
+            .to_vec(),
     }
 }
 

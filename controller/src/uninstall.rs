@@ -17,6 +17,7 @@ use kube::{Api, Client};
 use lvs_crds::{CONTROLLER_FIELD_MANAGER, NodePlan};
 use lvs_plan::input::{ExistingPlan, decode_plan};
 use lvs_plan::lifecycle::is_withdrawn;
+use lvs_traces::context::ANNOTATION;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -171,7 +172,11 @@ impl Plans {
         let waits = format!("NodePlan {name} on node {node}");
         if state != wanted {
             let body = json!({
-                "metadata": {"resourceVersion": object.metadata.resource_version},
+                "metadata": {
+                    "resourceVersion": object.metadata.resource_version,
+                    // This write is a part of no change that is traced.
+                    "annotations": {ANNOTATION: null},
+                },
                 "spec": {"state": wanted},
             });
             let parameters = PatchParams {

@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -385,6 +385,9 @@ impl Watches {
             let matters = {
                 let mut world = self.world.lock();
                 let concerns = concerns(&world, &change);
+                if let Change::Applied(key, _) | Change::Deleted(key) = &change {
+                    world.arrived(kind, key, SystemTime::now());
+                }
                 store(&mut world).take(change) && concerns
             };
             if matters {

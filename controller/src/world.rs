@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
@@ -18,6 +18,8 @@ use lvs_plan::input::{
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::change_traces::{Arrivals, is_followed};
 
 /// How long a node counts as having an agent after its pod was last seen: longer than a rollout
 /// keeps a node without one.
@@ -258,6 +260,8 @@ pub struct World {
     pub api_endpoints: Store<BTreeSet<IpAddr>>,
     /// Networks of Services by ServiceCIDR.
     pub service_cidrs: Store<Vec<AddressRange>>,
+    /// When objects whose changes are followed were seen changed since the last pass; `None` = nothing is followed.
+    pub arrivals: Option<Arrivals>,
 }
 
 /// Labels and annotations.
@@ -270,6 +274,23 @@ pub struct Labelled {
 }
 
 impl World {
+    /// Notes that an object was seen changed, if that is followed.
+    pub fn arrived(&mut self, kind: Kind, key: &ObjectKey, now: SystemTime) {
+        if let Some(arrivals) = &mut self.arrivals
+            && is_followed(kind)
+        {
+            arrivals.entry((kind, key.clone())).or_insert(now);
+        }
+    }
+
+    /// What was seen changed since the last call.
+    pub fn take_arrivals(&mut self) -> Arrivals {
+        self.arrivals
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
     /// Kinds of which no complete list was seen yet.
     pub fn missing(&self) -> Vec<Kind> {
         let is_complete = |kind: &Kind| match kind {

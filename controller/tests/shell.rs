@@ -19,6 +19,8 @@ mod real_servers;
 mod scene;
 #[path = "shell/stage.rs"]
 mod stage;
+#[path = "shell/traces.rs"]
+mod traces;
 
 use std::time::Duration;
 

@@ -91,6 +91,7 @@ for release in 1.32 1.37; do
         --set networkPolicy.enabled=true,metrics.podMonitor.enabled=true,controller.hostNetwork=true \
         --set metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true \
         --set metrics.tls.secretName=our-tls,metrics.authentication.enabled=true,metrics.podMonitor.tokenSecretName=prometheus \
+        --set tracing.otlp.endpoint=https://collector:4318,tracing.otlp.certificateAuthorities.configMapName=our-ca \
         --set agent.certificateAuthorities.configMapName=our-ca,agent.apiServer.host=192.0.2.7,imagePullSecrets[0].name=registry
 done
 refused "a field that Kubernetes does not know" "'grammar' was unexpected" valid_for 1.32 \
@@ -225,6 +226,32 @@ refused "a token that nobody asks for" "metrics.podMonitor.tokenSecretName is sh
 refused "one port for health and metrics" "agent.metricsPort is agent.httpPort (9650)" render --set "$tls,agent.metricsPort=9650"
 refused "a misspelt value of TLS" "'secret' not allowed" render --set metrics.tls.secret=our-tls
 refused "a misspelt label map of alerts" "/metrics/prometheusRule" render --set metrics.prometheusRule.label.release=x
+collector=tracing.otlp.endpoint=http://collector.monitoring:4318
+over_tls=tracing.otlp.endpoint=https://collector.monitoring:4318,tracing.otlp.certificateAuthorities.configMapName=our-ca
+for part in "DaemonSet agent" "Deployment controller"; do
+    read -r kind name <<<"$part"
+    ratio=null
+    [ "$name" = agent ] || ratio='"--otlp-sampling-ratio=0.25"'
+    # What begins with it, or null.
+    # shellcheck disable=SC2016  # jq's variable
+    argument='(.containers[0].args as $all | def argument($name): [$all[] | select(startswith($name))][0];'
+    accepted "the $name: traces to the collector" holds "$kind" "lvs-operator-$name" ".spec.template.spec | $argument
+        argument(\"--otlp-endpoint\") == \"--otlp-endpoint=http://collector.monitoring:4318\" and argument(\"--otlp-sampling\") == $ratio
+        and argument(\"--otlp-certificate\") == null)" --set "$collector,tracing.otlp.samplingRatio=0.25"
+    accepted "the $name: traces over TLS, the authorities from a ConfigMap that need not exist" holds "$kind" "lvs-operator-$name" ".spec.template.spec
+        | $argument argument(\"--otlp-certificate\")) as \$file
+        | (.volumes[] | select(.name == \"collector\").configMap == {name: \"our-ca\", optional: true})
+        and (.containers[0].volumeMounts[] | select(.name == \"collector\") | .readOnly and \$file == \"--otlp-certificate=\" + .mountPath + \"/ca.crt\")" --set "$over_tls"
+    accepted "the $name: no traces by default" holds "$kind" "lvs-operator-$name" \
+        '.spec.template.spec | [.containers[0].args[] | select(startswith("--otlp"))] + [.volumes[] | select(.name == "collector")] == []'
+done
+accepted "the controllers: a NetworkPolicy keeps them from no collector" holds NetworkPolicy lvs-operator-controller \
+    '.spec.policyTypes == ["Ingress"] and (.spec | has("egress") | not)' --set "$collector,networkPolicy.enabled=true"
+refused "a collector by another protocol" "/tracing/otlp/endpoint" render --set tracing.otlp.endpoint=grpc://collector:4317
+refused "a collector with a password" "/tracing/otlp/endpoint" render --set tracing.otlp.endpoint=http://user:word@collector:4318
+refused "a collector over TLS that nobody trusts" "certificateAuthorities.configMapName" render --set tracing.otlp.endpoint=https://collector:4318
+refused "authorities that nobody asks" "used only with an https://" render --set "$collector,tracing.otlp.certificateAuthorities.configMapName=our-ca"
+refused "more than all changes" "/tracing/otlp/samplingRatio" render --set tracing.otlp.samplingRatio=2
 accepted "the controllers: a NetworkPolicy on demand, for the HTTP port alone" holds NetworkPolicy lvs-operator-controller \
     '.spec.ingress == [{ports: [{port: "http", protocol: "TCP"}]}] and .spec.podSelector.matchLabels["app.kubernetes.io/component"] == "controller"' \
     --set networkPolicy.enabled=true

@@ -48,8 +48,9 @@ allow lvs-plan lvs-crds
 allow lvs-core lvs-crds
 allow lvs-ipvs lvs-core lvs-crds
 allow lvs-scrape
-allow lvs-controller lvs-plan lvs-crds lvs-core lvs-scrape
-allow lvs-agent lvs-core lvs-ipvs lvs-crds lvs-scrape
+allow lvs-traces
+allow lvs-controller lvs-plan lvs-crds lvs-core lvs-scrape lvs-traces
+allow lvs-agent lvs-core lvs-ipvs lvs-crds lvs-scrape lvs-traces
 allow kubectl-lvs lvs-crds lvs-plan lvs-core
 pure lvs-plan
 pure lvs-core

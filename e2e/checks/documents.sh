@@ -29,7 +29,7 @@ while read -r document; do
         elif [ "$mention" != "$path" ] && ! grep -qE "(fn |\")${mention##*::}\b" "$path"; then
             failed "$document names ${mention##*::} in $path, which does not have it"
         fi
-    done < <(grep -oE '`(\.ci|charts|cli|controller|crds|docs|e2e|examples|node-agent)/[A-Za-z0-9_./-]+(::[a-z0-9_]+)?`' "$document" | tr -d '`')
+    done < <(grep -oE '`(\.ci|charts|cli|controller|crds|docs|e2e|examples|node-agent|scrape|traces)/[A-Za-z0-9_./-]+(::[a-z0-9_]+)?`' "$document" | tr -d '`')
 done < <(git ls-files '*.md')
 
 # A guard that is named without its file would be checked by nobody.

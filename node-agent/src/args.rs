@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lvs_crds::mark_range::mark_range;
 use lvs_scrape::ScrapeArguments;
+use lvs_traces::TraceArguments;
 
 use crate::api_endpoints::ApiEndpoint;
 
@@ -164,6 +165,9 @@ pub struct RunArguments {
     /// Where /metrics is.
     #[command(flatten)]
     pub scrape: ScrapeArguments,
+    /// Where traces of changes go.
+    #[command(flatten)]
+    pub traces: TraceArguments,
     /// UDP port of heartbeats between directors, the same on every node.
     #[arg(long, env = "LVS_HEARTBEAT_PORT", default_value_t = 8112)]
     pub heartbeat_port: u16,
@@ -224,6 +228,8 @@ mod tests {
             "--metrics-address=0.0.0.0:9651",
             "--metrics-tls-directory=/etc/lvs-operator/metrics-tls",
             "--metrics-authentication",
+            "--otlp-endpoint=http://collector:4318",
+            "--otlp-certificate=/etc/lvs-operator/collector/ca.crt",
             "--api-endpoint=https://192.0.2.1:6443",
             "--api-endpoint=https://[2001:db8::1]",
         ])

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lvs_core::desired::PlanInput;
 use lvs_crds::node_plan::{NodePlanSpec, NodePlanStatus, PlanState};
 
+use crate::plan_traces::PlanTrace;
+
 /// A NodePlan as it came from the API, decoded or not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReceivedPlan {
@@ -21,6 +23,8 @@ pub struct ReceivedPlan {
     pub spec: Result<NodePlanSpec, String>,
     /// Status as far as it can be read: what was reported last.
     pub status: NodePlanStatus,
+    /// The trace of which its write was a part, if it says so. Whatever it is, it changes nothing of what is done.
+    pub trace: Option<PlanTrace>,
 }
 
 /// What the watch tells.
@@ -242,6 +246,7 @@ impl PlanBook {
             generation,
             spec,
             status,
+            trace: _,
         } = plan;
         let before = self.entries.get(&name).cloned();
         let presence = Presence::Live {
@@ -374,6 +379,7 @@ mod tests {
             generation,
             spec,
             status: NodePlanStatus::default(),
+            trace: None,
         }
     }
 

@@ -28,6 +28,7 @@ pub mod leading;
 pub mod limits;
 pub mod links;
 pub mod metrics;
+pub mod plan_traces;
 pub mod plan_watch;
 pub mod port;
 pub mod report;

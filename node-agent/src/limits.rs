@@ -27,6 +27,8 @@ pub const STATUS_WRITE: Duration = Duration::from_secs(10);
 pub const LAST_STATUS_WRITE: Duration = Duration::from_secs(1);
 /// Status writes under way at once.
 pub const STATUS_WRITES: usize = 4;
+/// Passes of which a trace of a change tells, while the change is not in force.
+pub const TRACED_PASSES: u32 = 5;
 /// Operations of one pass that get a line each at the usual log level.
 pub const OPERATIONS_LOGGED: usize = 20;
 /// Largest program that a regular expression of a health check is compiled to, in bytes.

@@ -12,6 +12,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+/// How names of metrics begin.
+pub const PREFIX: &str = "lvs_agent";
+
 /// Label of operations.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OperationLabels {
@@ -101,7 +104,7 @@ impl Metrics {
                 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
             ]),
         };
-        let registry = registry.sub_registry_with_prefix("lvs_agent");
+        let registry = registry.sub_registry_with_prefix(PREFIX);
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "Version of the agent", Info::new(version));
         registry.register(
@@ -218,7 +221,7 @@ impl Metrics {
 }
 
 /// Word for an operation in metrics.
-const fn kind(op: &Op) -> &'static str {
+pub(crate) const fn kind(op: &Op) -> &'static str {
     match op {
         Op::Ipvs(op) => match op {
             IpvsOp::AddService(..) => "AddService",
@@ -260,6 +263,7 @@ mod tests {
 
     use lvs_core::health::Check;
     use lvs_crds::health_check::{HealthCheck, HealthCheckType};
+    use lvs_traces::SpanCounts;
     use prometheus_client::encoding::text::encode;
 
     use super::*;
@@ -289,6 +293,7 @@ mod tests {
         };
         HealthExchange::with_a_result(&check).register(&mut registry);
         registry.register_collector(collector_of_nothing());
+        SpanCounts::default().register(registry.sub_registry_with_prefix(PREFIX));
         registry.register_collector(EndpointExchange::default().collector());
         registry.register_collector(StatisticsExchange::default().collector());
         let mut text = String::new();

@@ -3,7 +3,7 @@
 //! An object that cannot be decoded is passed on as undecodable, never dropped: a dropped one would look deleted.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::TryStreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::book::{PlanEvent, ReceivedPlan};
 use crate::limits::{LIST_PAGE, WATCH_RETRY_SHARE, WATCH_SECONDS};
+use crate::plan_traces::PlanTrace;
 
 /// A NodePlan, decoded as far as possible. Each is decoded on its own, so that one bad object spoils no list.
 #[derive(Clone, Debug)]
@@ -82,6 +83,7 @@ impl From<GuardedPlan> for ReceivedPlan {
             name: plan.name_any(),
             uid: plan.uid().unwrap_or_default(),
             generation: plan.metadata.generation.unwrap_or_default(),
+            trace: PlanTrace::of(plan.annotations(), SystemTime::now()),
             spec: plan.spec,
             status: plan.status,
         }

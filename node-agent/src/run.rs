@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use lvs_ipvs::ClientOptions;
+use lvs_traces::{KeyValue, Origin};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,11 +28,14 @@ use crate::leadership::{Leadership, LeadershipConfig, LeadershipError};
 use crate::leading::Leading;
 use crate::limits::{KERNEL_ANSWER, LAST_STATUS_WRITE, LOCK, LOCK_RETRY, PLAN_EVENTS};
 use crate::metrics::Metrics;
+use crate::plan_traces::PlanTraces;
 use crate::plan_watch;
 use crate::report::last_word;
 use crate::status::{Reports, StatusWriter};
 use crate::sync::{Directories, Syncer};
 
+/// The agent begins no trace: of those that the controller has begun it continues what that has sampled.
+const NOT_BEGUN_HERE: f64 = 0.0;
 /// Identity of this boot.
 pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -73,6 +77,14 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
             }),
     })
     .await?;
+    let exported = lvs_traces::start(&arguments.traces, origin(&arguments), NOT_BEGUN_HERE);
+    if let Some((_, exporting)) = &exported {
+        let registry = registry.sub_registry_with_prefix(crate::metrics::PREFIX);
+        exporting.counts.register(registry);
+    }
+    let (tracer, exporting) = exported.unzip();
+    let plan_traces = tracer.map(PlanTraces::new);
+    let status_traces = plan_traces.as_ref().map(PlanTraces::statuses);
     registry.register_collector(leadership.collector());
     let leadership_failure = leadership.failure();
     let claims = (leadership.addresses(), leadership.claims());
@@ -100,6 +112,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     )?
     .with_api_endpoints(addresses)
     .with_removals(removal_watch.removals())
+    .with_traces(plan_traces)
     .with_check_marks(arguments.health_check_mark_range.clone());
     let endpoints = syncer.endpoints.clone();
     registry.register_collector(endpoints.collector());
@@ -173,6 +186,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
             &boot_id,
             metrics.clone(),
         )
+        .with_traces(status_traces.clone())
     };
     let (writer, last_writer) = (writer(), writer());
     let last_reports = reports_receiver.clone();
@@ -218,7 +232,26 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
             LAST_STATUS_WRITE.as_secs()
         );
     }
+    // When everything else is done.
+    if let Some(exporting) = exporting {
+        exporting.finish().await;
+    }
     Ok(())
+}
+
+/// Who makes the spans.
+fn origin(arguments: &RunArguments) -> Origin {
+    let attributes = [
+        ("k8s.node.name", &arguments.node_name),
+        ("k8s.namespace.name", &arguments.namespace),
+    ];
+    Origin {
+        service: "lvs-agent",
+        version: env!("CARGO_PKG_VERSION"),
+        attributes: attributes
+            .map(|(name, value)| KeyValue::new(name, value.clone()))
+            .to_vec(),
+    }
 }
 
 /// Tells this process from every other of this node: the kernel makes a new identity at each read.

@@ -2,7 +2,7 @@
 //! alone, whatever the time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::limits::{STATUS_RETRY, STATUS_WRITE, STATUS_WRITES};
 use crate::metrics::{Metrics, PassLabels};
+use crate::plan_traces::StatusTraces;
 use crate::report::{PlanReport, Programmed};
 
 /// Reports by name of the plan.
@@ -32,6 +33,8 @@ pub struct StatusWriter {
     metrics: Metrics,
     /// What was written last, by UID.
     written: BTreeMap<String, NodePlanStatus>,
+    /// Traces of changes, where there is a collector.
+    traces: Option<StatusTraces>,
     /// Transitions already told, by UID.
     told: BTreeMap<String, (&'static str, &'static str)>,
 }
@@ -63,8 +66,16 @@ impl StatusWriter {
             boot_id: boot_id.to_owned(),
             metrics,
             written: BTreeMap::new(),
+            traces: None,
             told: BTreeMap::new(),
         }
+    }
+
+    /// Says where spans of writes go; without it none are made.
+    #[must_use]
+    pub fn with_traces(mut self, traces: Option<StatusTraces>) -> Self {
+        self.traces = traces;
+        self
     }
 
     /// Writes what `reports` says until its sender is gone.
@@ -105,16 +116,23 @@ impl StatusWriter {
             .collect();
         self.written.retain(|uid, _| present.contains(uid.as_str()));
         self.told.retain(|uid, _| present.contains(uid.as_str()));
+        if let Some(traces) = &self.traces {
+            traces.retain(&present);
+        }
         let now = Time(Timestamp::now());
         let due: Vec<Write> = reports
             .iter()
             .filter_map(|(name, report)| self.due(name, report, &now))
             .collect();
-        let api = &self.api;
+        let (api, traces) = (&self.api, self.traces.as_ref());
         let mut results = futures::stream::iter(due)
             .map(|write| async move {
-                let begun = Instant::now();
+                let (begun, begun_at) = (Instant::now(), SystemTime::now());
                 let result = patch(api, &write).await;
+                if let Some(traces) = traces {
+                    let plan = (&*write.name, &*write.uid, write.status.observed_generation);
+                    traces.written(plan, (begun_at, SystemTime::now()), result.is_ok());
+                }
                 (write, result, begun.elapsed())
             })
             .buffer_unordered(STATUS_WRITES);

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use lvs_core::apply_failure::ApplyFailures;
 use lvs_core::desired::{DesiredState, HeartbeatInterface, Problem, desired};
@@ -34,11 +34,10 @@ use lvs_core::interference::Interference;
 use lvs_core::ipvs::{Idle, IpvsTimeouts, Services};
 use lvs_core::journal::Journal;
 use lvs_core::observed::Observed;
-use lvs_core::op::Op;
 use lvs_core::statistics::subjects;
 use lvs_core::sync_daemon::{Continuity, SyncDaemons, SyncRole};
 use lvs_core::table::{Disorder, tables};
-use lvs_core::verdict::{Failure, Verdicts, verdicts};
+use lvs_core::verdict::{Verdicts, owners, verdicts};
 use lvs_crds::condition::Reason;
 use lvs_crds::tracking::Deduction;
 use lvs_ipvs::{Dump, IpvsKernel};
@@ -54,9 +53,10 @@ use crate::kernel::HostKernel;
 use crate::kernel::link_watch::Links;
 use crate::kernel::removal_watch::Removals;
 use crate::leadership::clock;
-use crate::limits::{IMMEDIATE_PASSES, OPERATIONS_LOGGED, SERIES};
+use crate::limits::{IMMEDIATE_PASSES, SERIES};
 use crate::links::WatchedLinks;
 use crate::metrics::{Metrics, PassLabels};
+use crate::plan_traces::PlanTraces;
 use crate::port::{LeadershipPort, LeadershipView};
 use crate::report::PlanReport;
 use crate::statistics::StatisticsExchange;
@@ -173,6 +173,8 @@ pub struct Syncer<I, H, L> {
     restored: BTreeMap<String, BTreeMap<AddressKey, u64>>,
     /// Who removed what, as far as the kernel says so.
     removals: watch::Receiver<Removals>,
+    /// Traces of changes, where there is a collector.
+    traces: Option<PlanTraces>,
 }
 
 /// Where the loop keeps what survives a restart.
@@ -245,6 +247,7 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             interference: Interference::default(),
             restored: BTreeMap::new(),
             removals: watch::channel(Removals::default()).1,
+            traces: None,
         })
     }
 
@@ -262,8 +265,18 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         self
     }
 
+    /// Says where spans of plans go; without it none are made.
+    #[must_use]
+    pub fn with_traces(mut self, traces: Option<PlanTraces>) -> Self {
+        self.traces = traces;
+        self
+    }
+
     /// Takes an event of the watch. Returns whether a pass is due.
     pub fn take(&mut self, event: PlanEvent) -> bool {
+        if let Some(traces) = &mut self.traces {
+            traces.received(&event, &self.book);
+        }
         self.book.take(event)
     }
 
@@ -292,6 +305,9 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
     /// One pass; again at once, a few times, when the kernel moved under it.
     pub fn pass(&mut self) -> PassReport {
         let started = std::time::Instant::now();
+        if let Some(traces) = &mut self.traces {
+            traces.begin(SystemTime::now());
+        }
         let mut attempt = 1;
         let outcome = loop {
             match self.attempt() {
@@ -314,6 +330,9 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
         let interference = self.tell_interference(started.elapsed());
         let report = self.report(outcome, &interference);
         self.count(&report);
+        if let Some(traces) = &mut self.traces {
+            traces.end(&report.plans, SystemTime::now());
+        }
         report
     }
 
@@ -370,6 +389,9 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             .map(|(key, _)| key.clone())
             .collect();
         self.watched_links = WatchedLinks::seen(self.book.inputs(), &desired, &observed.host);
+        if let Some(traces) = &mut self.traces {
+            traces.carried_out(&execution, |object| owners(&desired, &next, object));
+        }
         let stale = execution.stale;
         let failures = execution.failures;
         let verdicts = verdicts(self.book.inputs(), &desired, &next, &failures, &remaining);
@@ -544,47 +566,6 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             plan.ops = without_removals(plan.ops, desired, &observed.host);
         }
         plan
-    }
-
-    fn tell(&self, plan: &Diff) {
-        // A few are worth a line each at the usual level; ten thousand are not, nor what failed just so before.
-        let (again, new): (Vec<&Op>, Vec<&Op>) = plan
-            .ops
-            .iter()
-            .partition(|op| !self.failing.is_empty() && self.failing.contains_key(&op.to_string()));
-        if !new.is_empty() {
-            tracing::info!(operations = new.len(), "applying");
-        }
-        let (few, many) = new.split_at(new.len().min(OPERATIONS_LOGGED));
-        for op in few {
-            tracing::info!("{op}");
-        }
-        for op in many.iter().chain(&again) {
-            tracing::debug!("{op}");
-        }
-    }
-
-    /// A failure is told when it is new; the plan's condition and a metric keep telling of it.
-    fn tell_failures(&mut self, failures: &[Failure]) {
-        let mut failing = BTreeMap::new();
-        let mut silent = 0;
-        for failure in failures {
-            self.metrics.operation(&failure.op, "failed");
-            let op = failure.op.to_string();
-            if self.failing.get(&op) != Some(&failure.message) {
-                if failing.len() < OPERATIONS_LOGGED {
-                    let reason = failure.reason.as_str();
-                    tracing::warn!(op, reason, "not applied: {}", failure.message);
-                } else {
-                    silent += 1;
-                }
-            }
-            failing.insert(op, failure.message.clone());
-        }
-        if silent > 0 {
-            tracing::warn!("and {silent} more operations were not applied");
-        }
-        self.failing = failing;
     }
 }
 

@@ -94,6 +94,37 @@ prometheus.io/scheme: https
 {{- end }}
 {{- end }}
 
+{{/* Traces to a collector: arguments, mount and volume of a container. */}}
+{{- define "lvs-operator.tracingArguments" -}}
+{{- with .root.Values.tracing.otlp -}}
+{{- if .endpoint -}}
+- --otlp-endpoint={{ .endpoint }}
+{{- if .certificateAuthorities.configMapName }}
+- --otlp-certificate=/etc/lvs-operator/collector/{{ .certificateAuthorities.key }}
+{{- end }}
+{{- if eq $.component "controller" }}
+- --otlp-sampling-ratio={{ .samplingRatio }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- define "lvs-operator.tracingMount" -}}
+{{- if .Values.tracing.otlp.certificateAuthorities.configMapName -}}
+- name: collector
+  mountPath: /etc/lvs-operator/collector
+  readOnly: true
+{{- end }}
+{{- end }}
+{{- define "lvs-operator.tracingVolume" -}}
+{{- with .Values.tracing.otlp.certificateAuthorities.configMapName -}}
+# Without the ConfigMap only traces are missing: nobody's traffic waits for it.
+- name: collector
+  configMap:
+    name: {{ . }}
+    optional: true
+{{- end }}
+{{- end }}
+
 {{/* Refuses what a schema cannot see. */}}
 {{- define "lvs-operator.check" -}}
 {{- if hasKey (.Values.agent.resources.limits | default dict) "cpu" }}
@@ -108,6 +139,14 @@ prometheus.io/scheme: https
 {{- end }}
 {{- if and .podMonitor.tokenSecretName (not .authentication.enabled) }}
 {{- fail "values: metrics.podMonitor.tokenSecretName is shown only with metrics.authentication.enabled: enable that, or remove it" }}
+{{- end }}
+{{- end }}
+{{- with .Values.tracing.otlp }}
+{{- if and (hasPrefix "https:" .endpoint) (not .certificateAuthorities.configMapName) }}
+{{- fail "values: tracing.otlp.endpoint is https: name the collector's authorities in tracing.otlp.certificateAuthorities.configMapName, the images have none" }}
+{{- end }}
+{{- if and .certificateAuthorities.configMapName (not (hasPrefix "https:" .endpoint)) }}
+{{- fail "values: tracing.otlp.certificateAuthorities.configMapName is used only with an https:// tracing.otlp.endpoint: set that, or remove it" }}
 {{- end }}
 {{- end }}
 {{- range $part := list "agent" "controller" }}

@@ -135,6 +135,7 @@ impl Scene {
             outcomes,
             names,
             is_leader,
+            traces: None,
         };
         let status = StatusWriter::new(client, world.clone(), metrics.clone(), "pod".to_owned());
         Self {

@@ -159,7 +159,7 @@ fn await_rules(lab: &Lab, director: &str, expected: &[&str]) -> Result<()> {
 }
 
 /// Pods of the controller, and the process of each.
-fn controllers(lab: &Lab) -> Result<BTreeMap<String, String>> {
+pub(super) fn controllers(lab: &Lab) -> Result<BTreeMap<String, String>> {
     let label = "app.kubernetes.io/component=controller";
     let pods = lab
         .cluster

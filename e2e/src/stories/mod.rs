@@ -11,6 +11,7 @@ mod bare;
 mod boundaries;
 mod certificate_expiry;
 mod coexistence;
+mod collector;
 mod colocated;
 mod conflict;
 mod connection_sync;
@@ -43,6 +44,7 @@ mod strict;
 mod sync_group;
 mod tenants;
 mod through_virtual_address;
+mod traces;
 mod tracking;
 mod tunnel;
 mod virtual_mac;
@@ -104,6 +106,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         paths::stories(),
         prometheus::stories(),
         guarded_metrics::stories(),
+        traces::stories(),
     ]
     .into_iter()
     .flatten()

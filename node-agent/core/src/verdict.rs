@@ -149,7 +149,7 @@ fn joined(list: &[(Reason, String)]) -> String {
 }
 
 /// Plans that answer for a thing: those that care about it now, else the one that had it.
-fn owners<'a>(
+pub fn owners<'a>(
     desired: &'a DesiredState,
     journal: &'a Journal,
     object: &Object,

@@ -2,11 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use lvs_agent::book::ReceivedPlan;
 use lvs_agent::plan_watch::GuardedPlan;
 use lvs_core::journal::Journal;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = serde_json::from_slice::<GuardedPlan>(bytes);
+    // With its annotations, of which that of traces is read.
+    let _ = serde_json::from_slice::<GuardedPlan>(bytes).map(ReceivedPlan::from);
     if let Ok(text) = std::str::from_utf8(bytes)
         && let Ok(journal) = Journal::from_text(text, "boot")
     {

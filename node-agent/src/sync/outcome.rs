@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lvs_core::verdict::{Verdict, Verdicts};
+use lvs_core::diff::Diff;
+use lvs_core::op::Op;
+use lvs_core::verdict::{Failure, Verdict, Verdicts};
 use lvs_ipvs::IpvsKernel;
 
 use super::{Blindness, PassReport, Syncer};
 use crate::kernel::HostKernel;
+use crate::limits::OPERATIONS_LOGGED;
 use crate::port::LeadershipPort;
 use crate::report::{Facts, Judgement, reports};
 
@@ -119,5 +122,46 @@ impl<I: IpvsKernel, H: HostKernel, L: LeadershipPort> Syncer<I, H, L> {
             .map(BTreeSet::len)
             .sum();
         self.metrics.held_addresses.set(signed(held));
+    }
+
+    pub(super) fn tell(&self, plan: &Diff) {
+        // A few are worth a line each at the usual level; ten thousand are not, nor what failed just so before.
+        let (again, new): (Vec<&Op>, Vec<&Op>) = plan
+            .ops
+            .iter()
+            .partition(|op| !self.failing.is_empty() && self.failing.contains_key(&op.to_string()));
+        if !new.is_empty() {
+            tracing::info!(operations = new.len(), "applying");
+        }
+        let (few, many) = new.split_at(new.len().min(OPERATIONS_LOGGED));
+        for op in few {
+            tracing::info!("{op}");
+        }
+        for op in many.iter().chain(&again) {
+            tracing::debug!("{op}");
+        }
+    }
+
+    /// A failure is told when it is new; the plan's condition and a metric keep telling of it.
+    pub(super) fn tell_failures(&mut self, failures: &[Failure]) {
+        let mut failing = BTreeMap::new();
+        let mut silent = 0;
+        for failure in failures {
+            self.metrics.operation(&failure.op, "failed");
+            let op = failure.op.to_string();
+            if self.failing.get(&op) != Some(&failure.message) {
+                if failing.len() < OPERATIONS_LOGGED {
+                    let reason = failure.reason.as_str();
+                    tracing::warn!(op, reason, "not applied: {}", failure.message);
+                } else {
+                    silent += 1;
+                }
+            }
+            failing.insert(op, failure.message.clone());
+        }
+        if silent > 0 {
+            tracing::warn!("and {silent} more operations were not applied");
+        }
+        self.failing = failing;
     }
 }

@@ -336,6 +336,7 @@ pub fn received(name: &str, generation: i64, spec: Result<NodePlanSpec, &str>) -
         generation,
         spec: spec.map_err(str::to_owned),
         status: NodePlanStatus::default(),
+        trace: None,
     }
 }
 
