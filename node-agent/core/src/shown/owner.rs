@@ -126,6 +126,26 @@ impl<'a> Owners<'a> {
             .map(|one| one.name.clone())
     }
 
+    /// Name of the RealServer at an address, or [`SORRY_SERVER`], whatever its port; `None` where several are there.
+    pub fn real_server_of_address(&self, key: &ServiceKey, address: IpAddr) -> Option<String> {
+        let service = self.services.get(key)?.planned?.service;
+        let mut names = service
+            .real_servers
+            .iter()
+            .filter(|one| one.address == address)
+            .map(|one| one.name.as_str());
+        let Some(first) = names.next() else {
+            let sorry = service.sorry_server.as_ref()?.address;
+            return (sorry == Some(address)).then(|| SORRY_SERVER.to_owned());
+        };
+        names.all(|other| other == first).then(|| first.to_owned())
+    }
+
+    /// A service, if it is ours.
+    pub fn known(&self, key: ServiceKey) -> Option<ServiceKey> {
+        self.services.contains_key(&key).then_some(key)
+    }
+
     /// The service of ours to which packets to a virtual address belong.
     pub fn service_of(&self, protocol: Protocol, address: IpAddr, port: u16) -> Option<ServiceKey> {
         let by_address = |port| ServiceKey::Address {
