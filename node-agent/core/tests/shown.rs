@@ -342,3 +342,44 @@ fn templates_have_names_by_mark_and_of_ftp() {
         assert_eq!(owner.is_some(), names.is_some(), "{line}");
     }
 }
+
+/// Of a mark that the administrator's own rules set no plan says which packets have it.
+#[test]
+fn connections_by_marks_of_others_have_names_by_address_and_real_server() {
+    let marked = service(
+        &json!({"firewallMark": {"mark": 4242, "addressFamily": "IPv4"}}),
+        &json!([real_server("one", "192.0.2.15", 0)]),
+        &Value::Null,
+    );
+    let (mut journal, mut plans) = world();
+    let mut outside = plan("vs-5", "outside", &json!([marked]), &json!([]), &json!([]));
+    let director = outside.spec.director.as_mut().unwrap();
+    director.addresses = serde_json::from_value(json!([{"address": "192.0.2.5"}])).unwrap();
+    plans.push(outside);
+    let key = ServiceKey::FirewallMark {
+        mark: 4242,
+        family: AddressFamily::IPv4,
+    };
+    journal.services.insert(key, "vs-5".to_owned());
+    let owners = Owners::new(&journal, &plans);
+    for (line, names) in [
+        (
+            "TCP C6336407 D431 C0000205 0050 C000020F 0050 ESTABLISHED     899",
+            Some(("shop/outside", "one")),
+        ),
+        // Somebody else's service at the same address.
+        (
+            "TCP C6336407 D431 C0000205 0051 C0000210 0051 ESTABLISHED     899",
+            None,
+        ),
+        (
+            "TCP C6336407 D431 C0000206 0050 C000020F 0050 ESTABLISHED     899",
+            None,
+        ),
+    ] {
+        let connection = ShownConnection::parse(line).unwrap();
+        let (connection, _) = connection.named(&owners);
+        let told = connection.virtual_service.as_deref();
+        assert_eq!(told.zip(connection.real_server.as_deref()), names, "{line}");
+    }
+}

@@ -147,7 +147,11 @@ impl ShownConnection {
             .find(|known| known.to_string() == self.protocol)?;
         let of_port = |port| owners.service_of(protocol, self.virtual_address, port);
         let is_template = self.client_port == 0 && self.virtual_port == 0;
-        of_port(self.virtual_port).or_else(|| of_port(FTP_PORT).filter(|_| is_template))
+        of_port(self.virtual_port)
+            .or_else(|| of_port(FTP_PORT).filter(|_| is_template))
+            .or_else(|| {
+                owners.service_marked_by_others(self.virtual_address, self.real_server_address)
+            })
     }
 
     /// The service whose mark is written as the virtual address.
