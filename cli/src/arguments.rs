@@ -94,9 +94,9 @@ pub struct ImportArguments {
     /// Configuration id by which keepalived chooses lines that begin with @, once for each file. Default: the node's name up to its first dot.
     #[arg(long)]
     pub config_id: Vec<String>,
-    /// Namespace of the objects; it is granted the addresses and real servers.
-    #[arg(long, short, default_value = "default")]
-    pub namespace: String,
+    /// Namespace of the objects; it is granted the addresses and real servers. Default: default.
+    #[arg(long, short)]
+    pub namespace: Option<String>,
     /// Compare instead: what `ipvsadm -Sn` says on a director at work, in a file, or - for standard input, with the tables that the objects would give. Nothing is written to the cluster, and no report but to --report-file. Exit status 0: equal, 2: different, 3: it cannot be told.
     #[arg(long, value_name = "TABLE")]
     pub shadow: Option<PathBuf>,
@@ -109,6 +109,26 @@ pub struct ImportArguments {
     /// File for the report.
     #[arg(long)]
     pub report_file: Option<PathBuf>,
+}
+
+impl ImportArguments {
+    /// Namespace of the objects.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+
+    /// The first flag that says something of files, where no files are named.
+    pub fn of_no_file(&self) -> Option<&'static str> {
+        let given = [
+            ("--from", self.from.is_some()),
+            ("--node-name", !self.node_name.is_empty()),
+            ("--config-id", !self.config_id.is_empty()),
+            ("--namespace", self.namespace.is_some()),
+            ("--report-file", self.report_file.is_some()),
+        ];
+        let mut given = given.into_iter().filter(|_| self.files.is_empty());
+        given.find_map(|(flag, is_given)| is_given.then_some(flag))
+    }
 }
 
 /// Arguments of `realserver-script`.

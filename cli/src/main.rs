@@ -108,6 +108,11 @@ fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
 
 /// Compares a table with what the files would give, or without files the objects of the cluster.
 fn compare(kubectl: &Kubectl, arguments: &ImportArguments, table: &Path) -> ExitCode {
+    if let Some(flag) = arguments.of_no_file() {
+        return shadow::failed(&format!(
+            "{flag} says something of files, and none is named: name them, or leave it out to compare with all objects of the cluster"
+        ));
+    }
     if arguments.files.is_empty() {
         return shadow::run(&From::Cluster(kubectl), table, arguments.output);
     }
@@ -119,7 +124,7 @@ fn compare(kubectl: &Kubectl, arguments: &ImportArguments, table: &Path) -> Exit
     });
     match told {
         Ok(imported) => {
-            let from = From::Import(&imported.objects, &arguments.namespace);
+            let from = From::Import(&imported.objects, arguments.namespace());
             shadow::run(&from, table, arguments.output)
         }
         Err(error) => shadow::failed(&format!("{error:#}")),
@@ -173,7 +178,7 @@ fn imported(arguments: &ImportArguments) -> anyhow::Result<Imported> {
     Ok(import::import(
         tool,
         &sources,
-        &arguments.namespace,
+        arguments.namespace(),
         &LocalFiles,
     ))
 }

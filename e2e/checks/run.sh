@@ -54,6 +54,7 @@ check generated "CustomResourceDefinitions are what the types say" e2e/checks/ge
 check api "the rules of the API against a real API server (2 min)" crds/tests/apiserver.sh
 check import "what kubectl lvs import writes, against a real API server (2 min)" cli/tests/apiserver.sh
 check plan "kubectl lvs plan, check and bundle, against a real API server (1 min)" cli/tests/plan_apiserver.sh
+check shadow "kubectl lvs import --shadow of a cluster's objects, against a real API server (1 min)" cli/tests/shadow_apiserver.sh
 check metrics "alerts fire when they should; the dashboard's queries are valid" e2e/checks/metrics.sh
 check chart "what the chart renders" e2e/chart/render.sh
 check policies "the chart's policies against a real API server (1 min)" e2e/chart/policies.sh

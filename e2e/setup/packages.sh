@@ -56,6 +56,9 @@ LAB_PACKAGES="
     libc6-dev:/usr/include/stdio.h
     shellcheck:shellcheck
     systemd:/lib/systemd/systemd-networkd
+    dbus-daemon:dbus-daemon
+    dbus-bin:dbus-send
+    network-manager:NetworkManager
 "
 SERVER_PACKAGES="
     bind9:named
@@ -81,6 +84,7 @@ ARM64_PACKAGES="
 "
 # Daemons among them whose packages enable themselves.
 SERVICES="etcd etcd-server containerd keepalived ldirectord lighttpd vsftpd ipvsadm nftables prometheus
+    NetworkManager NetworkManager-dispatcher NetworkManager-wait-online
     bind9 named dovecot exim4 freeradius kamailio postgresql redis-server slapd"
 
 case "${1:-lab}" in

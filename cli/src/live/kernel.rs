@@ -247,15 +247,29 @@ fn socket(destination: &ShownDestination) -> String {
     SocketText(destination.address, destination.port).to_string()
 }
 
-fn forwarding(destination: &ShownDestination) -> String {
-    let word = destination.forwarding.as_str();
-    match &destination.tunnel {
-        None => word.to_owned(),
-        Some(tunnel) => match tunnel.port {
-            None => format!("{word} {:?}", tunnel.type_),
-            Some(port) => format!("{word} {:?}:{port}", tunnel.type_),
-        },
+/// How packets reach it, and how many connections it may have: ipvsadm's `--tun-info` and `--thresholds`.
+pub fn forwarding(destination: &ShownDestination) -> String {
+    let mut text = destination.forwarding.as_str().to_owned();
+    if let Some(tunnel) = &destination.tunnel {
+        text = format!("{text} {:?}", tunnel.type_);
+        if let Some(port) = tunnel.port {
+            text = format!("{text}:{port}");
+        }
+        for (flag, word) in [(1, "checksum"), (2, "remote-checksum")] {
+            if tunnel.flags & flag != 0 {
+                text = format!("{text} {word}");
+            }
+        }
     }
+    for (word, threshold) in [
+        ("upper", destination.upper_threshold),
+        ("lower", destination.lower_threshold),
+    ] {
+        if threshold != 0 {
+            text = format!("{text} {word} {threshold}");
+        }
+    }
+    text
 }
 
 fn weight(destination: &ShownDestination) -> Cell {
@@ -325,7 +339,7 @@ const fn rates(rates: &Rates) -> [u64; 5] {
     ]
 }
 
-/// A block for each node, as `ipvsadm --list --connection --numeric`.
+/// A block for each node, as `ipvsadm --list --connection --numeric --persistent-conn`.
 pub fn connections(view: &OfNodes<ShownConnections>, paint: Paint) -> String {
     blocks(view, paint, |answer| {
         let mut table = Table::new([
@@ -337,6 +351,7 @@ pub fn connections(view: &OfNodes<ShownConnections>, paint: Paint) -> String {
             "DESTINATION",
             "VIRTUALSERVICE",
             "REALSERVER",
+            "ENGINE",
         ]);
         for connection in &answer.connections {
             let [client, virtual_socket, destination] = connection.sockets();
@@ -354,6 +369,7 @@ pub fn connections(view: &OfNodes<ShownConnections>, paint: Paint) -> String {
                     None => Cell::new(Tone::Faint, "(unknown)"),
                 },
                 connection.real_server.as_deref().unwrap_or_default().into(),
+                connection.engine_data.as_deref().unwrap_or_default().into(),
             ]);
         }
         let shown = answer.connections.len();
@@ -362,7 +378,7 @@ pub fn connections(view: &OfNodes<ShownConnections>, paint: Paint) -> String {
             (false, 1) => ", 1 connection".to_owned(),
             (false, _) => format!(", {shown} connections"),
         };
-        (heading, table, "no connections")
+        (heading, table.without_empty_last(), "no connections")
     })
 }
 
@@ -451,4 +467,51 @@ pub fn zeroed(view: &OfNodes<ShownZero>) -> String {
         format!("{}: {what} set to zero\n", node.node)
     });
     lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn told(change: &Value) -> Option<String> {
+        let mut destination = json!({
+            "address": "192.0.2.11", "port": 80, "forwarding": "TUN", "weight": 1,
+            "activeConnections": 0, "inactiveConnections": 0, "persistentConnections": 0,
+            "counters": Counters::default(), "rates": Rates::default(),
+        });
+        for (name, value) in change.as_object().into_iter().flatten() {
+            destination[name] = value.clone();
+        }
+        let destination: ShownDestination = serde_json::from_value(destination).ok()?;
+        Some(forwarding(&destination))
+    }
+
+    #[test]
+    fn limits_and_all_of_a_tunnel_stand_beside_the_forwarding() {
+        for (change, text) in [
+            (json!({"forwarding": "NAT"}), "NAT"),
+            (
+                json!({"forwarding": "DR", "upperThreshold": 5, "lowerThreshold": 3}),
+                "DR upper 5 lower 3",
+            ),
+            // The kernel's own lower threshold.
+            (
+                json!({"forwarding": "DR", "upperThreshold": 5}),
+                "DR upper 5",
+            ),
+            (json!({"tunnel": {"type": "IPIP"}}), "TUN IPIP"),
+            (
+                json!({"tunnel": {"type": "GUE", "port": 6080, "flags": 2}, "upperThreshold": 5}),
+                "TUN GUE:6080 remote-checksum upper 5",
+            ),
+            (
+                json!({"tunnel": {"type": "GRE", "flags": 1}}),
+                "TUN GRE checksum",
+            ),
+        ] {
+            assert_eq!(told(&change).as_deref(), Some(text), "{change}");
+        }
+    }
 }

@@ -100,6 +100,19 @@ impl Table {
         self.rows.push(Vec::from(cells));
     }
 
+    /// Leaves out the last column, where no row has anything in it.
+    #[must_use]
+    pub fn without_empty_last(mut self) -> Self {
+        let is_empty = |row: &Vec<Cell>| row.last().is_none_or(|cell| cell.text.is_empty());
+        if self.rows.iter().all(is_empty) {
+            self.headings.pop();
+            for row in &mut self.rows {
+                row.pop();
+            }
+        }
+        self
+    }
+
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -156,6 +169,18 @@ fn one_line(cell: &Cell) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_last_column_without_words_is_left_out() {
+        let text = |word: &str| {
+            let mut table = Table::new(["NAME", "ENGINE"]);
+            table.row(["a".into(), "".into()]);
+            table.row(["b".into(), word.into()]);
+            table.without_empty_last().text(Paint::default())
+        };
+        assert_eq!(text(""), "NAME\na\nb\n");
+        assert_eq!(text("sip x"), "NAME   ENGINE\na\nb      sip x\n");
+    }
 
     #[test]
     fn columns_are_aligned_and_nothing_trails() {

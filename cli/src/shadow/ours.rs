@@ -12,11 +12,14 @@ use lvs_plan::Inputs;
 use lvs_plan::rehearsal::rehearse;
 use serde_json::{Value, json};
 
+use crate::live::agent::Agent;
 use crate::live::comparison::last_offset;
-use crate::plan::{Cluster, NodeUnderPlans, problems};
+use crate::plan::{Cluster, Kind, NodeUnderPlans, problems};
 
 /// Name of the one director, where the files name none.
 const DIRECTOR: &str = "director";
+/// Phase of a pod whose containers run.
+const RUNNING: &str = "Running";
 /// Where addresses are taken from that no file says: networks for benchmarks, which no client uses (RFC 2544, RFC 5180).
 const SPARE_ADDRESSES: [&str; 2] = ["198.19.255.0/24", "2001:2::/120"];
 /// The first address of directors, of the same network.
@@ -62,14 +65,64 @@ pub fn of_cluster(cluster: &Cluster) -> Result<Ours, String> {
         );
     }
     let inputs = &rehearsal.inputs;
+    ours.problems.extend(missing_directors(inputs));
+    let agents = agents(cluster);
     for node in directors(inputs) {
         let under_plans = NodeUnderPlans::settled(inputs, inputs, &node);
+        if !under_plans.desired.services.is_empty() {
+            ours.problems
+                .extend(without_agent(&node, agents.get(&node)));
+        }
         for (key, state) in under_plans.desired.services {
             ours.services.entry(key).or_insert(state);
         }
     }
     ours.owners = owners(inputs);
     Ok(ours)
+}
+
+/// Directors that routers name and the cluster does not have.
+fn missing_directors(inputs: &Inputs) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, router) in &inputs.virtual_routers {
+        let directors = router.spec().into_iter().flat_map(|spec| &spec.directors);
+        let named = directors.filter_map(|director| director.node_name.as_ref());
+        let missing = named.filter(|node| !inputs.nodes.contains_key(*node));
+        problems.extend(missing.map(|node| {
+            format!("VirtualRouter {name}: director {node}: the cluster has no node of this name")
+        }));
+    }
+    problems
+}
+
+/// Agents' pods, by node; of two of a node, as during an update, the one that runs.
+fn agents(cluster: &Cluster) -> BTreeMap<String, Agent> {
+    let pods = cluster.of(Kind::Pod);
+    let agents = pods
+        .filter(|(key, _)| key.namespace == cluster.operator_namespace)
+        .filter_map(|(_, pod)| Agent::of_pod(pod));
+    let mut by_node: BTreeMap<String, Agent> = BTreeMap::new();
+    for agent in agents {
+        let known = by_node.get(&agent.node);
+        if known.is_none_or(|known| known.phase != RUNNING) {
+            by_node.insert(agent.node.clone(), agent);
+        }
+    }
+    by_node
+}
+
+/// Why a director would hold nothing at all, where its agent does not run.
+fn without_agent(node: &str, agent: Option<&Agent>) -> Option<String> {
+    match agent {
+        None => Some(format!(
+            "director {node}: no agent's pod is on it, and nobody else would hold what is shown as ours"
+        )),
+        Some(agent) if agent.phase != RUNNING => Some(format!(
+            "director {node}: its agent's pod {} is {}, and nobody else would hold what is shown as ours",
+            agent.pod, agent.phase
+        )),
+        Some(_) => None,
+    }
 }
 
 /// Nodes that have services, those first that hold a router's addresses.
@@ -142,6 +195,7 @@ fn imagined(objects: &[Value], namespace: &str) -> Cluster {
             "kind": "Pod",
             "metadata": {"name": format!("agent-{node}"), "namespace": operator_namespace},
             "spec": {"nodeName": node, "containers": []},
+            "status": {"phase": RUNNING},
         }));
     }
     let without_router: Vec<&Value> = of_kind("VirtualService")

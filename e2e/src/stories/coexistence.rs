@@ -9,6 +9,7 @@ use crate::guest::quote;
 use crate::lab::{LIMIT, Lab};
 
 mod kube_proxy;
+mod network_manager;
 mod network_plugin;
 mod systemd_networkd;
 
@@ -16,6 +17,7 @@ pub(super) fn stories() -> Vec<Story> {
     [
         systemd_networkd::stories(),
         kube_proxy::stories(),
+        network_manager::stories(),
         network_plugin::stories(),
     ]
     .into_iter()

@@ -2,13 +2,13 @@
 //! what ours would be, the same after somebody changed theirs, and the kernel's own of their table with that of our agents.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{NAMESPACE, Story, Undo};
+use super::{NAMESPACE, Story, Undo, plugin};
 use crate::await_condition::{until, until_equal};
 use crate::cluster::{run_with_input, tool};
 use crate::guest::quote;
@@ -18,6 +18,8 @@ use crate::lab::{LIMIT, Lab};
 const FOLDER: &str = "/run/import_shadow";
 /// Their host, and the last byte of its address.
 const HOST: [&str; 2] = ["theirs", "15"];
+/// Host of a real server that goes down, 192.168.2.32.
+const DOWN: &str = "plain-2";
 /// Whose table is compared with theirs.
 const DIRECTOR: &str = "lb-a";
 
@@ -154,7 +156,7 @@ pub(super) fn stories() -> Vec<Story> {
     vec![
         Story {
             name: "import_shadow_keepalived",
-            tells: "keepalived at work: import --shadow says equal, tells what somebody changes there, and our agents' kernel holds the same table",
+            tells: "keepalived at work: import --shadow says equal, tells what somebody changes there, and our agents' kernel holds the same table, with a real server down, too",
             run: |lab| {
                 compared(
                     lab,
@@ -169,7 +171,7 @@ pub(super) fn stories() -> Vec<Story> {
         },
         Story {
             name: "import_shadow_ldirectord",
-            tells: "ldirectord at work: import --shadow says equal, tells what somebody changes there, and our agents' kernel holds the same table",
+            tells: "ldirectord at work: import --shadow says equal, tells what somebody changes there, and our agents' kernel holds the same table, with a real server down, too",
             run: |lab| {
                 compared(
                     lab,
@@ -216,17 +218,6 @@ fn start<'a>(lab: &'a Lab, theirs: &Theirs) -> Result<Undo<'a>> {
     Ok(undo)
 }
 
-/// The plugin, built beside the program that tells stories.
-fn plugin() -> Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("kubectl-lvs");
-    ensure!(
-        path.is_file(),
-        "{} is not there: cargo build --package kubectl-lvs",
-        path.display()
-    );
-    Ok(path)
-}
-
 /// Objects of a file, as YAML.
 fn import(file: &Path) -> Result<String> {
     let output = Command::new(plugin()?)
@@ -256,6 +247,20 @@ fn shadow(lab: &Lab, file: Option<&Path>, table: &[String]) -> Result<(i32, Valu
         Some(code @ (0 | 2)) => Ok((code, serde_json::from_slice(&output.stdout)?)),
         _ => bail!("--shadow: {}", String::from_utf8_lossy(&output.stderr)),
     }
+}
+
+/// The web server of a host refuses connections until it is dropped.
+fn refuse<'a>(lab: &'a Lab, host: &str) -> Result<Undo<'a>> {
+    lab.guest.on(
+        host,
+        "nft -f - <<'N'
+         table inet refuse { chain input { type filter hook input priority 0; tcp dport 80 reject with tcp reset; }; }
+N",
+    )?;
+    Ok(Undo {
+        lab,
+        script: format!("ip netns exec {host} nft delete table inet refuse"),
+    })
 }
 
 fn compared(lab: &Lab, theirs: &Theirs) -> Result<()> {
@@ -319,5 +324,19 @@ fn compared(lab: &Lab, theirs: &Theirs) -> Result<()> {
     })?;
     let (code, told) = shadow(lab, None, &table)?;
     ensure!(code == 0, "their table and the cluster's objects: {told}");
-    Ok(())
+
+    // What our directors report as down is down in what ours would be.
+    let _refused = refuse(lab, DOWN)?;
+    until(LIMIT, "our table without who is down", || {
+        let table = lab.ipvs_rules(DIRECTOR)?;
+        let is_there = table
+            .iter()
+            .any(|rule| rule.contains(&format!("-t {address}:80 -r 192.168.2.32:80 ")));
+        let (code, told) = shadow(lab, None, &table)?;
+        Ok(if code == 0 && !is_there {
+            Ok(())
+        } else {
+            Err((code, told.to_string(), table))
+        })
+    })
 }

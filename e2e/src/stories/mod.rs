@@ -1,6 +1,8 @@
 //! What users must be able to do, shown with real packets. Each story leaves the hosts as they were.
 
-use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
 
 use crate::await_condition::until;
 use crate::lab::{Hosts, LIMIT, Lab, Machine, OPERATOR_NAMESPACE};
@@ -40,6 +42,7 @@ mod resilience;
 mod schedulers;
 mod seen;
 mod service_targets;
+mod shown;
 mod strict;
 mod sync_group;
 mod tenants;
@@ -97,6 +100,7 @@ pub fn all(machine: Machine) -> Vec<Story> {
         tracking::stories(),
         strict::stories(),
         seen::stories(),
+        shown::stories(),
         connection_sync::stories(),
         connection_takeover::stories(),
         boundaries::stories(),
@@ -197,6 +201,17 @@ fn upgrade(lab: &Lab, settings: &[&str]) -> Result<()> {
         let counts = ["replicas", "updatedReplicas", "readyReplicas"];
         is_newest("deployment", "lvs-operator-controller", counts)
     })
+}
+
+/// The plugin, built beside the program that tells stories.
+fn plugin() -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("kubectl-lvs");
+    ensure!(
+        path.is_file(),
+        "{} is not there: cargo build --package kubectl-lvs",
+        path.display()
+    );
+    Ok(path)
 }
 
 /// RealServers that are the cluster nodes of these names: documents of YAML that follow others.

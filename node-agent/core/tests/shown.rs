@@ -259,9 +259,9 @@ fn connections_have_names_by_address_by_mark_and_of_nobody() {
             None,
             None,
         ),
-        // A template by mark.
+        // A template of somebody else's mark.
         (
-            "IP  C6336407 0000 00000007 0000 C000020C 0000 NONE             50",
+            "IP  C6336407 0000 00000008 0000 C000020C 0000 NONE             50",
             None,
             None,
         ),
@@ -275,5 +275,111 @@ fn connections_have_names_by_address_by_mark_and_of_nobody() {
         );
         assert_eq!(connection.real_server.as_deref(), real_server, "{line}");
         assert_eq!(owner.map(|owner| owner.text()).as_deref(), virtual_service);
+    }
+}
+
+/// The mark stands where the virtual address stands otherwise; of FTP no port stands anywhere.
+#[test]
+fn templates_have_names_by_mark_and_of_ftp() {
+    let services = |take: &Value, address: &str, port| {
+        json!([service(
+            take,
+            &json!([real_server("one", address, port)]),
+            &Value::Null
+        )])
+    };
+    let six = services(
+        &json!({"firewallMark": {"mark": 0x0102_0304, "addressFamily": "IPv6"}}),
+        "2001:db8::c",
+        0,
+    );
+    let ftp = services(
+        &json!({"address": {"address": "192.0.2.4", "protocol": "TCP", "port": 21, "endPort": 21}}),
+        "192.0.2.14",
+        2121,
+    );
+    let (mut journal, mut plans) = world();
+    plans.push(plan("vs-3", "six", &six, &json!([]), &json!([])));
+    plans.push(plan("vs-4", "files", &ftp, &json!([]), &json!([])));
+    let mark_of_six = ServiceKey::FirewallMark {
+        mark: 0x0102_0304,
+        family: AddressFamily::IPv6,
+    };
+    for (key, owner) in [(mark_of_six, "vs-3"), (tcp("192.0.2.4", 21), "vs-4")] {
+        journal.services.insert(key, owner.to_owned());
+    }
+    let owners = Owners::new(&journal, &plans);
+    for (line, names) in [
+        (
+            "IP  C6336407 0000 00000007 0000 C000020C 0000 NONE             50",
+            Some(("shop/ftp", "ftp-1")),
+        ),
+        (
+            "IP  2001:0db8:0000:0000:0000:0000:0000:0000 0000 0102:0304:0000:0000:0000:0000:0000:0000 0000 \
+             2001:0db8:0000:0000:0000:0000:0000:000c 0000 ASSURED          50",
+            Some(("shop/six", "one")),
+        ),
+        // The same mark, the other family.
+        (
+            "IP  C6336407 0000 01020304 0000 C000020C 0000 NONE             50",
+            None,
+        ),
+        (
+            "TCP C6336407 0000 C0000204 0000 C000020E 0000 ASSURED          50",
+            Some(("shop/files", "one")),
+        ),
+        // A connection to port 0 is none of FTP.
+        (
+            "TCP C6336407 D431 C0000204 0000 C000020E 0000 ESTABLISHED      50",
+            None,
+        ),
+    ] {
+        let connection = ShownConnection::parse(line).unwrap();
+        let (connection, owner) = connection.named(&owners);
+        let told = connection.virtual_service.as_deref();
+        let told = told.zip(connection.real_server.as_deref());
+        assert_eq!(told, names, "{line}");
+        assert_eq!(owner.is_some(), names.is_some(), "{line}");
+    }
+}
+
+/// Of a mark that the administrator's own rules set no plan says which packets have it.
+#[test]
+fn connections_by_marks_of_others_have_names_by_address_and_real_server() {
+    let marked = service(
+        &json!({"firewallMark": {"mark": 4242, "addressFamily": "IPv4"}}),
+        &json!([real_server("one", "192.0.2.15", 0)]),
+        &Value::Null,
+    );
+    let (mut journal, mut plans) = world();
+    let mut outside = plan("vs-5", "outside", &json!([marked]), &json!([]), &json!([]));
+    let director = outside.spec.director.as_mut().unwrap();
+    director.addresses = serde_json::from_value(json!([{"address": "192.0.2.5"}])).unwrap();
+    plans.push(outside);
+    let key = ServiceKey::FirewallMark {
+        mark: 4242,
+        family: AddressFamily::IPv4,
+    };
+    journal.services.insert(key, "vs-5".to_owned());
+    let owners = Owners::new(&journal, &plans);
+    for (line, names) in [
+        (
+            "TCP C6336407 D431 C0000205 0050 C000020F 0050 ESTABLISHED     899",
+            Some(("shop/outside", "one")),
+        ),
+        // Somebody else's service at the same address.
+        (
+            "TCP C6336407 D431 C0000205 0051 C0000210 0051 ESTABLISHED     899",
+            None,
+        ),
+        (
+            "TCP C6336407 D431 C0000206 0050 C000020F 0050 ESTABLISHED     899",
+            None,
+        ),
+    ] {
+        let connection = ShownConnection::parse(line).unwrap();
+        let (connection, _) = connection.named(&owners);
+        let told = connection.virtual_service.as_deref();
+        assert_eq!(told.zip(connection.real_server.as_deref()), names, "{line}");
     }
 }

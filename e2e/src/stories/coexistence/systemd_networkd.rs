@@ -55,7 +55,7 @@ const ROUTES: &str = "for family in -4 -6; do ip $family route flush default pro
                       ip route add default via 172.16.2.254 dev out; ip -6 route add default via fd00:2::254 dev out";
 
 /// The longest time for which an address was away, in seconds, by the kernel's own word.
-fn away(monitor: &str, address: &str) -> Result<(usize, f64)> {
+pub(super) fn away(monitor: &str, address: &str) -> Result<(usize, f64)> {
     let mut gone: Option<f64> = None;
     let (mut times, mut longest) = (0, 0_f64);
     for line in monitor.lines().filter(|line| line.contains(address)) {
@@ -80,14 +80,15 @@ fn away(monitor: &str, address: &str) -> Result<(usize, f64)> {
 }
 
 /// The kernel's word on addresses of a host, from now on.
-fn monitor<'a>(lab: &'a Lab, host: &str) -> Result<Foreign<'a>> {
+pub(super) fn monitor<'a>(lab: &'a Lab, host: &str) -> Result<Foreign<'a>> {
     Foreign::start(lab, host, "exec ip -ts -o monitor address")
 }
 
-const ADDRESS: &str = "172.16.2.200";
-const ADDRESS_IPV6: &str = "fd00:2::200";
+pub(super) const ADDRESS: &str = "172.16.2.200";
+pub(super) const ADDRESS_IPV6: &str = "fd00:2::200";
 
-fn director(lab: &Lab) -> Result<()> {
+/// Both addresses by DR; who holds them.
+pub(super) fn serve_both(lab: &Lab) -> Result<String> {
     lab.cluster
         .apply_example(NAMESPACE, "direct-routing.yaml")?;
     lab.cluster.apply_text(
@@ -107,7 +108,11 @@ spec:
     )?;
     lab.await_serving(NAMESPACE, "web")?;
     lab.await_serving(NAMESPACE, "six")?;
-    let master = lab.await_holder(ADDRESS)?;
+    lab.await_holder(ADDRESS)
+}
+
+fn director(lab: &Lab) -> Result<()> {
+    let master = serve_both(lab)?;
     let last = if master == "lb-a" { 11 } else { 12 };
     let before = repaired(lab, &master, "Address")?;
     let monitor = monitor(lab, &master)?;
@@ -163,7 +168,7 @@ spec:
     answered(lab)
 }
 
-fn answered(lab: &Lab) -> Result<()> {
+pub(super) fn answered(lab: &Lab) -> Result<()> {
     for url in [
         format!("http://{ADDRESS}/"),
         format!("http://[{ADDRESS_IPV6}]/"),

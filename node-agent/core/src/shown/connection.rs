@@ -2,12 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lvs_crds::value::Protocol;
+use lvs_crds::value::{AddressFamily, Protocol};
 use serde::{Deserialize, Serialize};
 
 use super::ShownOwner;
 use super::owner::Owners;
-use crate::ipvs::{DestinationKey, SocketText};
+use crate::ipvs::{DestinationKey, ServiceKey, SocketText};
+
+/// The kernel's word for the protocol of templates by mark (`IPPROTO_IP`).
+const TEMPLATE_BY_MARK: &str = "IP";
+/// Services of this port have templates without one (`FTPPORT` in `include/net/ip_vs.h`).
+const FTP_PORT: u16 = 21;
 
 /// `lvs-agent show connections`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,12 +112,7 @@ impl ShownConnection {
     /// With the names that plans give to what it joins, and whose it is.
     #[must_use]
     pub fn named(mut self, owners: &Owners<'_>) -> (Self, Option<ShownOwner>) {
-        let protocol = [Protocol::TCP, Protocol::UDP, Protocol::SCTP]
-            .into_iter()
-            .find(|known| known.to_string() == self.protocol);
-        let Some(key) = protocol.and_then(|protocol| {
-            owners.service_of(protocol, self.virtual_address, self.virtual_port)
-        }) else {
+        let Some(key) = self.service(owners) else {
             return (self, None);
         };
         let owner = owners.of(&key);
@@ -126,8 +126,47 @@ impl ShownConnection {
         self.real_server = owners
             .real_server(&key, exact)
             .filter(|name| name != crate::statistics::SORRY_SERVER)
-            .or_else(|| owners.real_server(&key, any_port));
+            .or_else(|| owners.real_server(&key, any_port))
+            .or_else(|| {
+                let has_port = self.real_server_port != 0;
+                let address = (!has_port).then_some(self.real_server_address)?;
+                owners.real_server_of_address(&key, address)
+            });
         (self, owner)
+    }
+
+    /// The service of ours that it belongs to. Templates are not what their clients sent (`ip_vs_sched_persist` in
+    /// `net/netfilter/ipvs/ip_vs_core.c`): those of a service by mark have the mark as virtual address and no protocol, those of
+    /// FTP no port.
+    fn service(&self, owners: &Owners<'_>) -> Option<ServiceKey> {
+        if self.protocol == TEMPLATE_BY_MARK {
+            return owners.known(self.mark());
+        }
+        let protocol = [Protocol::TCP, Protocol::UDP, Protocol::SCTP]
+            .into_iter()
+            .find(|known| known.to_string() == self.protocol)?;
+        let of_port = |port| owners.service_of(protocol, self.virtual_address, port);
+        let is_template = self.client_port == 0 && self.virtual_port == 0;
+        of_port(self.virtual_port)
+            .or_else(|| of_port(FTP_PORT).filter(|_| is_template))
+            .or_else(|| {
+                owners.service_marked_by_others(self.virtual_address, self.real_server_address)
+            })
+    }
+
+    /// The service whose mark is written as the virtual address.
+    fn mark(&self) -> ServiceKey {
+        let mark = match self.virtual_address {
+            IpAddr::V4(address) => address.to_bits(),
+            IpAddr::V6(address) => {
+                let [first, second, ..] = address.segments();
+                u32::from(first) << 16 | u32::from(second)
+            }
+        };
+        ServiceKey::FirewallMark {
+            mark,
+            family: AddressFamily::of(&self.virtual_address),
+        }
     }
 
     /// Client, virtual socket and real server, as ipvsadm writes them.

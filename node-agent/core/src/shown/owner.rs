@@ -33,6 +33,8 @@ struct Owned<'a> {
 pub struct Owners<'a> {
     services: BTreeMap<ServiceKey, Owned<'a>>,
     marked: Vec<(&'a MarkMatch, u32)>,
+    /// Addresses of services by mark that the administrator's own rules set.
+    marked_by_others: Vec<(IpAddr, u32)>,
 }
 
 impl<'a> Owners<'a> {
@@ -56,12 +58,24 @@ impl<'a> Owners<'a> {
             })
             .collect();
         let mut marked = Vec::new();
+        let mut marked_by_others = Vec::new();
         for plan in plans {
             let Some(director) = &plan.spec.director else {
                 continue;
             };
             for mark in &director.firewall_marks {
                 marked.extend(mark.matches.iter().map(|matched| (matched, mark.mark)));
+            }
+            let own_marks: Vec<u32> = director.firewall_marks.iter().map(|one| one.mark).collect();
+            let marks = director
+                .services
+                .iter()
+                .filter_map(|service| service.firewall_mark.as_ref());
+            for mark in marks.filter(|mark| !own_marks.contains(&mark.mark)) {
+                let addresses = director.addresses.iter().map(|planned| planned.address);
+                let of_family =
+                    addresses.filter(|one| AddressFamily::of(one) == mark.address_family);
+                marked_by_others.extend(of_family.map(|address| (address, mark.mark)));
             }
             for service in &director.services {
                 let Some(first) = service_key(service) else {
@@ -82,7 +96,11 @@ impl<'a> Owners<'a> {
                 }
             }
         }
-        Self { services, marked }
+        Self {
+            services,
+            marked,
+            marked_by_others,
+        }
     }
 
     /// Whose a service is; `None` = somebody else's.
@@ -124,6 +142,43 @@ impl<'a> Owners<'a> {
         known
             .find(|one| one.address == destination.address)
             .map(|one| one.name.clone())
+    }
+
+    /// Name of the RealServer at an address, or [`SORRY_SERVER`], whatever its port; `None` where several are there.
+    pub fn real_server_of_address(&self, key: &ServiceKey, address: IpAddr) -> Option<String> {
+        let service = self.services.get(key)?.planned?.service;
+        let mut names = service
+            .real_servers
+            .iter()
+            .filter(|one| one.address == address)
+            .map(|one| one.name.as_str());
+        let Some(first) = names.next() else {
+            let sorry = service.sorry_server.as_ref()?.address;
+            return (sorry == Some(address)).then(|| SORRY_SERVER.to_owned());
+        };
+        names.all(|other| other == first).then(|| first.to_owned())
+    }
+
+    /// The service by a mark that others set to which a connection belongs, as far as its address and its real server say so.
+    pub fn service_marked_by_others(
+        &self,
+        address: IpAddr,
+        real_server: IpAddr,
+    ) -> Option<ServiceKey> {
+        let known = self
+            .marked_by_others
+            .iter()
+            .filter(|(known, _)| *known == address);
+        let mut keys = known.map(|(_, mark)| ServiceKey::FirewallMark {
+            mark: *mark,
+            family: AddressFamily::of(&address),
+        });
+        keys.find(|key| self.real_server_of_address(key, real_server).is_some())
+    }
+
+    /// A service, if it is ours.
+    pub fn known(&self, key: ServiceKey) -> Option<ServiceKey> {
+        self.services.contains_key(&key).then_some(key)
     }
 
     /// The service of ours to which packets to a virtual address belong.
