@@ -281,11 +281,16 @@ for example in "$here"/../../examples/*.yaml; do
         accepted "examples/${example##*/}" strictly "$example"
     fi
 done
-# The README's first block of YAML is a values file, the others are objects.
+# Of the README's blocks of YAML one begins as a values file, the others are objects.
 awk -v work="$work" '/^```yaml/ { block = work "/readme-" ++n ".yaml"; next } /^```/ { block = ""; next } block { print > block }' \
     "$here/../../README.md"
-accepted "README: the values file" "$helm" template lvs-operator "$chart" --kube-version 1.34.0 --values "$work/readme-1.yaml"
-accepted "README: the first service" strictly "$work/readme-2.yaml"
+for block in "$work"/readme-*.yaml; do
+    if [ "$(head -n 1 "$block")" = "# values.yaml" ]; then
+        accepted "README: the values file" "$helm" template lvs-operator "$chart" --kube-version 1.34.0 --values "$block"
+    else
+        accepted "README: objects ($(grep -m 1 'name:' "$block"))" strictly "$block"
+    fi
+done
 "$helm" get notes lvs-operator --namespace "$namespace" |
     awk '/kubectl apply -f\)/ { inside = 1; next } /^Then:/ { inside = 0 } inside { sub(/^  /, ""); print }' >"$work/notes.yaml"
 accepted "NOTES: the first service" strictly "$work/notes.yaml"
