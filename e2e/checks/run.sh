@@ -9,17 +9,22 @@ logs=target/test-logs
 mkdir -p "$logs"
 passed=0
 failed=()
-chosen=("$@")
+words=("$@")
+ahead=
+
+# chosen NAME: whether that check is one of those asked for.
+chosen() {
+    local word
+    [ "${#words[@]}" -gt 0 ] || return 0
+    for word in "${words[@]}"; do case "$1" in *"$word"*) return 0 ;; esac done
+    return 1
+}
 
 # check NAME WHAT COMMAND…
 check() {
-    local name="$1" what="$2" started=$SECONDS word selected=yes
+    local name="$1" what="$2" started=$SECONDS
     shift 2
-    if [ "${#chosen[@]}" -gt 0 ]; then
-        selected=
-        for word in "${chosen[@]}"; do case "$name" in *"$word"*) selected=yes ;; esac done
-    fi
-    [ -n "$selected" ] || return 0
+    chosen "$name" || return 0
     printf '[%4d s] %-12s %s\n' "$SECONDS" "$name" "$what"
     if "$@" >"$logs/$name.log" 2>&1; then
         passed=$((passed + 1))
@@ -32,6 +37,7 @@ check() {
 }
 
 interrupted() {
+    [ -z "$ahead" ] || kill -- "-$ahead" 2>/dev/null
     printf 'interrupted; %d passed, %d failed so far\n' "$passed" "${#failed[@]}"
     exit 130
 }
@@ -49,6 +55,11 @@ check dependencies "licences, bans and sources" "$cargo_deny" --workspace check 
 check fuzz "the lock files of the fuzz targets (make fuzz runs them)" e2e/checks/fuzz.sh locks
 # Laws look at the same histories each time: what lands does not depend on luck. `make soak` looks at others.
 check unit "tests and laws of the crates, 100,000 storms among them (cold 10 min)" env LVS_STORMS=100000 PROPTEST_RNG_SEED=9568 cargo test --workspace --locked --no-fail-fast
+# The next ones wait most of their time, and release binaries take both processors for minutes: these are built in what those leave.
+if chosen servers && chosen image; then
+    setsid chrt --idle 0 make --silent image >"$logs/image-ahead.log" 2>&1 &
+    ahead=$!
+fi
 check servers "health checks against Debian's server programs (1 min)" e2e/checks/servers.sh
 check generated "CustomResourceDefinitions are what the types say" e2e/checks/generated.sh
 check api "the rules of the API against a real API server (2 min)" crds/tests/apiserver.sh
@@ -58,6 +69,8 @@ check shadow "kubectl lvs import --shadow of a cluster's objects, against a real
 check metrics "alerts fire when they should; the dashboard's queries are valid" e2e/checks/metrics.sh
 check chart "what the chart renders" e2e/chart/render.sh
 check policies "the chart's policies against a real API server (1 min)" e2e/chart/policies.sh
+[ -z "$ahead" ] || wait "$ahead" # what it has built is not built again; what failed says so again
+ahead=
 check image "release binaries and images (cold 5 min)" make --silent image
 check sbom "bills of materials are valid, and have what is in the binaries" e2e/checks/sbom.sh
 check scripts "scripts for hosts outside the cluster, with packets (1 min)" cli/tests/real_server_script.sh
