@@ -2,42 +2,16 @@
 # `kubectl lvs plan`, `check` and `bundle` against a real API server: what it refuses is told, what is planned is what would
 # be, nothing is written, and no Secret leaves. About a minute.
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-root="$here/../.."
-control_plane="$root/e2e/cluster/control-plane.sh"
-kubectl="$("$root/e2e/setup/tool.sh" kubectl)"
-
-work="$(mktemp -d "${TMPDIR:-/tmp}/lvs-plan.XXXXXX")"
-finish_test() {
-    "$control_plane" down "$work/cp" || true
-    rm -rf "$work"
-}
-trap finish_test EXIT
-failed() {
-    echo "plan: $*"
-    exit 1
-}
-
-cd "$root"
-cargo build --quiet --locked --package kubectl-lvs
-lvs="$root/target/debug/kubectl-lvs"
-export KUBECTL="$kubectl"
-"$control_plane" up "$work/cp" etcd apiserver
-export KUBECONFIG="$work/cp/kubeconfig"
+test_name=plan
+# shellcheck source=installed_cluster.sh
+. "$(dirname "${BASH_SOURCE[0]}")/installed_cluster.sh"
 
 # Before anything is installed.
 "$lvs" check --output json >"$work/check.json" || failed "check finds a problem: $(cat "$work/check.json")"
 grep -q 'none of lvs.dev is there' "$work/check.json" || failed "check does not say that nothing is installed"
 
-"$kubectl" apply --filename charts/lvs-operator/charts/crds/crds >/dev/null
-"$kubectl" wait --for=condition=Established crd --all --timeout=60s >/dev/null
+install_cluster
 case="$here/plans/a-real-server-leaves"
-# Addresses of a Node are in its status, which is written by itself.
-"$kubectl" apply --filename "$case/cluster.yaml" >/dev/null
-for node in lb-a:192.0.2.1 lb-b:192.0.2.2 web-1:192.0.2.21 web-2:192.0.2.22; do
-    "$kubectl" patch node "${node%%:*}" --subresource=status --type=merge \
-        --patch "{\"status\":{\"addresses\":[{\"type\":\"InternalIP\",\"address\":\"${node##*:}\"}]}}" >/dev/null
-done
 "$kubectl" create secret generic checks --namespace lvs-system --from-literal=db.password=correct-horse-7 >/dev/null
 state() { "$kubectl" get virtualservices,realservers,virtualrouters,nodeplans,nodes,namespaces --all-namespaces \
     --output 'jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.resourceVersion}{"\n"}{end}'; }

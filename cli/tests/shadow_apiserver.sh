@@ -2,28 +2,9 @@
 # `kubectl lvs import --shadow` without files, against a real API server: its objects are compared with a table, what stands
 # against them is told, and so is why it cannot be told. About half a minute.
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-root="$here/../.."
-control_plane="$root/e2e/cluster/control-plane.sh"
-kubectl="$("$root/e2e/setup/tool.sh" kubectl)"
-
-work="$(mktemp -d "${TMPDIR:-/tmp}/lvs-shadow.XXXXXX")"
-finish_test() {
-    "$control_plane" down "$work/cp" || true
-    rm -rf "$work"
-}
-trap finish_test EXIT
-failed() {
-    echo "shadow: $*"
-    exit 1
-}
-
-cd "$root"
-cargo build --quiet --locked --package kubectl-lvs
-lvs="$root/target/debug/kubectl-lvs"
-export KUBECTL="$kubectl"
-"$control_plane" up "$work/cp" etcd apiserver
-export KUBECONFIG="$work/cp/kubeconfig"
+test_name=shadow
+# shellcheck source=installed_cluster.sh
+. "$(dirname "${BASH_SOURCE[0]}")/installed_cluster.sh"
 
 # shadow CODE WORDS ARGUMENT…: the table is on standard input.
 shadow() {
@@ -44,14 +25,7 @@ T
 # Before anything is installed.
 shadow 3 "the server doesn't have a resource type" <"$work/table"
 
-"$kubectl" apply --filename charts/lvs-operator/charts/crds/crds >/dev/null
-"$kubectl" wait --for=condition=Established crd --all --timeout=60s >/dev/null
-"$kubectl" apply --filename "$here/plans/a-real-server-leaves/cluster.yaml" >/dev/null
-# Addresses of a Node are in its status, which is written by itself.
-for node in lb-a:192.0.2.1 lb-b:192.0.2.2 web-1:192.0.2.21 web-2:192.0.2.22; do
-    "$kubectl" patch node "${node%%:*}" --subresource=status --type=merge \
-        --patch "{\"status\":{\"addresses\":[{\"type\":\"InternalIP\",\"address\":\"${node##*:}\"}]}}" >/dev/null
-done
+install_cluster
 
 # Without the operator: what would be is told, and that nobody would do it.
 shadow 0 '1 of 1 services are equal' <"$work/table"
