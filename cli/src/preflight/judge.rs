@@ -283,6 +283,13 @@ fn definitions(seen: &Seen) -> Vec<Finding> {
     findings
 }
 
+/// Nodes that a router's directors name; `None` where it takes any node.
+pub(super) fn named_directors(router: &Value) -> Option<BTreeSet<&str>> {
+    let directors = router["spec"]["directors"].as_array()?;
+    let named = directors.iter().filter_map(|one| one["nodeName"].as_str());
+    (!directors.is_empty()).then(|| named.collect())
+}
+
 fn directors(seen: &Seen) -> Vec<Finding> {
     let (routers, nodes, agents) = match (&seen.routers, &seen.nodes, &seen.agents) {
         (Err(error), _, _) => return vec![unknown("VirtualRouters", error)],
@@ -308,11 +315,9 @@ fn directors(seen: &Seen) -> Vec<Finding> {
     for router in routers {
         let name = router["metadata"]["name"].as_str().unwrap_or_default();
         let subject = format!("VirtualRouter {name}");
-        let directors = router["spec"]["directors"].as_array();
-        let named = directors.into_iter().flatten();
-        let named: BTreeSet<&str> = named.filter_map(|one| one["nodeName"].as_str()).collect();
-        takes_any |= directors.is_none_or(Vec::is_empty);
-        for node in named {
+        let named = named_directors(router);
+        takes_any |= named.is_none();
+        for node in named.into_iter().flatten() {
             findings.push(match (labels.get(node), ready.get(node)) {
                 (None, _) => Finding::new(
                     Level::Problem,

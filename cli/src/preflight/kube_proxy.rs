@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lvs_plan::address_range::AddressRange;
 use serde_json::Value;
 
-use super::judge::{pools, unknown};
+use super::judge::{named_directors, pools, unknown};
 use super::look::{KubeProxy, Seen};
 use super::{Finding, Level};
 
@@ -99,24 +99,15 @@ fn dropped(service: &Value) -> Option<String> {
 fn has_conntrack_at_directors(seen: &Seen) -> bool {
     let routers = seen.routers.as_deref().unwrap_or_default();
     let agents = seen.agents.as_deref().unwrap_or_default();
-    let lists = routers
-        .iter()
-        .map(|one| one["spec"]["directors"].as_array());
-    let lists: Option<Vec<&Vec<Value>>> = lists
-        .map(|list| list.filter(|list| !list.is_empty()))
-        .collect();
-    // None: some router takes any node.
-    let named: Option<BTreeSet<&str>> = lists.map(|lists| {
-        let all = lists.into_iter().flatten();
-        all.filter_map(|one| one["nodeName"].as_str()).collect()
-    });
+    let named: Option<Vec<BTreeSet<&str>>> = routers.iter().map(named_directors).collect();
+    let is_director = |node: &str| {
+        named
+            .as_ref()
+            .is_none_or(|sets| sets.iter().any(|set| set.contains(node)))
+    };
     let mut directors = agents
         .iter()
-        .filter(|agent| {
-            named
-                .as_ref()
-                .is_none_or(|named| named.contains(agent.node_name.as_str()))
-        })
+        .filter(|agent| is_director(&agent.node_name))
         .peekable();
     directors.peek().is_some()
         && directors.all(|agent| {
